@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Runs every check of the repository: formatting, lints and tests, the shaders on a software GPU.
+#
+#   scripts/test.sh            everything
+#   scripts/test.sh ARGS...    only `cargo test --locked ARGS...`, for instance: scripts/test.sh conv2d
+#
+# On Debian and Ubuntu it first installs what is missing, with sudo unless it runs as root. Elsewhere install
+# Mesa's lavapipe, the Vulkan loader and spirv-val by hand. GABOR_TEST_GPU=optional skips the shaders' tests
+# where there is no software GPU, instead of failing.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+install_missing() {
+    local package missing=() as_root=()
+    for package in libvulkan1 mesa-vulkan-drivers spirv-tools; do
+        dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+            missing+=("$package")
+    done
+    if ((${#missing[@]} == 0)); then
+        return
+    fi
+    echo "installing ${missing[*]}"
+    ((EUID == 0)) || as_root=(sudo)
+    "${as_root[@]}" apt-get update
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}"
+}
+
+# The file's name holds the architecture in some versions of Mesa and not in others.
+lavapipe() {
+    local file
+    for file in {/usr/share,/usr/local/share,/etc}/vulkan/icd.d/lvp_icd*.json; do
+        if [[ -e $file ]]; then
+            echo "$file"
+            return
+        fi
+    done
+}
+
+# Every shader file must have been compared with its CPU twin; a line of the log is a file and a specialisation.
+compared_shaders() {
+    local file name missing=0
+    if [[ ! -e $GABOR_SHADER_LOG ]]; then
+        echo "no shader was compared with the CPU"
+        [[ $GABOR_TEST_GPU != required ]]
+        return
+    fi
+    while read -r file; do
+        name=${file#shaders/}
+        name=${name%.wgsl}
+        if ! cut -f1 -- "$GABOR_SHADER_LOG" | grep -qxF -- "$name"; then
+            echo "no test compares $file with the CPU"
+            missing=1
+        fi
+    done < <(find shaders -name '*.wgsl' -not -path 'shaders/lib/*' | sort)
+    echo "$(sort -u -- "$GABOR_SHADER_LOG" | wc -l) shader specialisations were compared with the CPU"
+    return $missing
+}
+
+if command -v apt-get >/dev/null; then
+    install_missing
+fi
+if [[ -z ${VK_ICD_FILENAMES:-}${VK_DRIVER_FILES:-} ]]; then
+    driver=$(lavapipe)
+    [[ -z $driver ]] || export VK_ICD_FILENAMES=$driver
+fi
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
+export GABOR_TEST_GPU=${GABOR_TEST_GPU:-required}
+
+if (($# > 0)); then
+    exec cargo test --locked "$@"
+fi
+cargo fmt --check
+cargo clippy --all-targets --locked -- -D warnings
+export GABOR_SHADER_LOG=${GABOR_SHADER_LOG:-$PWD/target/shaders-compared.tsv}
+rm -f -- "$GABOR_SHADER_LOG"
+cargo test --locked
+compared_shaders
+echo "all checks passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"

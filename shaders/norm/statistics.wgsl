@@ -1,0 +1,102 @@
+// Mean and variance of each channel over the items n of split s, by pairs (Chan, Golub and LeVeque 1979): parts of
+// counts a and b, means m_a and m_b, and sums of squared deviations q_a and q_b together have
+// mean = m_a + (m_b - m_a) b / (a + b) and q = q_a + q_b + (m_b - m_a)^2 a b / (a + b).
+//
+// binding 0  input     [ITEMS, CHANNELS] f32
+// binding 1  mean      [SPLITS, CHANNELS] f32
+// binding 2  squares   [SPLITS, CHANNELS] f32: the sums of squared deviations
+// With FINISH, where SPLITS is 1:
+// binding 2  inv_std   [CHANNELS] f32: 1 / sqrt(q / TOTAL + EPSILON)
+// binding 3  variance  [CHANNELS] f32: q / (TOTAL - 1)
+// With MERGE, items are the splits of an earlier pass, of PART rows each but the last one: binding 0 is its mean,
+// binding 4 its squares.
+//
+// A workgroup of 256 owns WIDTH neighbouring Elements of channels (four channels each where VECTOR is on) of one split,
+// which takes CHUNK items. Invocations are WIDTH wide and 256 / WIDTH deep: each merges every (256 / WIDTH)-th item of
+// its channels in order, then the depths are merged as a tree, so the order is fixed.
+// CHANNELS counts Elements. WIDTH: power of two. TOTAL: number of all rows.
+import package::constants::{ITEMS, CHANNELS, WIDTH, CHUNK, SPLITS, PART, TOTAL, EPSILON};
+import package::lib::element::Element;
+import package::lib::index::workgroup;
+
+@group(0) @binding(0) var<storage, read> input: array<Element>;
+@group(0) @binding(1) var<storage, read_write> mean: array<Element>;
+@if(!FINISH) @group(0) @binding(2) var<storage, read_write> squares: array<Element>;
+@if(FINISH) @group(0) @binding(2) var<storage, read_write> inv_std: array<Element>;
+@if(FINISH) @group(0) @binding(3) var<storage, read_write> variance: array<Element>;
+@if(MERGE) @group(0) @binding(4) var<storage, read> input_squares: array<Element>;
+
+const DEPTH: u32 = 256u / WIDTH;
+const BLOCKS: u32 = (CHANNELS + WIDTH - 1u) / WIDTH;
+
+struct Moments {
+    mean: Element,
+    squares: Element,
+    count: f32,
+}
+
+var<workgroup> means: array<Element, 256>;
+var<workgroup> deviations: array<Element, 256>;
+var<workgroup> counts: array<f32, 256>;
+
+fn merge(a: Moments, b: Moments) -> Moments {
+    let count = a.count + b.count;
+    let share = b.count / max(count, 1.0);
+    let delta = b.mean - a.mean;
+    return Moments(a.mean + delta * share, a.squares + b.squares + delta * delta * (a.count * share), count);
+}
+
+fn item(n: u32, c: u32) -> Moments {
+    @if(MERGE) {
+        let rows = min(PART, TOTAL - n * PART);
+        return Moments(input[n * CHANNELS + c], input_squares[n * CHANNELS + c], f32(rows));
+    }
+    @if(!MERGE) {
+        return Moments(input[n * CHANNELS + c], Element(0.0), 1.0);
+    }
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) count: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup(id, count);
+    let c = group % BLOCKS * WIDTH + local % WIDTH;
+    let split = group / BLOCKS;
+    let depth = local / WIDTH;
+    let inside = split < SPLITS && c < CHANNELS;
+
+    var moments = Moments(Element(0.0), Element(0.0), 0.0);
+    if inside {
+        let end = min((split + 1u) * CHUNK, ITEMS);
+        for (var n = split * CHUNK + depth; n < end; n += DEPTH) {
+            moments = merge(moments, item(n, c));
+        }
+    }
+    means[local] = moments.mean;
+    deviations[local] = moments.squares;
+    counts[local] = moments.count;
+    workgroupBarrier();
+    for (var half = DEPTH / 2u; half > 0u; half /= 2u) {
+        if depth < half {
+            let other = local + half * WIDTH;
+            moments = merge(moments, Moments(means[other], deviations[other], counts[other]));
+            means[local] = moments.mean;
+            deviations[local] = moments.squares;
+            counts[local] = moments.count;
+        }
+        workgroupBarrier();
+    }
+    if depth == 0u && inside {
+        mean[split * CHANNELS + c] = moments.mean;
+        @if(!FINISH) {
+            squares[split * CHANNELS + c] = moments.squares;
+        }
+        @if(FINISH) {
+            inv_std[c] = 1.0 / sqrt(moments.squares / f32(TOTAL) + EPSILON);
+            variance[c] = moments.squares / f32(TOTAL - 1u);
+        }
+    }
+}

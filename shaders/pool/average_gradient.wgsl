@@ -1,0 +1,51 @@
+// Gradient of average pooling: input_grad[n, h, w, c] = sum of output_grad[n, oh, ow, c] / divisor(oh, ow) over the
+// windows (oh, ow) that have a tap at (h, w), in their order.
+//
+// binding 0  output_grad  [BATCH, OUT_HEIGHT, OUT_WIDTH, CHANNELS] f32
+// binding 1  input_grad   [BATCH, HEIGHT, WIDTH, CHANNELS] f32
+//
+// An invocation owns one Element of input_grad (four neighbouring channels where VECTOR is on), a workgroup 256 in a
+// row. COUNT: number of Elements of input_grad. CHANNELS counts Elements too.
+import package::constants::{
+    COUNT, HEIGHT, WIDTH, CHANNELS, OUT_HEIGHT, OUT_WIDTH,
+    KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, BEFORE_H, BEFORE_W,
+};
+import package::lib::average::divisor;
+import package::lib::element::Element;
+import package::lib::index::linear;
+import package::lib::window::windows_at;
+
+@group(0) @binding(0) var<storage, read> output_grad: array<Element>;
+@group(0) @binding(1) var<storage, read_write> input_grad: array<Element>;
+
+const SPAN_H: u32 = (KERNEL_H - 1u) * DILATION_H + 1u;
+const SPAN_W: u32 = (KERNEL_W - 1u) * DILATION_W + 1u;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) count: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = linear(id, local, count);
+    if i >= COUNT {
+        return;
+    }
+    let c = i % CHANNELS;
+    let w = i / CHANNELS % WIDTH;
+    let h = i / (CHANNELS * WIDTH) % HEIGHT;
+    let n = i / (CHANNELS * WIDTH * HEIGHT);
+    let rows = windows_at(h, SPAN_H, STRIDE_H, BEFORE_H, OUT_HEIGHT);
+    let columns = windows_at(w, SPAN_W, STRIDE_W, BEFORE_W, OUT_WIDTH);
+    var sum = Element(0.0);
+    for (var oh = rows.begin; oh < rows.end; oh++) {
+        let down = h + BEFORE_H - oh * STRIDE_H;
+        for (var ow = columns.begin; ow < columns.end; ow++) {
+            let right = w + BEFORE_W - ow * STRIDE_W;
+            if down % DILATION_H == 0u && right % DILATION_W == 0u {
+                sum += output_grad[((n * OUT_HEIGHT + oh) * OUT_WIDTH + ow) * CHANNELS + c] / divisor(oh, ow);
+            }
+        }
+    }
+    input_grad[i] = sum;
+}

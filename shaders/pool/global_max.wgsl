@@ -1,0 +1,69 @@
+// Global max pooling: output[n, c] = max over p of input[n, p, c]. NaN is larger than any number.
+//
+// binding 0  input   [BATCH, POSITIONS, CHANNELS] f32
+// binding 1  output  [BATCH, CHANNELS] f32
+// binding 2  argmax  [BATCH, CHANNELS] u32: p of the first maximum
+//
+// A workgroup of 256 owns COLUMNS neighbouring channels of one image. Invocations are COLUMNS wide and 256 / COLUMNS
+// deep: each takes every (256 / COLUMNS)-th position of its channel, then the depths are compared as a tree.
+// COLUMNS: power of two up to 64.
+import package::constants::{BATCH, POSITIONS, CHANNELS, COLUMNS};
+import package::lib::element::is_nan;
+import package::lib::index::workgroup;
+
+@group(0) @binding(0) var<storage, read> input: array<f32>;
+@group(0) @binding(1) var<storage, read_write> output: array<f32>;
+@group(0) @binding(2) var<storage, read_write> argmax: array<u32>;
+
+const DEPTH: u32 = 256u / COLUMNS;
+const BLOCKS: u32 = (CHANNELS + COLUMNS - 1u) / COLUMNS;
+
+struct Maximum {
+    value: f32,
+    position: u32,
+}
+
+var<workgroup> partial: array<Maximum, 256>;
+
+// The larger one; of two equals, and of two NaNs, the one at the earlier position.
+fn larger(a: Maximum, b: Maximum) -> Maximum {
+    let equal = (is_nan(a.value) && is_nan(b.value)) || a.value == b.value;
+    let above = (is_nan(b.value) && !is_nan(a.value)) || (!is_nan(a.value) && b.value > a.value);
+    if above || (equal && b.position < a.position) {
+        return b;
+    }
+    return a;
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) count: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup(id, count);
+    let c = group % BLOCKS * COLUMNS + local % COLUMNS;
+    let n = group / BLOCKS;
+    let depth = local / COLUMNS;
+    let inside = n < BATCH && c < CHANNELS;
+
+    // The bits of negative infinity. Invocations beyond the last position hold it at the first one.
+    var best = Maximum(bitcast<f32>(0xff800000u), select(0u, depth, depth < POSITIONS));
+    if inside {
+        for (var p = depth; p < POSITIONS; p += DEPTH) {
+            best = larger(best, Maximum(input[(n * POSITIONS + p) * CHANNELS + c], p));
+        }
+    }
+    partial[local] = best;
+    workgroupBarrier();
+    for (var half = DEPTH / 2u; half > 0u; half /= 2u) {
+        if depth < half {
+            partial[local] = larger(partial[local], partial[local + half * COLUMNS]);
+        }
+        workgroupBarrier();
+    }
+    if depth == 0u && inside {
+        output[n * CHANNELS + c] = partial[local].value;
+        argmax[n * CHANNELS + c] = partial[local].position;
+    }
+}

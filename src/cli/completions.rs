@@ -1,0 +1,25 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::Cli;
+
+/// Print the completions of a shell
+///
+/// For example, for bash:
+///   gabor completions bash > ~/.local/share/bash-completion/completions/gabor
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+impl CompletionsArgs {
+    pub fn run(self) -> Result<ExitCode> {
+        clap_complete::generate(self.shell, &mut Cli::command(), "gabor", &mut std::io::stdout());
+        Ok(ExitCode::SUCCESS)
+    }
+}

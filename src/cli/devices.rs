@@ -1,0 +1,57 @@
+use std::{fmt::Write, process::ExitCode};
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use gabor::{
+    device,
+    gpu::{AdapterInfo, DeviceChoice},
+    plan::Executor,
+};
+use serde_json::json;
+
+use super::console::Console;
+
+/// Opens the device that --device names.
+pub fn open(choice: &str) -> Result<Box<dyn Executor>> {
+    device::open(choice).map_err(|error| anyhow!("{error}; --device cpu is always there"))
+}
+
+/// List the devices that --device can name
+#[derive(Args)]
+pub struct DevicesArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl DevicesArgs {
+    pub fn run(self, console: Console) -> Result<ExitCode> {
+        let gpus = device::gpus();
+        let threads = rayon::current_num_threads();
+        let auto = DeviceChoice::Auto.among(&gpus)?;
+        let name_of_auto = auto.map_or("cpu".to_string(), |at| at.to_string());
+
+        let mut text = format!("cpu  CPU, {threads} threads, native code\n");
+        for (number, gpu) in gpus.iter().enumerate() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{number:<3}  {} ({}, {}, {})", gpu.name, gpu.backend, kind(gpu), gpu.driver);
+        }
+        let chosen = auto.map_or("the CPU", |at| &gpus[at].name);
+        let _ = writeln!(text, "\n--device auto takes {chosen}; a software GPU is taken only by its name");
+
+        let adapter = |(number, gpu): (usize, &AdapterInfo)| {
+            json!({
+                "device": number.to_string(), "name": gpu.name, "vendor": gpu.vendor, "backend": gpu.backend,
+                "type": kind(gpu), "driver": gpu.driver,
+            })
+        };
+        let mut devices = vec![json!({"device": "cpu", "name": "CPU", "type": "cpu", "threads": threads})];
+        devices.extend(gpus.iter().enumerate().map(adapter));
+        console.json(self.json).result(&json!({"devices": devices, "auto": name_of_auto}), text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn kind(gpu: &AdapterInfo) -> String {
+    format!("{:?}", gpu.kind).to_lowercase()
+}

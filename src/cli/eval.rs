@@ -1,0 +1,242 @@
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use gabor::{
+    data::{DataError, Dataset, ImageSource, Loader, LoaderOptions, OpenOptions, Splits},
+    train::{Card, Classifier, Evaluation, read_card},
+};
+use serde_json::{Value, json};
+
+use super::{
+    config::{RunConfig, open_data},
+    console::Console,
+    devices,
+    run_folder::{WeightsChoice, config_beside, weights_file},
+};
+
+/// Measure a trained model on images
+///
+/// Without DATA it is measured on the test images of the data that it was trained on. Of other DATA it takes the test
+/// part, if there is one, and else all images; their classes are matched by name.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  gabor eval runs/resnet18-1
+  gabor eval runs/resnet18-1 --split val --weights last
+  gabor eval runs/resnet18-1/best.safetensors new-flowers --json")]
+pub struct EvalArgs {
+    /// A run folder or a .safetensors file
+    run: PathBuf,
+    /// The folder of the data [default: that of the run]
+    data: Option<PathBuf>,
+    /// Which weights of a run folder [default: best]
+    #[arg(long, value_enum)]
+    weights: Option<WeightsChoice>,
+    /// Which images
+    #[arg(long, value_enum)]
+    split: Option<Split>,
+    /// Images a step [default: as in training]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: Option<u32>,
+    /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Split {
+    Test,
+    Val,
+    Train,
+    All,
+}
+
+impl Split {
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+}
+
+impl EvalArgs {
+    pub fn run(self, console: Console) -> Result<ExitCode> {
+        let weights = weights_file(&self.run, self.weights)?;
+        let card = read_card(&weights)?;
+        let config = config_beside(&weights)?;
+        let batch = self.batch_size.map_or(config.recipe.batch_size, |batch| batch as usize);
+        let executor = devices::open(&self.device)?;
+        let mut classifier = Classifier::load(&weights, executor, batch)?;
+
+        let (splits, own) = self.open(&config, &card)?;
+        let split = self.split.unwrap_or(match splits.test {
+            Some(_) if own || !splits.divided => Split::Test,
+            _ => Split::All,
+        });
+        let mut evaluation = Evaluation::default();
+        for set in sets(splits, split)? {
+            let set = with_classes(set, &card.classes)?;
+            evaluation.add(&classifier.evaluate(&Loader::new(set, LoaderOptions::new(batch))?)?);
+        }
+
+        let mut figures = json!({
+            "model": card.model,
+            "weights": weights,
+            "device": classifier.device(),
+            "split": split.name(),
+            "classes": card.classes,
+            "per_class": per_class(&card.classes, &evaluation),
+        });
+        if let (Some(figures), Value::Object(measured)) = (figures.as_object_mut(), serde_json::to_value(&evaluation)?)
+        {
+            figures.extend(measured);
+        }
+        console.json(self.json).result(&figures, table(&card.classes, split, &evaluation))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The data, and whether it is that of the run.
+    fn open(&self, config: &RunConfig, card: &Card) -> Result<(Splits, bool)> {
+        let [height, width, channels] = card.input;
+        let as_trained =
+            OpenOptions { height_width: Some((height, width)), channels: Some(channels), ..config.images.clone() };
+        let own = match (&self.data, &config.data) {
+            (None, _) => true,
+            (Some(given), Some(own)) => same_place(given, own),
+            (Some(_), None) => false,
+        };
+        let options = if own { as_trained } else { OpenOptions { validation: None, ..as_trained } };
+        let path = self.data.as_deref().or(config.data.as_deref());
+        Ok((open_data(path, &options)?, own))
+    }
+}
+
+fn same_place(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// The parts of the data that `split` names.
+fn sets(splits: Splits, split: Split) -> Result<Vec<Dataset>> {
+    let name = splits.train.name().to_string();
+    let part = match split {
+        Split::All => return Ok([Some(splits.train), splits.val, splits.test].into_iter().flatten().collect()),
+        Split::Train => Some(splits.train),
+        Split::Val => splits.val,
+        Split::Test => splits.test,
+    };
+    match part {
+        Some(set) => Ok(vec![set]),
+        None => bail!("{name} has no {} part; --split all takes all images", split.name()),
+    }
+}
+
+/// `set` with the classes of the model, matched by name.
+fn with_classes(set: Dataset, classes: &[String]) -> Result<Dataset> {
+    if set.classes() == classes {
+        return Ok(set);
+    }
+    let number = |name: &String| classes.iter().position(|class| class == name).map(|at| at as u32);
+    let unknown: Vec<&str> = set.classes().iter().filter(|name| number(name).is_none()).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        bail!(
+            "{} has classes that the model does not know: {}; it was trained on {}",
+            set.name(),
+            unknown.join(", "),
+            classes.join(", ")
+        );
+    }
+    let numbers: Vec<u32> = set.classes().iter().filter_map(number).collect();
+    let labels = set.labels().iter().map(|&label| numbers[label as usize]).collect();
+    let (name, size) = (set.name().to_string(), set.image_size());
+    Ok(Dataset::new(&name, Arc::new(Images(set)), size, labels, classes.to_vec())?)
+}
+
+/// The images of a data set without its labels.
+struct Images(Dataset);
+
+impl ImageSource for Images {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.0.image_name(index)
+    }
+
+    fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError> {
+        self.0.read(index, out)
+    }
+}
+
+fn per_class(classes: &[String], evaluation: &Evaluation) -> Vec<Value> {
+    let row = |(class, (images, accuracy)): (&String, (u64, Option<f64>))| json!({"class": class, "images": images, "accuracy": accuracy});
+    classes.iter().zip(evaluation.per_class()).map(row).collect()
+}
+
+/// Confusion matrices of more classes than this are not for reading.
+const MOST_CLASSES_SHOWN: usize = 20;
+
+fn table(classes: &[String], split: Split, evaluation: &Evaluation) -> String {
+    let percent = |share: f64| format!("{:.2}%", 100.0 * share);
+    let mut text = format!(
+        "images          {} ({})\naccuracy        {}\n",
+        evaluation.images,
+        split.name(),
+        percent(evaluation.accuracy)
+    );
+    // Writing to a string cannot fail.
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<14}  {value}");
+    };
+    if classes.len() > 5 {
+        line("top-5 accuracy", &percent(evaluation.top5_accuracy));
+    }
+    line("loss", &format!("{:.4}", evaluation.loss));
+
+    let width = classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).max(5);
+    let cell = evaluation.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len()).max(3);
+    let shows_matrix = classes.len() <= MOST_CLASSES_SHOWN;
+    let matrix_head = if shows_matrix { "  predicted as (columns in the order of the rows)" } else { "" };
+    let _ = writeln!(text, "\n{:<width$}  {:>7}  {:>8}{matrix_head}", "class", "images", "accuracy");
+    for ((class, (images, accuracy)), row) in classes.iter().zip(evaluation.per_class()).zip(&evaluation.confusion) {
+        let accuracy = accuracy.map_or("-".to_string(), percent);
+        let _ = write!(text, "{class:<width$}  {images:>7}  {accuracy:>8}");
+        if shows_matrix {
+            text.push(' ');
+            for count in row {
+                let _ = write!(text, " {count:>cell$}");
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gabor::data::ImageSize;
+
+    fn names(classes: &[&str]) -> Vec<String> {
+        classes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn classes_are_matched_by_name() {
+        let size = ImageSize::new(1, 1, 1);
+        let set = Dataset::from_pixels("two", vec![10, 20], size, vec![0, 1], names(&["b", "c"])).unwrap();
+        let matched = with_classes(set.clone(), &names(&["a", "b", "c"])).unwrap();
+        assert_eq!(matched.labels(), [1, 2]);
+        let mut pixel = [0];
+        matched.read(1, &mut pixel).unwrap();
+        assert_eq!(pixel, [20]);
+        let error = with_classes(set, &names(&["a", "b"])).unwrap_err().to_string();
+        assert!(error.contains("does not know: c"), "{error}");
+    }
+}

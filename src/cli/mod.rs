@@ -1,0 +1,119 @@
+//! The commands, a file each.
+
+mod completions;
+mod config;
+mod console;
+mod devices;
+mod download;
+mod eval;
+mod interrupt;
+mod models;
+mod plan;
+mod predict;
+mod run_folder;
+mod train;
+mod values;
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use console::Console;
+
+/// Train, evaluate and use convolutional image classifiers on any GPU, or on the CPU where there is none.
+#[derive(Parser)]
+#[command(
+    name = "gabor",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:
+  gabor train                              Train on the MNIST images that come with gabor
+  gabor train flowers --model resnet18     Train on a folder of images, a subfolder a class
+  gabor eval runs/resnet18-1               Measure what was trained
+  gabor predict runs/resnet18-1 rose.jpg   Say what is in a picture
+
+`gabor COMMAND --help` explains each command."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::TrainArgs>),
+    Eval(eval::EvalArgs),
+    Predict(predict::PredictArgs),
+    Devices(devices::DevicesArgs),
+    Models(models::ModelsArgs),
+    Plan(plan::PlanArgs),
+    Download(download::DownloadArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+#[derive(Args)]
+struct Verbosity {
+    /// Show only errors and results
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 1000)]
+    quiet: bool,
+    /// Say more about what happens; twice for even more
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 1000)]
+    verbose: u8,
+}
+
+impl Cli {
+    /// Runs the command and returns the process's exit code: 0, or 1 after an error, which has been printed.
+    pub fn run(self) -> ExitCode {
+        self.verbosity.start_log();
+        let console = Console::new(self.verbosity.quiet);
+        let result = match self.command {
+            Command::Train(args) => args.run(console),
+            Command::Eval(args) => args.run(console),
+            Command::Predict(args) => args.run(console),
+            Command::Devices(args) => args.run(console),
+            Command::Models(args) => args.run(console),
+            Command::Plan(args) => args.run(console),
+            Command::Download(args) => args.run(console),
+            Command::Completions(args) => args.run(),
+        };
+        match result {
+            Ok(code) => code,
+            Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+            Err(error) => {
+                console::print_error(&error);
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl Verbosity {
+    /// Sends warnings and what else is asked for to standard error. `RUST_LOG` overrides the flags.
+    fn start_log(&self) {
+        let level = match self.verbose {
+            _ if self.quiet => "error",
+            0 => "error,gabor=warn",
+            1 => "warn,gabor=info",
+            _ => "info,gabor=debug",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .without_time()
+            .init();
+    }
+}
+
+/// Whether whoever read the output has gone, as `head` does: nothing to complain about.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

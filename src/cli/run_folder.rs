@@ -1,0 +1,124 @@
+//! The folder of a run: where it is and the names of what is in it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use gabor::train::{BEST, LAST, RESUME, write_whole};
+
+use super::config::RunConfig;
+
+const CONFIG: &str = "config.toml";
+
+/// The folder of a run.
+#[derive(Clone, Debug)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// A new folder: `out`, or else `runs/MODEL-N` with the next free number.
+    pub fn create(out: Option<&Path>, model: &str) -> Result<Self> {
+        let cannot_make = |path: &Path| format!("cannot make the run folder {}", path.display());
+        if let Some(out) = out {
+            let folder = Self(out.into());
+            if folder.config().exists() || folder.resume().exists() {
+                bail!("{0} holds a run already: go on with it by --resume {0}, or give another --out", out.display());
+            }
+            fs::create_dir_all(out).with_context(|| cannot_make(out))?;
+            return Ok(folder);
+        }
+        let runs = Path::new("runs");
+        fs::create_dir_all(runs).with_context(|| cannot_make(runs))?;
+        for number in 1u64.. {
+            let path = runs.join(format!("{model}-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| cannot_make(&path)),
+            }
+        }
+        bail!("no run folder is left in {}", runs.display())
+    }
+
+    /// The folder of a run that was stopped.
+    pub fn of_stopped_run(path: &Path) -> Result<Self> {
+        let folder = Self(path.into());
+        if !folder.config().is_file() {
+            bail!("{} is no run folder: it has no config.toml", path.display());
+        }
+        if !folder.resume().is_file() {
+            bail!(
+                "the run in {} ended before its first checkpoint: begin anew with gabor train --config {}",
+                path.display(),
+                folder.config().display()
+            );
+        }
+        Ok(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.0.join(CONFIG)
+    }
+
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.csv")
+    }
+
+    pub fn steps(&self) -> PathBuf {
+        self.0.join("steps.csv")
+    }
+
+    pub fn best(&self) -> PathBuf {
+        self.0.join(BEST)
+    }
+
+    pub fn resume(&self) -> PathBuf {
+        self.0.join(RESUME)
+    }
+
+    /// Writes the names of the classes, one a line.
+    pub fn write_classes(&self, classes: &[String]) -> Result<()> {
+        Ok(write_whole(&self.0.join("classes.txt"), (classes.join("\n") + "\n").as_bytes())?)
+    }
+}
+
+/// Which weights of a run to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WeightsChoice {
+    /// Those of the best epoch
+    Best,
+    /// Those of the last checkpoint
+    Last,
+}
+
+/// The weights file that `run`, a run folder or itself a weights file, stands for: of a folder, the best weights (the
+/// last ones, where there are no best ones yet) unless `choice` says which.
+pub fn weights_file(run: &Path, choice: Option<WeightsChoice>) -> Result<PathBuf> {
+    if run.is_file() {
+        return Ok(run.into());
+    }
+    if !run.is_dir() {
+        bail!("{} does not exist: give a run folder, such as runs/seed-cnn-1, or a .safetensors file", run.display());
+    }
+    let (best, last) = (run.join(BEST), run.join(LAST));
+    let path = match choice {
+        Some(WeightsChoice::Best) => best,
+        None if best.is_file() => best,
+        Some(WeightsChoice::Last) | None => last,
+    };
+    if !path.is_file() {
+        bail!("{} has no weights: there is no {} in it", run.display(), path.file_name().unwrap_or_default().display());
+    }
+    Ok(path)
+}
+
+/// The configuration in the folder of a weights file; the default one, where the file was taken elsewhere.
+pub fn config_beside(weights: &Path) -> Result<RunConfig> {
+    let path = weights.with_file_name(CONFIG);
+    if path.is_file() { RunConfig::read(&path) } else { Ok(RunConfig::default()) }
+}

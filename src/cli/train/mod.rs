@@ -1,0 +1,7 @@
+//! `gabor train`.
+
+mod args;
+mod run;
+mod summary;
+
+pub use args::TrainArgs;

@@ -1,0 +1,161 @@
+//! A run from its configuration to its result.
+
+use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration};
+
+use anyhow::{Result, ensure};
+use gabor::{
+    data::{Dataset, Loader, LoaderOptions, Normalisation, Order, Splits},
+    report::{EpochLog, ProgressBar, StepLog},
+    train::{Evaluation, Outcome, Progress, Session, StopReason, Trainer, read_card},
+};
+
+use super::summary;
+use crate::cli::{
+    config::{RunConfig, open_data},
+    console::Console,
+    devices, interrupt,
+    run_folder::RunFolder,
+    values,
+};
+
+/// Trains anew.
+pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Result<ExitCode> {
+    if let Some(data) = &mut config.data {
+        // So that the run can be resumed and evaluated from another folder. If there is no such data, opening it says so.
+        *data = data.canonicalize().unwrap_or_else(|_| data.clone());
+    }
+    let (job, session) = Job::prepare(config, None)?;
+    let folder = RunFolder::create(out, &job.config.model)?;
+    job.config.write(&folder.config())?;
+    folder.write_classes(job.splits.classes())?;
+    job.run(session, &folder, None, console)
+}
+
+/// Goes on with the run in `folder`.
+pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result<ExitCode> {
+    let card = read_card(&folder.resume())?;
+    // The normalisation as it was computed when the run began: the weights were trained for it.
+    let (job, mut session) = Job::prepare(config, Some(card.normalisation))?;
+    ensure!(
+        card.classes == job.splits.classes(),
+        "the data has changed: the run in {} tells {} apart, and the classes of the data are {}",
+        folder.path().display(),
+        card.classes.join(", "),
+        job.splits.classes().join(", ")
+    );
+    let progress = session.resume(folder.path())?;
+    job.config.write(&folder.config())?;
+    job.run(session, folder, Some(progress), console)
+}
+
+/// What a run is about.
+pub struct Job {
+    pub config: RunConfig,
+    pub splits: Splits,
+}
+
+impl Job {
+    fn prepare(config: RunConfig, normalisation: Option<Normalisation>) -> Result<(Self, Session)> {
+        // First what needs no data: opening that can take a while.
+        config.check()?;
+        let executor = devices::open(&config.device)?;
+        let splits = open_data(config.data.as_deref(), &config.images)?;
+        let size = splits.image_size();
+        let input = [size.height, size.width, size.channels];
+        let model = values::zoo_model(&config.model, input, splits.classes().len())?;
+        let normalisation = match normalisation {
+            Some(normalisation) => normalisation,
+            None => config.normalise.resolve(&splits.train)?,
+        };
+        let session = Session::new(executor, model, config.recipe.clone(), normalisation)?;
+        Ok((Self { config, splits }, session))
+    }
+
+    fn run(
+        &self,
+        mut session: Session,
+        folder: &RunFolder,
+        resumed: Option<Progress>,
+        console: Console,
+    ) -> Result<ExitCode> {
+        console.note(summary::of_run(self, &session, folder, resumed.as_ref()))?;
+        let outcome = self.train(&mut session, folder, resumed, console)?;
+        let finished = outcome.reason == StopReason::Finished;
+        let test = if finished { self.test(&mut session, folder, &outcome.progress)? } else { None };
+        let text = summary::of_outcome(folder, &outcome, test.as_ref());
+        console.result(&summary::figures(self, &session, folder, &outcome, test.as_ref()), text)?;
+        Ok(if finished { ExitCode::SUCCESS } else { ExitCode::from(interrupt::EXIT_CODE) })
+    }
+
+    fn train(
+        &self,
+        session: &mut Session,
+        folder: &RunFolder,
+        resumed: Option<Progress>,
+        console: Console,
+    ) -> Result<Outcome> {
+        let stop = interrupt::stop_flag()?;
+        let train = self.training_loader()?;
+        let validation = self.splits.val.clone().map(|set| self.loader(set)).transpose()?;
+        let (mut epochs, mut steps) = self.logs(folder, resumed.as_ref())?;
+        let count = self.config.recipe.total_steps(train.batches()).div_ceil(train.batches() as u64);
+        let mut bar = console.shows_progress().then(|| ProgressBar::new(count, train.batches(), console.lines()));
+
+        let mut trainer = Trainer::new(session, &train)
+            .checkpoints(folder.path(), Duration::from_secs_f64(self.config.checkpoint_every))
+            .stop_flag(stop.clone())
+            .observer(&mut epochs);
+        if let Some(steps) = &mut steps {
+            trainer = trainer.observer(steps);
+        }
+        if let Some(bar) = &mut bar {
+            trainer = trainer.observer(bar);
+        }
+        if let Some(validation) = &validation {
+            trainer = trainer.validation(validation);
+        }
+        if let Some(progress) = resumed {
+            trainer = trainer.resume(progress)?;
+        }
+        let outcome = trainer.run()?;
+        // There is nothing left to save: from now on the first Ctrl-C ends the process.
+        stop.store(true, Ordering::Relaxed);
+        Ok(outcome)
+    }
+
+    fn training_loader(&self) -> Result<Loader> {
+        let recipe = &self.config.recipe;
+        let options = LoaderOptions {
+            order: Order::Shuffled { seed: recipe.seed },
+            class_weights: recipe.balance_classes.then(|| self.splits.train.balanced_class_weights()),
+            ..LoaderOptions::new(recipe.batch_size)
+        };
+        Ok(Loader::new(self.splits.train.clone(), options)?)
+    }
+
+    fn loader(&self, set: Dataset) -> Result<Loader> {
+        Ok(Loader::new(set, LoaderOptions::new(self.config.recipe.batch_size))?)
+    }
+
+    fn logs(&self, folder: &RunFolder, resumed: Option<&Progress>) -> Result<(EpochLog, Option<StepLog>)> {
+        let (metrics, steps) = (folder.metrics(), folder.steps());
+        let epochs = match resumed {
+            Some(progress) => EpochLog::resume(&metrics, progress)?,
+            None => EpochLog::create(&metrics)?,
+        };
+        let steps = self.config.log_steps.then(|| match resumed {
+            Some(progress) => StepLog::resume(&steps, progress),
+            None => StepLog::create(&steps),
+        });
+        Ok((epochs, steps.transpose()?))
+    }
+
+    /// How the weights of the best epoch do on the test images, if there are any.
+    fn test(&self, session: &mut Session, folder: &RunFolder, progress: &Progress) -> Result<Option<Evaluation>> {
+        let Some(test) = self.splits.test.clone() else { return Ok(None) };
+        if progress.best_epoch < progress.step.div_ceil(progress.batches.max(1) as u64) {
+            session.load_weights(&folder.best())?;
+        }
+        Ok(Some(session.evaluate(&self.loader(test)?)?))
+    }
+}

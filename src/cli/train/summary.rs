@@ -1,0 +1,96 @@
+//! What a person is told about a run, and the same as JSON.
+
+use std::fmt::Write;
+
+use gabor::train::{EpochReport, Evaluation, Outcome, Progress, Session, StopReason};
+use serde_json::{Value, json};
+
+use super::run::Job;
+use crate::cli::{console::grouped, run_folder::RunFolder};
+
+/// What will be trained, on what and where.
+pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<&Progress>) -> String {
+    let splits = &job.splits;
+    let mut images = format!("{} training", grouped(splits.train.len()));
+    for (set, name) in [(&splits.val, "validation"), (&splits.test, "test")] {
+        if let Some(set) = set {
+            // Writing to a string cannot fail.
+            let _ = write!(images, ", {} {name}", grouped(set.len()));
+        }
+    }
+    let mut text = format!(
+        "data    {}: {images} images of {}, {} classes\n",
+        job.config.data_name(),
+        splits.image_size(),
+        splits.classes().len()
+    );
+    if !splits.skipped.is_empty() {
+        let _ = writeln!(text, "        {} images that cannot be read are left out", splits.skipped.len());
+    }
+    let parameters = grouped(session.parameters().trained());
+    let _ = writeln!(text, "model   {}, {parameters} parameters", session.model().name);
+    let _ = writeln!(text, "device  {}", session.device());
+    let _ = write!(text, "run     {}", folder.path().display());
+    if let Some(progress) = resumed {
+        let _ = write!(text, ", resumed after step {}", progress.step);
+    }
+    text
+}
+
+/// How the run ended.
+pub fn of_outcome(folder: &RunFolder, outcome: &Outcome, test: Option<&Evaluation>) -> String {
+    let folder = folder.path().display();
+    let progress = &outcome.progress;
+    if outcome.reason == StopReason::Stopped {
+        return format!("stopped after step {}; go on with gabor train --resume {folder}\n", progress.step);
+    }
+    let mut text = String::new();
+    if let Some(test) = test {
+        let _ = writeln!(
+            text,
+            "test accuracy {:.2}%, loss {:.4} on {} images, with the weights of epoch {}",
+            100.0 * test.accuracy,
+            test.loss,
+            test.images,
+            progress.best_epoch
+        );
+    } else if let Some(best) = progress.best {
+        let _ = writeln!(text, "best accuracy {:.2}%, in epoch {}", 100.0 * best, progress.best_epoch);
+    }
+    let _ = writeln!(text, "the run is in {folder}");
+    text
+}
+
+/// The same as JSON, with more figures.
+pub fn figures(
+    job: &Job,
+    session: &Session,
+    folder: &RunFolder,
+    outcome: &Outcome,
+    test: Option<&Evaluation>,
+) -> Value {
+    let progress = &outcome.progress;
+    let last = outcome.last_epoch.as_ref();
+    json!({
+        "run": folder.path(),
+        "data": job.config.data_name(),
+        "model": session.model().name,
+        "parameters": session.parameters().trained(),
+        "device": session.device(),
+        "finished": outcome.reason == StopReason::Finished,
+        "epochs": progress.epochs(),
+        "steps": progress.step,
+        "train": last.map(|report| json!({"loss": report.train_loss, "accuracy": report.train_accuracy})),
+        "val": last.and_then(validation),
+        "best": progress.best.map(|accuracy| json!({"accuracy": accuracy, "epoch": progress.best_epoch})),
+        "test": test.map(|test| json!({
+            "images": test.images, "loss": test.loss, "accuracy": test.accuracy, "top5_accuracy": test.top5_accuracy,
+        })),
+        "seconds": outcome.seconds,
+        "images_per_second": last.map(|report| report.images_per_second),
+    })
+}
+
+fn validation(report: &EpochReport) -> Option<Value> {
+    report.validation.map(|(loss, accuracy)| json!({"loss": loss, "accuracy": accuracy}))
+}

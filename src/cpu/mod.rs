@@ -1,0 +1,241 @@
+//! The CPU executor: replays a plan with the operations' native kernels.
+
+mod memory;
+
+use memory::Memory;
+
+use crate::{
+    graph::{VariableId, Variables},
+    kernel::cpu::{Args, RawArg},
+    plan::{BufferKind, Executor, ExecutorError, Location, Outputs, Plan, ProgramId, Target, Work},
+    tensor::{DType, Real, Tensor, TensorType},
+};
+
+/// Replays plans on this machine's processor, on all threads of rayon's pool. Floats are held and computed as `T`:
+/// `f32` in use, `f64` where gradients are checked numerically.
+#[derive(Default)]
+pub struct CpuExecutor<T: Real = f32> {
+    variables: Vec<Memory<T>>,
+    programs: Vec<Program<T>>,
+}
+
+struct Program<T: Real> {
+    plan: Plan,
+    /// The plan's own buffers; `None` for a variable.
+    memory: Vec<Option<Memory<T>>>,
+    arguments: Vec<Arguments>,
+    finished: Vec<Outputs>,
+}
+
+/// The arguments of one step, resolved once.
+struct Arguments {
+    inputs: Vec<RawArg>,
+    outputs: Vec<RawArg>,
+    scratch: Option<RawArg>,
+}
+
+/// A float for which operations have a CPU kernel.
+pub trait Precision: Real {
+    /// Calls the kernel of this precision.
+    fn call(op: &dyn crate::graph::DynOp, args: Args<'_, Self>);
+}
+
+impl Precision for f32 {
+    fn call(op: &dyn crate::graph::DynOp, args: Args<'_, Self>) {
+        op.cpu_f32(args);
+    }
+}
+
+impl Precision for f64 {
+    fn call(op: &dyn crate::graph::DynOp, args: Args<'_, Self>) {
+        op.cpu_f64(args);
+    }
+}
+
+impl CpuExecutor<f32> {
+    /// An executor without variables or programs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<T: Precision> CpuExecutor<T> {
+    /// The value at `location` after the last run. Meaningful in plans made without sharing.
+    pub fn peek(&self, program: ProgramId, location: Location, ty: &TensorType) -> Tensor {
+        let program = &self.programs[program.0];
+        self.storage(program, location.buffer).to_tensor(ty, location.offset)
+    }
+
+    /// As [`CpuExecutor::peek`] for floats, in full precision.
+    pub fn peek_float(&self, program: ProgramId, location: Location) -> Vec<T> {
+        let program = &self.programs[program.0];
+        self.storage(program, location.buffer).float(location.offset, location.elements)
+    }
+
+    /// Sets one element of a variable of floats in full precision.
+    pub fn poke(&mut self, id: VariableId, at: usize, value: T) {
+        self.variables[id.0].poke(at, value);
+    }
+
+    /// The plan that `program` replays.
+    pub fn plan(&self, program: ProgramId) -> &Plan {
+        &self.programs[program.0].plan
+    }
+
+    fn storage<'a>(&'a self, program: &'a Program<T>, buffer: usize) -> &'a Memory<T> {
+        match &program.plan.buffers[buffer].kind {
+            BufferKind::Variable(id) => &self.variables[id.0],
+            _ => program.memory[buffer].as_ref().expect("every buffer but a variable is the program's own"),
+        }
+    }
+}
+
+impl<T: Precision> Executor for CpuExecutor<T> {
+    fn device(&self) -> String {
+        format!("CPU, {} threads", rayon::current_num_threads())
+    }
+
+    fn target(&self) -> Target {
+        Target::Cpu
+    }
+
+    fn available_memory(&self) -> Option<u64> {
+        let mut system = sysinfo::System::new();
+        system.refresh_memory();
+        Some(system.available_memory()).filter(|bytes| *bytes > 0)
+    }
+
+    fn declare(&mut self, variables: &Variables) -> Result<(), ExecutorError> {
+        for (_, variable) in variables.iter().skip(self.variables.len()) {
+            self.variables.push(Memory::zeros(variable.dtype, variable.elements));
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, plan: Plan) -> Result<ProgramId, ExecutorError> {
+        let mut memory: Vec<Option<Memory<T>>> = plan
+            .buffers
+            .iter()
+            .map(|buffer| match &buffer.kind {
+                BufferKind::Variable(_) => None,
+                BufferKind::Constant(tensor) => Some(Memory::from_tensor(tensor)),
+                BufferKind::Arena | BufferKind::Zeroed | BufferKind::Feed(_) => {
+                    Some(Memory::zeros(buffer.dtype, buffer.elements))
+                }
+            })
+            .collect();
+        let mut arguments = Vec::with_capacity(plan.steps.len());
+        for step in &plan.steps {
+            let mut raw = |location: &Location| {
+                let storage = match &plan.buffers[location.buffer].kind {
+                    BufferKind::Variable(id) => &mut self.variables[id.0],
+                    _ => memory[location.buffer].as_mut().expect("every buffer but a variable is the program's own"),
+                };
+                storage.raw(location.offset, location.elements)
+            };
+            arguments.push(Arguments {
+                inputs: step.inputs.iter().map(&mut raw).collect(),
+                outputs: step.outputs.iter().map(&mut raw).collect(),
+                scratch: step.scratch.first().map(&mut raw),
+            });
+        }
+        self.programs.push(Program { plan, memory, arguments, finished: Vec::new() });
+        Ok(ProgramId(self.programs.len() - 1))
+    }
+
+    fn run(&mut self, id: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
+        let program = &mut self.programs[id.0];
+        for (buffer, memory) in program.plan.buffers.iter().zip(&mut program.memory) {
+            let (BufferKind::Feed(name), Some(memory)) = (&buffer.kind, memory) else { continue };
+            let mismatch = |got: String| ExecutorError::Feed {
+                name: name.clone(),
+                expected: format!("{} elements of {}", buffer.elements, buffer.dtype),
+                got,
+            };
+            let (_, tensor) =
+                feeds.iter().find(|(given, _)| given == name).ok_or_else(|| mismatch("nothing".to_string()))?;
+            let ty = tensor.ty();
+            if ty.dtype != buffer.dtype || ty.elements() != buffer.elements {
+                return Err(mismatch(ty.to_string()));
+            }
+            memory.fill_from(tensor);
+        }
+        for (step, arguments) in program.plan.steps.iter().zip(&program.arguments) {
+            match &step.work {
+                Work::Copy => {
+                    let (from, to) = (arguments.inputs[0], arguments.outputs[0]);
+                    let size = match program.plan.buffers[step.inputs[0].buffer].dtype {
+                        DType::F32 => size_of::<T>(),
+                        other => other.size(),
+                    };
+                    // SAFETY: both ends lie inside buffers of this element type that outlive the program, and the
+                    // planner copies only between different values.
+                    unsafe { std::ptr::copy(from.start, to.start, from.elements * size) };
+                }
+                Work::Run { op, signature, .. } => {
+                    // SAFETY: the locations were resolved against memory that outlives the program and never moves.
+                    // The planner gives values that meet in a step different buffers, except declared in-place pairs.
+                    let args =
+                        unsafe { Args::new(signature, &arguments.inputs, &arguments.outputs, arguments.scratch) };
+                    T::call(op.as_ref(), args);
+                }
+            }
+        }
+        let this = &*self;
+        let outputs = {
+            let program = &this.programs[id.0];
+            let tensor = |(name, location, ty): &(String, Location, TensorType)| {
+                (name.clone(), this.storage(program, location.buffer).to_tensor(ty, location.offset))
+            };
+            program.plan.outputs.iter().map(tensor).collect()
+        };
+        self.programs[id.0].finished.push(outputs);
+        Ok(())
+    }
+
+    fn collect(&mut self, program: ProgramId, _wait: bool) -> Result<Vec<Outputs>, ExecutorError> {
+        Ok(std::mem::take(&mut self.programs[program.0].finished))
+    }
+
+    fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {
+        self.variables[id.0].write(offset, values);
+        Ok(())
+    }
+
+    fn read(&mut self, id: VariableId) -> Result<Tensor, ExecutorError> {
+        let memory = &self.variables[id.0];
+        Ok(memory.to_tensor(&memory.ty(), 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{graph::Graph, plan::PlanOptions};
+
+    /// `counter += step` by an assignment, with `2 * counter` (the old value) as output.
+    #[test]
+    fn variables_change_at_the_end_of_a_run() {
+        let mut variables = Variables::new();
+        let counter = variables.add("counter", DType::F32, 3);
+        let mut graph = Graph::new();
+        let old = graph.variable(counter, 0, TensorType::f32([3]));
+        let step = graph.feed("step", TensorType::f32([]));
+        let new = graph.add(old, step).unwrap();
+        let doubled = graph.scale(old, 2.0).unwrap();
+        graph.assign(counter, new);
+        graph.output("doubled", doubled);
+
+        let mut cpu = CpuExecutor::new();
+        cpu.declare(&variables).unwrap();
+        let program = cpu.load(Plan::new(&graph, &Target::Cpu, PlanOptions::default()).unwrap()).unwrap();
+        for _ in 0..2 {
+            cpu.run(program, &[("step", &Tensor::scalar(1.5))]).unwrap();
+        }
+        let outputs = cpu.collect(program, true).unwrap();
+        assert_eq!(outputs[0][0].1.as_f32(), Some(&[0.0; 3][..]));
+        assert_eq!(outputs[1][0].1.as_f32(), Some(&[3.0; 3][..]));
+        assert_eq!(cpu.read(counter).unwrap().as_f32(), Some(&[3.0; 3][..]));
+        assert!(matches!(cpu.run(program, &[]), Err(ExecutorError::Feed { .. })));
+    }
+}

@@ -1,0 +1,118 @@
+//! Decoded images kept in memory up to a budget.
+
+use rayon::prelude::*;
+
+use super::{DataError, ImageSource};
+
+/// A source whose first images are kept decoded in one block of memory; the others are read from the source each time.
+pub(super) struct Cached<S> {
+    source: S,
+    block: Vec<u8>,
+    image_bytes: usize,
+}
+
+impl<S: ImageSource> Cached<S> {
+    /// Decodes as many images of `source` as fit into `budget` bytes, in parallel, and with `verify_rest` the others
+    /// too, only to see whether they can be read. Calls `on_read` after each image. Returns the cache and the images
+    /// that cannot be read, in order; their slots stay unused.
+    pub fn fill(
+        source: S,
+        image_bytes: usize,
+        budget: usize,
+        verify_rest: bool,
+        on_read: &(dyn Fn() + Sync),
+    ) -> (Self, Vec<(usize, DataError)>) {
+        let failure = |index, pixels: &mut [u8]| {
+            let result = source.read(index, pixels);
+            on_read();
+            result.err().map(|error| (index, error))
+        };
+        let slots = source.len().min(budget / image_bytes);
+        let mut block = vec![0; slots * image_bytes];
+        let mut failures: Vec<_> =
+            block.par_chunks_mut(image_bytes).enumerate().filter_map(|(index, slot)| failure(index, slot)).collect();
+        if verify_rest {
+            failures.par_extend(
+                (slots..source.len())
+                    .into_par_iter()
+                    .map_init(|| vec![0; image_bytes], |scratch, index| failure(index, scratch))
+                    .filter_map(|failure| failure),
+            );
+        }
+        (Self { source, block, image_bytes }, failures)
+    }
+
+    /// Bytes of memory that the cache takes.
+    pub fn bytes(&self) -> usize {
+        self.block.len()
+    }
+}
+
+impl<S: ImageSource> ImageSource for Cached<S> {
+    fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.source.name(index)
+    }
+
+    fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError> {
+        match self.block.chunks_exact(self.image_bytes).nth(index) {
+            Some(pixels) => {
+                out.copy_from_slice(pixels);
+                Ok(())
+            }
+            None => self.source.read(index, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Ten images of two bytes, of which number 3 and 8 cannot be read.
+    struct Counting(AtomicUsize);
+
+    impl ImageSource for &Counting {
+        fn len(&self) -> usize {
+            10
+        }
+        fn name(&self, index: usize) -> String {
+            index.to_string()
+        }
+        fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            if index == 3 || index == 8 {
+                return Err(DataError::Image { path: index.to_string().into(), reason: "broken".into() });
+            }
+            out.fill(index as u8);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_what_is_over_the_budget_is_read_again() {
+        let source = Counting(AtomicUsize::new(0));
+        let (cache, failures) = Cached::fill(&source, 2, 13, true, &|| {});
+        assert_eq!(failures.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [3, 8]);
+        assert_eq!((cache.bytes(), source.0.load(Ordering::Relaxed)), (12, 10));
+        let mut pixels = [0; 2];
+        for index in [0, 5, 6, 9] {
+            cache.read(index, &mut pixels).unwrap();
+            assert_eq!(pixels, [index as u8; 2]);
+        }
+        assert_eq!(source.0.load(Ordering::Relaxed), 12);
+        assert!(cache.read(8, &mut pixels).is_err());
+    }
+
+    #[test]
+    fn without_verification_the_rest_is_left_alone() {
+        let source = Counting(AtomicUsize::new(0));
+        let (_, failures) = Cached::fill(&source, 2, 12, false, &|| {});
+        assert_eq!((failures.len(), source.0.load(Ordering::Relaxed)), (1, 6));
+    }
+}

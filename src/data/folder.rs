@@ -1,0 +1,283 @@
+//! Image folders: a folder a class, with or without folders `train`, `val` and `test` above.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tracing::warn;
+use walkdir::WalkDir;
+
+use super::cache::Cached;
+use super::decode::probe;
+use super::open::Opened;
+use super::{DataError, Dataset, IMAGE_EXTENSIONS, ImageDecoder, ImageSize, ImageSource, OpenOptions, Skipped};
+
+/// How many images are looked at to find the size of all.
+const PROBED: usize = 64;
+/// The size for images of many sizes, that of most ImageNet networks.
+const DEFAULT_SIDE: usize = 224;
+/// How many skipped images are named in warnings; all are in [`Opened::skipped`].
+const NAMED: usize = 20;
+
+/// Images in files, decoded each time.
+struct ImageFiles {
+    files: Vec<PathBuf>,
+    decoder: ImageDecoder,
+}
+
+impl ImageSource for ImageFiles {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.files[index].display().to_string()
+    }
+
+    fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError> {
+        self.decoder.read(&self.files[index], out)
+    }
+}
+
+/// Opens the image folder `root`, telling `progress` how many images have been decoded of how many.
+pub(super) fn open(
+    root: &Path,
+    options: &OpenOptions,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Opened, DataError> {
+    let parts = Parts::of(root)?;
+    let class_folders = folders(&parts.train)?;
+    if class_folders.is_empty() {
+        return Err(DataError::UnknownFormat { path: parts.train.clone(), found: describe(&parts.train)? });
+    }
+    let classes: Vec<String> = class_folders.iter().map(|folder| name_of(folder)).collect();
+    let train = Scan::of(&class_folders, &classes)?;
+    let counts = train.counts(classes.len());
+    if let Some(empty) = counts.iter().position(|&count| count == 0) {
+        return Err(DataError::EmptyClass { path: class_folders[empty].clone(), unreadable: 0 });
+    }
+
+    let decoder = ImageDecoder { size: size(&train.files, options), fit: options.fit, limits: options.limits };
+    let mut reading = Reading {
+        classes,
+        decoder,
+        options,
+        progress,
+        cache_bytes: options.cache_bytes,
+        skipped: Vec::new(),
+        ignored_files: 0,
+    };
+    let train = reading.read(&parts.train, train)?;
+    if let Some(empty) = train.class_counts().iter().position(|&count| count == 0) {
+        return Err(DataError::EmptyClass { path: class_folders[empty].clone(), unreadable: counts[empty] });
+    }
+    let val = parts.val.map(|folder| reading.scan_and_read(&folder)).transpose()?;
+    let test = parts.test.map(|folder| reading.scan_and_read(&folder)).transpose()?;
+    let Reading { skipped, ignored_files, .. } = reading;
+    if ignored_files > 0 {
+        warn!("{}: ignored {ignored_files} files whose names are not those of images", root.display());
+    }
+    Ok(Opened { train, val, test, skipped, ignored_files })
+}
+
+/// The folders that hold class folders.
+struct Parts {
+    train: PathBuf,
+    val: Option<PathBuf>,
+    test: Option<PathBuf>,
+}
+
+impl Parts {
+    /// `root/train` and so on, if these are all the folders that there are and hold folders themselves: a class may be
+    /// called "train" too.
+    fn of(root: &Path) -> Result<Self, DataError> {
+        let (mut train, mut val, mut test) = (None, None, None);
+        for folder in folders(root)? {
+            let part = match name_of(&folder).to_lowercase().as_str() {
+                "train" | "training" => &mut train,
+                "val" | "valid" | "validation" => &mut val,
+                "test" | "testing" => &mut test,
+                _ => return Ok(Self { train: root.into(), val: None, test: None }),
+            };
+            *part = Some(folder);
+        }
+        match train {
+            Some(train) if !folders(&train)?.is_empty() => Ok(Self { train, val, test }),
+            _ => Ok(Self { train: root.into(), val: None, test: None }),
+        }
+    }
+}
+
+/// The image files below class folders.
+#[derive(Default)]
+struct Scan {
+    files: Vec<PathBuf>,
+    labels: Vec<u32>,
+    /// How many files were passed over because of their names.
+    ignored: usize,
+}
+
+impl Scan {
+    /// The images at any depth below `class_folders`, each with the index of its folder's name in `classes`, in the
+    /// order of their names.
+    fn of(class_folders: &[PathBuf], classes: &[String]) -> Result<Self, DataError> {
+        let mut scan = Self::default();
+        for folder in class_folders {
+            let name = name_of(folder);
+            let label = classes
+                .iter()
+                .position(|class| *class == name)
+                .ok_or_else(|| DataError::UnknownClass { path: folder.clone(), known: classes.join(", ") })?;
+            let visible = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+            for entry in visible.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.path())) {
+                let path = match entry {
+                    Ok(entry) if entry.file_type().is_dir() => continue,
+                    Ok(entry) => entry.into_path(),
+                    // A link to nowhere is an image that cannot be read, counted and named as such when it is decoded.
+                    Err(error) => match error.path() {
+                        Some(path) if has_image_name(path) => path.into(),
+                        path => {
+                            let path = path.unwrap_or(folder).to_path_buf();
+                            return Err(DataError::Io { path, source: error.into() });
+                        }
+                    },
+                };
+                if has_image_name(&path) {
+                    scan.files.push(path);
+                    scan.labels.push(label as u32);
+                } else {
+                    scan.ignored += 1;
+                }
+            }
+        }
+        Ok(scan)
+    }
+
+    fn counts(&self, classes: usize) -> Vec<usize> {
+        let mut counts = vec![0; classes];
+        for &label in &self.labels {
+            counts[label as usize] += 1;
+        }
+        counts
+    }
+}
+
+/// What is common to the parts of one opening, and adds up over them.
+struct Reading<'a> {
+    classes: Vec<String>,
+    decoder: ImageDecoder,
+    options: &'a OpenOptions,
+    progress: &'a (dyn Fn(usize, usize) + Sync),
+    /// What is left of the budget.
+    cache_bytes: usize,
+    skipped: Vec<Skipped>,
+    ignored_files: usize,
+}
+
+impl Reading<'_> {
+    fn scan_and_read(&mut self, folder: &Path) -> Result<Dataset, DataError> {
+        let scan = Scan::of(&folders(folder)?, &self.classes)?;
+        if scan.files.is_empty() {
+            return Err(DataError::UnknownFormat { path: folder.into(), found: describe(folder)? });
+        }
+        self.read(folder, scan)
+    }
+
+    /// Decodes the images and leaves out those that cannot be read.
+    fn read(&mut self, folder: &Path, scan: Scan) -> Result<Dataset, DataError> {
+        self.ignored_files += scan.ignored;
+        let total = scan.files.len();
+        let files = ImageFiles { files: scan.files, decoder: self.decoder };
+        let image_bytes = self.decoder.size.bytes();
+        let done = AtomicUsize::new(0);
+        let on_read = || (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+        let (cached, failures) = Cached::fill(files, image_bytes, self.cache_bytes, self.options.verify, &on_read);
+        self.cache_bytes -= cached.bytes();
+        let size = self.decoder.size;
+        let name = folder.display().to_string();
+        let set = Dataset::new(&name, Arc::new(cached), size, scan.labels, self.classes.clone())?;
+        if failures.is_empty() {
+            return Ok(set);
+        }
+
+        let mut usable = vec![true; total];
+        let mut skipped = Vec::with_capacity(failures.len());
+        for (index, error) in failures {
+            usable[index] = false;
+            skipped.push(match error {
+                DataError::Image { path, reason } => Skipped { path, reason },
+                other => Skipped { path: set.image_name(index).into(), reason: other.to_string() },
+            });
+        }
+        if self.options.strict {
+            let Skipped { path, reason } = skipped.swap_remove(0);
+            return Err(DataError::UnreadableImages { count: skipped.len() + 1, total, path, reason });
+        }
+        for Skipped { path, reason } in skipped.iter().take(NAMED) {
+            warn!("skipped {}: {reason}", path.display());
+        }
+        warn!("{name}: skipped {} of {total} images, which cannot be read", skipped.len());
+        self.skipped.extend(skipped);
+        let usable: Vec<usize> = (0..total).filter(|&index| usable[index]).collect();
+        Ok(set.subset(&usable))
+    }
+}
+
+/// The size to decode to: as the options say, and where they don't, as a sample of the images has it.
+fn size(files: &[PathBuf], options: &OpenOptions) -> ImageSize {
+    if let (Some((height, width)), Some(channels)) = (options.height_width, options.channels) {
+        return ImageSize::new(height, width, channels);
+    }
+    let sample = files.len().min(PROBED);
+    let probed: Vec<ImageSize> =
+        (0..sample).filter_map(|number| probe(&files[number * files.len() / sample], options.limits).ok()).collect();
+    let area = |size: &ImageSize| (size.height, size.width);
+    let (height, width) = match probed.first().map(area) {
+        Some(first) if probed.iter().all(|size| area(size) == first) => first,
+        _ => (DEFAULT_SIDE, DEFAULT_SIDE),
+    };
+    let is_grey = !probed.is_empty() && probed.iter().all(|size| size.channels == 1);
+    options.target(ImageSize::new(height, width, if is_grey { 1 } else { 3 }))
+}
+
+/// The visible folders in `folder`, by name.
+fn folders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
+        let path = entry.map_err(DataError::io(folder))?.path();
+        if path.is_dir() && !is_hidden(&path) {
+            folders.push(path);
+        }
+    }
+    folders.sort_by_key(|folder| name_of(folder));
+    Ok(folders)
+}
+
+/// What is in a folder that has no class folders with images.
+fn describe(folder: &Path) -> Result<String, DataError> {
+    let (mut images, mut others) = (0, 0);
+    for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
+        let path = entry.map_err(DataError::io(folder))?.path();
+        *(if has_image_name(&path) { &mut images } else { &mut others }) += 1;
+    }
+    Ok(match (images, others) {
+        (0, 0) => "it is empty".into(),
+        (0, _) => format!("{others} files or folders, none of them with images"),
+        _ => format!("{images} images, not in class folders"),
+    })
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn is_hidden(path: &Path) -> bool {
+    let name = name_of(path);
+    name.starts_with('.') || name == "__MACOSX"
+}
+
+fn has_image_name(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    IMAGE_EXTENSIONS.contains(&extension.as_str())
+}

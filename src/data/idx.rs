@@ -1,0 +1,288 @@
+//! IDX, the format of MNIST and its relatives: a big-endian header (magic number, then one u32 a dimension) and u8
+//! values.
+//!
+//! Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::GzDecoder;
+
+use super::dataset::check_labels;
+use super::open::{Opened, in_memory, read_class_names};
+use super::{DataError, Dataset, ImageSize, OpenOptions};
+
+const IMAGES_MAGIC: u32 = 0x0000_0803;
+const LABELS_MAGIC: u32 = 0x0000_0801;
+/// The most bytes that a header may announce.
+const MAX_BYTES: u64 = 64 << 30;
+
+/// Contents of a file of images.
+struct Images {
+    pixels: Vec<u8>,
+    count: usize,
+    size: ImageSize,
+}
+
+/// Whether `folder` holds IDX training files.
+pub(super) fn is_in(folder: &Path) -> bool {
+    find(folder, "train-images", 3).is_some() || find(folder, "train-labels", 1).is_some()
+}
+
+/// Opens the IDX files of `folder`.
+pub(super) fn open(folder: &Path, options: &OpenOptions) -> Result<Opened, DataError> {
+    let names_path = folder.join("classes.txt");
+    let classes = if names_path.exists() { read_class_names(&names_path)? } else { digits() };
+    let mut cache_bytes = options.cache_bytes;
+    let mut open_set = |prefix: &str| {
+        let images_path = require(folder, &format!("{prefix}-images"), 3)?;
+        let labels_path = require(folder, &format!("{prefix}-labels"), 1)?;
+        let images = read_images(&images_path, open_file(&images_path)?)?;
+        let labels = read_labels(&labels_path, open_file(&labels_path)?)?;
+        dataset([&images_path, &labels_path], images, labels, &classes, options, &mut cache_bytes)
+    };
+    let train = open_set("train")?;
+    let has_test = find(folder, "t10k-images", 3).is_some() || find(folder, "t10k-labels", 1).is_some();
+    let test = if has_test { Some(open_set("t10k")?) } else { None };
+    Ok(Opened { train, val: None, test, skipped: Vec::new(), ignored_files: 0 })
+}
+
+/// Opens IDX files that are in memory: those of the training and of the test set, each a file of images and a file of
+/// labels of the ten digits.
+pub(super) fn open_bytes(
+    name: &str,
+    train: [&[u8]; 2],
+    test: [&[u8]; 2],
+    options: &OpenOptions,
+) -> Result<Opened, DataError> {
+    let mut cache_bytes = options.cache_bytes;
+    let mut open_set = |prefix: &str, [images, labels]: [&[u8]; 2]| {
+        let path = |kind| Path::new(name).join(format!("{prefix}-{kind}"));
+        let (images_path, labels_path) = (path("images"), path("labels"));
+        let images = read_images(&images_path, images)?;
+        let labels = read_labels(&labels_path, labels)?;
+        dataset([&images_path, &labels_path], images, labels, &digits(), options, &mut cache_bytes)
+    };
+    let (train, test) = (open_set("train", train)?, open_set("test", test)?);
+    Ok(Opened { train, val: None, test: Some(test), skipped: Vec::new(), ignored_files: 0 })
+}
+
+fn digits() -> Vec<String> {
+    (0..10).map(|digit| digit.to_string()).collect()
+}
+
+fn dataset(
+    [images_path, labels_path]: [&Path; 2],
+    images: Images,
+    labels: Vec<u32>,
+    classes: &[String],
+    options: &OpenOptions,
+    cache_bytes: &mut usize,
+) -> Result<Dataset, DataError> {
+    if images.count != labels.len() {
+        return Err(DataError::CountMismatch {
+            images_path: images_path.into(),
+            images: images.count,
+            labels_path: labels_path.into(),
+            labels: labels.len(),
+        });
+    }
+    check_labels(labels_path, &labels, classes.len())?;
+    in_memory(images_path, images.pixels, images.size, labels, classes, options, cache_bytes)
+}
+
+/// The spellings of the name of an IDX file that are found in the world.
+fn candidates(folder: &Path, stem: &str, dimensions: usize) -> [PathBuf; 4] {
+    let name = |separator, ending| folder.join(format!("{stem}{separator}idx{dimensions}-ubyte{ending}"));
+    [name('-', ""), name('-', ".gz"), name('.', ""), name('.', ".gz")]
+}
+
+fn find(folder: &Path, stem: &str, dimensions: usize) -> Option<PathBuf> {
+    candidates(folder, stem, dimensions).into_iter().find(|path| path.is_file())
+}
+
+fn require(folder: &Path, stem: &str, dimensions: usize) -> Result<PathBuf, DataError> {
+    find(folder, stem, dimensions).ok_or_else(|| {
+        let [path, ..] = candidates(folder, stem, dimensions);
+        DataError::MissingFile { path, beside: "the other IDX files".into() }
+    })
+}
+
+fn open_file(path: &Path) -> Result<BufReader<File>, DataError> {
+    File::open(path).map(BufReader::new).map_err(DataError::io(path))
+}
+
+fn read_images(path: &Path, file: impl BufRead) -> Result<Images, DataError> {
+    let ([count, height, width], pixels) = read(path, file, IMAGES_MAGIC)?;
+    Ok(Images { pixels, count, size: ImageSize::new(height, width, 1) })
+}
+
+fn read_labels(path: &Path, file: impl BufRead) -> Result<Vec<u32>, DataError> {
+    let ([_], labels) = read(path, file, LABELS_MAGIC)?;
+    Ok(labels.into_iter().map(u32::from).collect())
+}
+
+/// Reads an IDX file of N dimensions, unpacking it if it is gzip, whatever its name says.
+fn read<const N: usize>(path: &Path, mut file: impl BufRead, magic: u32) -> Result<([usize; N], Vec<u8>), DataError> {
+    let start = file.fill_buf().map_err(DataError::io(path))?;
+    if start.starts_with(&[0x1f, 0x8b]) { parse(path, GzDecoder::new(file), magic) } else { parse(path, file, magic) }
+}
+
+fn parse<const N: usize>(path: &Path, mut file: impl Read, magic: u32) -> Result<([usize; N], Vec<u8>), DataError> {
+    let damaged = |reason: String| DataError::Damaged { path: path.into(), reason };
+    let mut read_u32 = || {
+        let mut bytes = [0; 4];
+        file.read_exact(&mut bytes).map_err(|error| damaged(format!("its header cannot be read ({error})")))?;
+        Ok(u32::from_be_bytes(bytes))
+    };
+    let found = read_u32()?;
+    if found != magic {
+        return Err(DataError::BadMagic { path: path.into(), found, expected: magic });
+    }
+    let mut dimensions = [0; N];
+    for dimension in &mut dimensions {
+        *dimension = read_u32()? as usize;
+    }
+    let bytes = dimensions
+        .iter()
+        .try_fold(1u64, |product, &dimension| product.checked_mul(dimension as u64))
+        .filter(|bytes| (1..=MAX_BYTES).contains(bytes))
+        .ok_or_else(|| damaged(format!("its header says {dimensions:?} values, which cannot be")))?;
+    // The buffer grows with what there is to read: a header cannot make it large by itself.
+    let mut values = Vec::new();
+    file.take(bytes + 1).read_to_end(&mut values).map_err(|error| damaged(error.to_string()))?;
+    let header = 4 * (1 + N as u64);
+    if values.len() as u64 != bytes {
+        let found = values.len() as u64 + header;
+        let found = if values.len() as u64 > bytes { format!("{found} or more") } else { found.to_string() };
+        return Err(DataError::WrongLength { path: path.into(), found, expected: (bytes + header).to_string() });
+    }
+    Ok((dimensions, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+    use crate::data;
+
+    fn images(count: u32, height: u32, width: u32) -> Vec<u8> {
+        let header = [IMAGES_MAGIC, count, height, width].into_iter().flat_map(u32::to_be_bytes);
+        header.chain((0..count * height * width).map(|value| value as u8)).collect()
+    }
+
+    fn labels(labels: &[u8]) -> Vec<u8> {
+        let header = [LABELS_MAGIC, labels.len() as u32].into_iter().flat_map(u32::to_be_bytes);
+        header.chain(labels.iter().copied()).collect()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// A folder with a training set of four 2x3 images and, with `test`, a test set of two.
+    fn folder(test: bool) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: Vec<u8>| fs::write(folder.path().join(name), bytes).unwrap();
+        write("train-images-idx3-ubyte", images(4, 2, 3));
+        write("train-labels-idx1-ubyte.gz", gzip(&labels(&[5, 0, 4, 1])));
+        if test {
+            write("t10k-images.idx3-ubyte.gz", gzip(&images(2, 2, 3)));
+            write("t10k-labels-idx1-ubyte", labels(&[7, 2]));
+        }
+        folder
+    }
+
+    fn error(folder: &Path) -> DataError {
+        data::open(folder, &OpenOptions::default()).unwrap_err()
+    }
+
+    #[test]
+    fn plain_and_packed_files_in_their_spellings_are_read() {
+        let folder = folder(true);
+        let splits = data::open(folder.path(), &OpenOptions::default()).unwrap();
+        assert_eq!(splits.train.labels(), [5, 0, 4, 1]);
+        assert_eq!(splits.image_size(), ImageSize::new(2, 3, 1));
+        assert_eq!(splits.classes(), digits());
+        let test = splits.test.unwrap();
+        let mut pixels = [0; 6];
+        test.read(1, &mut pixels).unwrap();
+        assert_eq!((pixels, test.labels(), splits.val.is_none()), ([6, 7, 8, 9, 10, 11], &[7, 2][..], true));
+    }
+
+    #[test]
+    fn a_validation_part_is_taken_when_asked_for() {
+        let folder = folder(true);
+        let options = OpenOptions { validation: Some(0.5), ..OpenOptions::default() };
+        // Each class has one image, which training keeps.
+        assert!(matches!(data::open(folder.path(), &options), Err(DataError::EmptySplit { .. })));
+        let options = OpenOptions { validation: Some(1.5), ..OpenOptions::default() };
+        assert!(data::open(folder.path(), &options).unwrap_err().to_string().contains("between 0 and 1"));
+    }
+
+    #[test]
+    fn images_are_converted_to_the_size_of_the_model() {
+        let folder = folder(true);
+        let options = OpenOptions { height_width: Some((8, 8)), channels: Some(3), ..OpenOptions::default() };
+        let splits = data::open(folder.path(), &options).unwrap();
+        let mut pixels = vec![0; 8 * 8 * 3];
+        splits.train.read(3, &mut pixels).unwrap();
+        assert!(pixels.iter().all(|value| (18..=23).contains(value)), "{pixels:?}");
+    }
+
+    #[test]
+    fn names_of_classes_come_from_classes_txt() {
+        let folder = folder(true);
+        let path = folder.path().join("classes.txt");
+        fs::write(&path, "a\nb\nc\nd\ne\nf\ng\nh\n\n").unwrap();
+        let splits = data::open(folder.path(), &OpenOptions::default()).unwrap();
+        assert_eq!(splits.classes().last().unwrap(), "h");
+        fs::write(&path, "a\nb\n").unwrap();
+        assert!(matches!(error(folder.path()), DataError::LabelOutOfRange { label: 5, index: 0, classes: 2, .. }));
+    }
+
+    #[test]
+    fn damaged_files_are_named_with_what_is_wrong() {
+        let folder = folder(false);
+        let path = folder.path().join("train-images-idx3-ubyte");
+        let good = images(4, 2, 3);
+        let error_of = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let error = error(folder.path());
+            assert!(error.to_string().contains("train-images-idx3-ubyte"), "{error}");
+            error
+        };
+        assert!(matches!(error_of(&good[..good.len() - 1]), DataError::WrongLength { .. }));
+        assert!(matches!(error_of(&[&good[..], &[0]].concat()), DataError::WrongLength { .. }));
+        assert!(matches!(error_of(&good[..10]), DataError::Damaged { .. }));
+        assert!(matches!(error_of(&[]), DataError::Damaged { .. }));
+        assert!(matches!(error_of(&labels(&[1, 2])), DataError::BadMagic { found: LABELS_MAGIC, .. }));
+        assert!(matches!(error_of(&images(3, 2, 3)), DataError::CountMismatch { images: 3, labels: 4, .. }));
+        assert!(matches!(error_of(&images(0, 2, 3)), DataError::Damaged { .. }));
+        let packed = gzip(&good);
+        assert!(matches!(error_of(&packed[..packed.len() - 12]), DataError::Damaged { .. }));
+        let huge = [IMAGES_MAGIC, u32::MAX, u32::MAX, u32::MAX].map(u32::to_be_bytes).concat();
+        assert!(matches!(error_of(&huge), DataError::Damaged { .. }));
+    }
+
+    #[test]
+    fn labels_are_checked() {
+        let folder = folder(false);
+        let path = folder.path().join("train-labels-idx1-ubyte.gz");
+        fs::write(&path, labels(&[1, 2, 10, 3])).unwrap();
+        let message = error(folder.path()).to_string();
+        assert!(message.contains("item 2 has label 10") && message.contains("classes.txt"), "{message}");
+        fs::write(&path, labels(&[3, 3, 3, 3])).unwrap();
+        assert!(matches!(error(folder.path()), DataError::OneClass { class, .. } if class == "3"));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(error(folder.path()), DataError::MissingFile { .. }));
+    }
+}

@@ -1,0 +1,264 @@
+//! Batches, made ahead of training on other threads.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::random::{shuffle, stream};
+use super::{Augmentation, DataError, Dataset};
+
+/// The order of the images in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The order of the data set, for evaluation.
+    Sequential,
+    /// A new order each epoch, given by the seed and the epoch alone.
+    Shuffled {
+        /// The seed.
+        seed: u64,
+    },
+}
+
+/// How to make batches.
+#[derive(Clone)]
+pub struct LoaderOptions {
+    /// Images a batch.
+    pub batch_size: usize,
+    /// The order of the images.
+    pub order: Order,
+    /// Threads that make batches; 0 for one a core, up to 8.
+    pub threads: usize,
+    /// How many batches are kept ready.
+    pub ahead: usize,
+    /// The weight of each class in the loss; `None` for 1.
+    pub class_weights: Option<Vec<f32>>,
+    /// What draws the augmentation parameters.
+    pub augmentation: Option<Arc<dyn Augmentation>>,
+}
+
+impl LoaderOptions {
+    /// Batches of `batch_size` in the order of the set, four of them kept ready.
+    pub fn new(batch_size: usize) -> Self {
+        Self { batch_size, order: Order::Sequential, threads: 0, ahead: 4, class_weights: None, augmentation: None }
+    }
+}
+
+/// The input of one training or evaluation step; B is the batch size. The vectors have the same lengths in every batch:
+/// a short last batch is filled up with the first images of the epoch, at weight 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Pixels, B x H x W x C.
+    pub images: Vec<u8>,
+    /// Class of each image, B.
+    pub labels: Vec<u32>,
+    /// Weight of each image in loss and metrics, B: that of its class, and 0 for what fills up.
+    pub weights: Vec<f32>,
+    /// Which image of the data set each is, B.
+    pub indices: Vec<u32>,
+    /// How many images count: the first `real` ones.
+    pub real: usize,
+    /// Augmentation parameters, B x parameters a sample.
+    pub augmentation: Option<Vec<f32>>,
+}
+
+/// Makes the batches of a data set. Batch `k` of an epoch is the same whatever the number of threads and wherever the
+/// epoch was started.
+pub struct Loader {
+    shared: Arc<Shared>,
+}
+
+impl Loader {
+    /// A loader of `dataset`.
+    ///
+    /// # Errors
+    /// If the set is empty, the batch size is 0, or there is not one finite, non-negative weight a class.
+    pub fn new(dataset: Dataset, options: LoaderOptions) -> Result<Self, DataError> {
+        if dataset.is_empty() {
+            return Err(DataError::Option(format!("{} has no images to make batches of", dataset.name())));
+        }
+        if options.batch_size == 0 {
+            return Err(DataError::Option("a batch size of 0 is not possible: give 1 or more".into()));
+        }
+        if let Some(weights) = &options.class_weights {
+            let classes = dataset.classes().len();
+            if weights.len() != classes || !weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) {
+                return Err(DataError::Option(format!(
+                    "class weights {weights:?} do not work: give one number of 0 or more for each of the {classes} \
+                     classes"
+                )));
+            }
+        }
+        Ok(Self { shared: Arc::new(Shared { dataset, options, spare: Mutex::new(Vec::new()) }) })
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &Dataset {
+        &self.shared.dataset
+    }
+
+    /// Images a batch.
+    pub fn batch_size(&self) -> usize {
+        self.shared.options.batch_size
+    }
+
+    /// Batches an epoch, the short last one included.
+    pub fn batches(&self) -> usize {
+        self.shared.dataset.len().div_ceil(self.batch_size())
+    }
+
+    /// The batches of `epoch` from number `start_batch` on, made ahead from now on. Dropping it early stops the
+    /// threads.
+    pub fn epoch(&self, epoch: u64, start_batch: usize) -> Epoch {
+        let end = self.batches();
+        let remaining = end.saturating_sub(start_batch);
+        let cores = || thread::available_parallelism().map_or(1, usize::from).min(8);
+        let threads = if self.shared.options.threads == 0 { cores() } else { self.shared.options.threads };
+        let threads = threads.min(remaining);
+        let order: Arc<[u32]> = self.shared.order(epoch).into();
+        let lanes = (0..threads)
+            .map(|lane| {
+                let (sender, receiver) = sync_channel(self.shared.options.ahead.div_ceil(threads));
+                let (shared, order) = (self.shared.clone(), order.clone());
+                let numbers = (start_batch + lane..end).step_by(threads);
+                let thread = thread::spawn(move || shared.work(epoch, &order, numbers, &sender));
+                Lane { receiver, thread }
+            })
+            .collect();
+        Epoch { lanes, next_lane: 0, next: start_batch, end }
+    }
+
+    /// Batch number `number` of `epoch`, made on the calling thread.
+    ///
+    /// # Errors
+    /// If an image cannot be read.
+    ///
+    /// # Panics
+    /// If `number` is not below [`Loader::batches`].
+    pub fn batch(&self, epoch: u64, number: usize) -> Result<Batch, DataError> {
+        assert!(number < self.batches(), "batch {number} of {}", self.batches());
+        self.shared.batch(epoch, &self.shared.order(epoch), number)
+    }
+
+    /// Takes back a batch that is no longer needed, for its memory.
+    pub fn recycle(&self, batch: Batch) {
+        let mut spare = self.shared.spare();
+        if spare.len() <= self.shared.options.ahead {
+            spare.push(batch);
+        }
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    dataset: Dataset,
+    options: LoaderOptions,
+    /// Batches whose memory can be used again.
+    spare: Mutex<Vec<Batch>>,
+}
+
+impl Shared {
+    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order(&self, epoch: u64) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.dataset.len() as u32).collect();
+        if let Order::Shuffled { seed } = self.options.order {
+            shuffle(&mut order, &mut stream(seed, epoch));
+        }
+        order
+    }
+
+    /// Makes batches until they are all made, one fails or nobody wants them any more.
+    fn work(
+        &self,
+        epoch: u64,
+        order: &[u32],
+        numbers: impl Iterator<Item = usize>,
+        sender: &SyncSender<Result<Batch, DataError>>,
+    ) {
+        for number in numbers {
+            let batch = self.batch(epoch, order, number);
+            let failed = batch.is_err();
+            if sender.send(batch).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn batch(&self, epoch: u64, order: &[u32], number: usize) -> Result<Batch, DataError> {
+        let LoaderOptions { batch_size, class_weights, augmentation, .. } = &self.options;
+        let start = number * batch_size;
+        let real = (order.len() - start).min(*batch_size);
+        let mut batch = self.spare().pop().unwrap_or_default();
+        batch.real = real;
+        batch.indices.clear();
+        batch.indices.extend((start..start + batch_size).map(|at| order[at % order.len()]));
+        batch.labels.clear();
+        batch.labels.extend(batch.indices.iter().map(|&index| self.dataset.labels()[index as usize]));
+        batch.weights.clear();
+        let weight = |&label: &u32| class_weights.as_ref().map_or(1.0, |weights| weights[label as usize]);
+        batch.weights.extend(batch.labels[..real].iter().map(weight));
+        batch.weights.resize(*batch_size, 0.0);
+
+        let image_bytes = self.dataset.image_size().bytes();
+        batch.images.resize(batch_size * image_bytes, 0);
+        for (&index, pixels) in batch.indices.iter().zip(batch.images.chunks_exact_mut(image_bytes)) {
+            self.dataset.read(index as usize, pixels)?;
+        }
+        if let Some(augmentation) = augmentation {
+            let count = augmentation.parameters_per_sample();
+            let parameters = batch.augmentation.get_or_insert_default();
+            parameters.clear();
+            parameters.resize(batch_size * count, 0.0);
+            for (number, &index) in batch.indices.iter().enumerate() {
+                augmentation.draw(epoch, index, &mut parameters[number * count..][..count]);
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// A thread that makes every n-th batch, and the queue of what it made.
+struct Lane {
+    receiver: Receiver<Result<Batch, DataError>>,
+    thread: JoinHandle<()>,
+}
+
+/// The batches of an epoch in order. After an error it ends.
+pub struct Epoch {
+    lanes: Vec<Lane>,
+    next_lane: usize,
+    next: usize,
+    end: usize,
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        // The lanes take turns, so their batches come out in order without being sorted.
+        let received = self.lanes[self.next_lane].receiver.recv();
+        let batch = received.unwrap_or(Err(DataError::LoaderThread { batch: self.next }));
+        self.next_lane = (self.next_lane + 1) % self.lanes.len();
+        self.next = if batch.is_ok() { self.next + 1 } else { self.end };
+        Some(batch)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.end.saturating_sub(self.next)))
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        let threads: Vec<_> = self.lanes.drain(..).map(|lane| lane.thread).collect();
+        // The queues are gone, so each thread ends with the batch at hand. One that panicked has said so already.
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}

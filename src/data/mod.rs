@@ -1,0 +1,48 @@
+//! Labelled images: opening, splitting, decoding and feeding them to training.
+//!
+//! ```no_run
+//! use gabor::data::{self, Loader, LoaderOptions, Normalisation, OpenOptions, Order};
+//!
+//! # fn main() -> Result<(), data::DataError> { let splits = data::open("flowers", &OpenOptions { height_width:
+//! Some((64, 64)), ..OpenOptions::default() })?; let normalisation = Normalisation::of(&splits.train)?; let loader =
+//! Loader::new(splits.train, LoaderOptions { order: Order::Shuffled { seed: 0 }, ..LoaderOptions::new(32) })?; for
+//! batch in loader.epoch(0, 0) { let batch = batch?; // ... a step on batch.images, batch.labels and batch.weights ...
+//! loader.recycle(batch); }
+//! # Ok(()) }
+//! ```
+//!
+//! - [`open`] finds out what a folder holds (IDX files, CIFAR binary files, class folders of images) and returns
+//!   [`Splits`] of [`Dataset`]s; [`bundled`] is the small part of MNIST that ships with this crate; [`download`]
+//!   fetches whole public sets.
+//! - A [`Dataset`] gives any image by its index as u8 pixels in HWC order, all of one size.
+//! - A [`Loader`] makes batches ahead of training on other threads. Which images a batch holds depends on the seed, the
+//!   epoch and the batch's number alone, so that a resumed run sees exactly what the uninterrupted one would have.
+//! - Images stay u8 all the way; [`Normalisation`] is applied by the first kernel of a step.
+
+mod augmentation;
+mod bundled;
+mod cache;
+mod cifar;
+mod dataset;
+mod decode;
+pub mod download;
+mod error;
+mod folder;
+mod idx;
+mod loader;
+mod open;
+mod random;
+mod size;
+mod split;
+mod statistics;
+
+pub use augmentation::Augmentation;
+pub use bundled::bundled;
+pub use dataset::{Dataset, ImageSource};
+pub use decode::{DecodeLimits, IMAGE_EXTENSIONS, ImageDecoder};
+pub use error::DataError;
+pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
+pub use open::{OpenOptions, Skipped, Splits, open, open_with_progress};
+pub use size::{Fit, ImageSize};
+pub use split::SplitRatio;
+pub use statistics::Normalisation;

@@ -1,0 +1,22 @@
+//! Everything that drives wgpu: choosing an adapter, the device, shaders and pipelines, and running them.
+
+mod adapter;
+mod buffer;
+mod device;
+mod error;
+mod executor;
+mod pipeline;
+mod profile;
+mod program;
+mod readback;
+mod shader;
+mod single;
+
+pub use adapter::{AdapterInfo, AdapterKind, DeviceChoice, adapters};
+pub use device::{Gpu, software};
+pub use error::GpuError;
+pub use executor::GpuExecutor;
+pub use pipeline::Checks;
+pub use profile::Timing;
+pub use shader::assemble;
+pub use single::run_candidate;

@@ -1,0 +1,90 @@
+//! How long each dispatch of a plan takes.
+
+use std::time::{Duration, Instant};
+
+use super::{Gpu, GpuError, buffer, program::Command, program::Program};
+
+/// Time of one dispatch or copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Number of the step in the plan.
+    pub step: usize,
+    /// The shader, or `copy`.
+    pub name: String,
+    /// How long it ran: on the device's clock where it has one, else on the host's with all its overhead.
+    pub time: Duration,
+}
+
+/// Dispatches timed by one query set: two timestamps each.
+const BATCH: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
+
+/// Runs the commands of `program`, timing each.
+pub(super) fn profile(gpu: &Gpu, program: &Program) -> Result<Vec<Timing>, GpuError> {
+    let mut timings = Vec::with_capacity(program.commands.len());
+    for run in program.commands.chunk_by(|(_, a), (_, b)| a.is_dispatch() && b.is_dispatch()) {
+        for batch in run.chunks(BATCH) {
+            let on_device = gpu.has_timestamps() && batch[0].1.is_dispatch();
+            let times = if on_device { device_times(gpu, batch)? } else { host_times(gpu, batch)? };
+            timings.extend(batch.iter().zip(times).map(|((step, command), time)| {
+                let name = match command {
+                    Command::Dispatch { name, .. } => name.clone(),
+                    Command::Copy { .. } => "copy".to_string(),
+                };
+                Timing { step: *step, name, time }
+            }));
+        }
+    }
+    Ok(timings)
+}
+
+/// Each dispatch in a pass of its own between two timestamps.
+fn device_times(gpu: &Gpu, dispatches: &[(usize, Command)]) -> Result<Vec<Duration>, GpuError> {
+    let count = 2 * dispatches.len() as u32;
+    let bytes = u64::from(count) * 8;
+    let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+    let resolved = gpu.buffer("timestamps", bytes, usage)?;
+    gpu.catch("timing", || {
+        let query_set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("timestamps"),
+            ty: wgpu::QueryType::Timestamp,
+            count,
+        });
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for (first, (_, command)) in (0..count).step_by(2).zip(dispatches) {
+            let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
+                query_set: &query_set,
+                beginning_of_pass_write_index: Some(first),
+                end_of_pass_write_index: Some(first + 1),
+            });
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+            command.dispatch(&mut encoder.begin_compute_pass(&descriptor));
+        }
+        encoder.resolve_query_set(&query_set, 0..count, &resolved, 0);
+        gpu.queue.submit([encoder.finish()]);
+    })?;
+    let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&buffer::read(gpu, &resolved, 0, bytes)?);
+    let period = f64::from(gpu.queue.get_timestamp_period());
+    let time = |pair: &[u64]| Duration::from_nanos((pair[1].saturating_sub(pair[0]) as f64 * period) as u64);
+    Ok(ticks.chunks_exact(2).map(time).collect())
+}
+
+/// Each command submitted alone and waited for.
+fn host_times(gpu: &Gpu, commands: &[(usize, Command)]) -> Result<Vec<Duration>, GpuError> {
+    let mut times = Vec::with_capacity(commands.len());
+    for (_, command) in commands {
+        gpu.wait(None)?;
+        let start = Instant::now();
+        let submission = gpu.catch("timing", || {
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            if command.is_dispatch() {
+                command.dispatch(&mut encoder.begin_compute_pass(&Default::default()));
+            } else {
+                command.copy(&mut encoder);
+            }
+            gpu.queue.submit([encoder.finish()])
+        })?;
+        gpu.wait(Some(submission))?;
+        times.push(start.elapsed());
+    }
+    Ok(times)
+}

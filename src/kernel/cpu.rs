@@ -1,0 +1,146 @@
+//! Arguments of CPU kernels.
+
+use std::marker::PhantomData;
+
+use crate::tensor::{DType, Real, TensorType};
+
+/// Runs `body` compiled for the widest vectors that this processor has. Closures that run on other threads need
+/// their own call: a thread does not inherit it.
+#[inline(always)]
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(body)
+}
+
+/// One argument: `elements` of the storage that begins at `start`. Floats are stored as the executor's [`Real`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawArg {
+    pub start: *mut u8,
+    pub elements: usize,
+}
+
+// SAFETY: a RawArg is an address; whoever reads or writes through it answers for the aliasing (see Args::new).
+unsafe impl Send for RawArg {}
+unsafe impl Sync for RawArg {}
+
+/// The inputs, outputs and scratch memory of one call of a CPU kernel. Outputs never overlap inputs, except the pairs
+/// that the operation itself declares as in place: there only the output is to be touched.
+pub struct Args<'a, T: Real> {
+    /// What the kernel reads.
+    pub inputs: Inputs<'a, T>,
+    /// What the kernel writes, in full.
+    pub outputs: Outputs<'a, T>,
+    /// Working memory of as many elements as the operation asked for; its contents are arbitrary.
+    pub scratch: &'a mut [T],
+}
+
+impl<'a, T: Real> Args<'a, T> {
+    /// # Safety
+    /// Every argument must point to its number of initialised elements, valid for `'a`; no output and no scratch may
+    /// overlap another argument that the kernel touches.
+    pub(crate) unsafe fn new(
+        types: &'a crate::kernel::Signature,
+        inputs: &'a [RawArg],
+        outputs: &'a [RawArg],
+        scratch: Option<RawArg>,
+    ) -> Self {
+        let scratch = match scratch {
+            // SAFETY: promised by the caller.
+            Some(raw) => unsafe { std::slice::from_raw_parts_mut(raw.start.cast(), raw.elements) },
+            None => &mut [],
+        };
+        Self {
+            inputs: Inputs { types: &types.inputs, raw: inputs, float: PhantomData },
+            outputs: Outputs { types: &types.outputs, raw: outputs, taken: 0, float: PhantomData },
+            scratch,
+        }
+    }
+}
+
+/// What a kernel reads.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a, T> {
+    types: &'a [TensorType],
+    raw: &'a [RawArg],
+    float: PhantomData<&'a T>,
+}
+
+impl<'a, T: Real> Inputs<'a, T> {
+    /// Number of inputs.
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether there are no inputs.
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty()
+    }
+
+    /// Element type and shape of input `at`.
+    pub fn ty(&self, at: usize) -> &'a TensorType {
+        &self.types[at]
+    }
+
+    /// Input `at`, which holds floats.
+    pub fn float(&self, at: usize) -> &'a [T] {
+        self.slice(at, DType::F32)
+    }
+
+    /// Input `at`, which holds unsigned integers.
+    pub fn uint(&self, at: usize) -> &'a [u32] {
+        self.slice(at, DType::U32)
+    }
+
+    /// Input `at`, which holds bytes.
+    pub fn byte(&self, at: usize) -> &'a [u8] {
+        self.slice(at, DType::U8)
+    }
+
+    fn slice<E>(&self, at: usize, dtype: DType) -> &'a [E] {
+        assert_eq!(self.types[at].dtype, dtype, "element type of input {at}");
+        let raw = self.raw[at];
+        // SAFETY: promised to Args::new; the element type was checked.
+        unsafe { std::slice::from_raw_parts(raw.start.cast(), raw.elements) }
+    }
+}
+
+/// What a kernel writes. Each output can be taken once.
+pub struct Outputs<'a, T> {
+    types: &'a [TensorType],
+    raw: &'a [RawArg],
+    taken: u32,
+    float: PhantomData<&'a mut T>,
+}
+
+impl<'a, T: Real> Outputs<'a, T> {
+    /// Element type and shape of output `at`.
+    pub fn ty(&self, at: usize) -> &'a TensorType {
+        &self.types[at]
+    }
+
+    /// Output `at`, which holds floats.
+    ///
+    /// # Panics
+    /// If it was taken already or holds another element type; likewise in the other accessors.
+    pub fn float(&mut self, at: usize) -> &'a mut [T] {
+        self.take(at, DType::F32)
+    }
+
+    /// Output `at`, which holds unsigned integers.
+    pub fn uint(&mut self, at: usize) -> &'a mut [u32] {
+        self.take(at, DType::U32)
+    }
+
+    /// Output `at`, which holds bytes.
+    pub fn byte(&mut self, at: usize) -> &'a mut [u8] {
+        self.take(at, DType::U8)
+    }
+
+    fn take<E>(&mut self, at: usize, dtype: DType) -> &'a mut [E] {
+        assert_eq!(self.types[at].dtype, dtype, "element type of output {at}");
+        assert_eq!(self.taken & (1 << at), 0, "output {at} was taken already");
+        self.taken |= 1 << at;
+        let raw = self.raw[at];
+        // SAFETY: promised to Args::new; the element type was checked and nobody else holds this output.
+        unsafe { std::slice::from_raw_parts_mut(raw.start.cast(), raw.elements) }
+    }
+}

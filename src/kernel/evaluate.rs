@@ -1,0 +1,232 @@
+//! The CPU evaluation of a pointwise expression: block by block, one vectorised loop for each function.
+
+use super::{
+    Access,
+    cpu::vectorised,
+    expr::{Binary, Expr, Unary},
+};
+use crate::tensor::{Real, Shape};
+
+/// Elements of a block: small enough that all intermediate values stay in the first-level cache.
+const BLOCK: usize = 1024;
+
+#[derive(Clone, Copy, Debug)]
+enum Operand {
+    Input(usize),
+    Register(usize),
+    Constant(f64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Unary(Unary, Operand),
+    Binary(Binary, Operand, Operand),
+    Select(Operand, Operand, Operand),
+}
+
+/// A pointwise expression made ready for inputs and an output of given shapes.
+#[derive(Clone, Debug)]
+pub struct Evaluator {
+    /// Each step with the register that it writes.
+    steps: Vec<(Step, usize)>,
+    result: Operand,
+    registers: usize,
+    accesses: Vec<Access>,
+}
+
+impl Evaluator {
+    /// Prepares `expr` over inputs that broadcast to `output`.
+    pub fn new(expr: &Expr, inputs: &[&Shape], output: &Shape) -> Self {
+        let accesses = inputs.iter().map(|shape| Access::of(shape, output)).collect();
+        let mut this = Self { steps: Vec::new(), result: Operand::Constant(0.0), registers: 0, accesses };
+        this.result = this.compile(expr, 0);
+        this
+    }
+
+    /// Appends the steps of `expr`, which may use registers from `free` up, and returns where its value is.
+    fn compile(&mut self, expr: &Expr, free: usize) -> Operand {
+        let above = |operand: Operand, free: usize| match operand {
+            Operand::Register(r) if r >= free => r + 1,
+            _ => free,
+        };
+        let step = match expr {
+            Expr::Input(n) => return Operand::Input(*n),
+            Expr::Constant(c) => return Operand::Constant(*c),
+            Expr::Unary(f, a) => Step::Unary(*f, self.compile(a, free)),
+            Expr::Binary(f, a, b) => {
+                let a = self.compile(a, free);
+                let b = self.compile(b, above(a, free));
+                Step::Binary(*f, a, b)
+            }
+            Expr::Select(c, a, b) => {
+                let c = self.compile(c, free);
+                let a = self.compile(a, above(c, free));
+                let b = self.compile(b, above(a, above(c, free)));
+                Step::Select(c, a, b)
+            }
+        };
+        // A result goes into a register above its operands', so that no step reads what it writes.
+        let operands = match step {
+            Step::Unary(_, a) => [a, a, a],
+            Step::Binary(_, a, b) => [a, b, b],
+            Step::Select(c, a, b) => [c, a, b],
+        };
+        let register = operands.into_iter().fold(free, |top, operand| above(operand, top).max(top));
+        self.registers = self.registers.max(register + 1);
+        self.steps.push((step, register));
+        Operand::Register(register)
+    }
+
+    /// Computes the window `output` of the result, whose first element has flat index `first`. An input that is `None`
+    /// is the window's own content before the call.
+    pub fn run<T: Real>(&self, inputs: &[Option<&[T]>], output: &mut [T], first: usize) {
+        let mut registers: Vec<Vec<T>> = vec![vec![T::ZERO; BLOCK]; self.registers];
+        let mut gathered: Vec<Vec<T>> = self
+            .accesses
+            .iter()
+            .map(|a| if matches!(a, Access::Full) { Vec::new() } else { vec![T::ZERO; BLOCK] })
+            .collect();
+        for (at, block) in output.chunks_mut(BLOCK).enumerate() {
+            let start = first + at * BLOCK;
+            for ((buffer, access), input) in gathered.iter_mut().zip(&self.accesses).zip(inputs) {
+                if let Some(input) = input {
+                    gather(access, input, &mut buffer[..], start, block.len());
+                }
+            }
+            vectorised(
+                #[inline(always)]
+                || self.block(inputs, &gathered, &mut registers, block, start),
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn block<T: Real>(
+        &self,
+        inputs: &[Option<&[T]>],
+        gathered: &[Vec<T>],
+        registers: &mut [Vec<T>],
+        block: &mut [T],
+        start: usize,
+    ) {
+        let len = block.len();
+        for (step, register) in &self.steps {
+            let mut out = std::mem::take(&mut registers[*register]);
+            {
+                let view = |operand: Operand| -> View<'_, T> {
+                    match operand {
+                        Operand::Constant(c) => View::Constant(T::from_f64(c)),
+                        Operand::Register(r) => View::Slice(&registers[r][..len]),
+                        Operand::Input(n) => match (&self.accesses[n], inputs[n]) {
+                            (_, None) => View::Slice(block),
+                            (Access::Full, Some(input)) => View::Slice(&input[start..start + len]),
+                            (Access::Scalar, Some(input)) => View::Constant(input[0]),
+                            _ => View::Slice(&gathered[n][..len]),
+                        },
+                    }
+                };
+                let out = &mut out[..len];
+                match *step {
+                    Step::Unary(f, a) => unary(f, view(a), out),
+                    Step::Binary(f, a, b) => binary(f, view(a), view(b), out),
+                    Step::Select(c, a, b) => select(view(c), view(a), view(b), out),
+                }
+            }
+            registers[*register] = out;
+        }
+        match self.result {
+            Operand::Register(r) => block.copy_from_slice(&registers[r][..len]),
+            Operand::Constant(c) => block.fill(T::from_f64(c)),
+            Operand::Input(n) => match (&self.accesses[n], inputs[n]) {
+                (_, None) => {}
+                (Access::Full, Some(input)) => block.copy_from_slice(&input[start..start + len]),
+                (Access::Scalar, Some(input)) => block.fill(input[0]),
+                _ => block.copy_from_slice(&gathered[n][..len]),
+            },
+        }
+    }
+}
+
+/// Copies the elements of `input` that belong to `len` elements of the output from `start` on.
+fn gather<T: Real>(access: &Access, input: &[T], buffer: &mut [T], start: usize, len: usize) {
+    match access {
+        Access::Full | Access::Scalar => {}
+        Access::Periodic(period) => {
+            let mut at = start % period;
+            let mut filled = 0;
+            while filled < len {
+                let run = (period - at).min(len - filled);
+                buffer[filled..filled + run].copy_from_slice(&input[at..at + run]);
+                filled += run;
+                at = 0;
+            }
+        }
+        Access::Strided(_) => {
+            for (offset, value) in buffer[..len].iter_mut().enumerate() {
+                *value = input[access.index(start + offset)];
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum View<'a, T> {
+    Slice(&'a [T]),
+    Constant(T),
+}
+
+#[inline(always)]
+fn map1<T: Real>(a: View<'_, T>, out: &mut [T], f: impl Fn(T) -> T) {
+    match a {
+        View::Slice(a) => out.iter_mut().zip(a).for_each(|(o, a)| *o = f(*a)),
+        View::Constant(a) => out.fill(f(a)),
+    }
+}
+
+#[inline(always)]
+fn map2<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], f: impl Fn(T, T) -> T) {
+    match (a, b) {
+        (View::Slice(a), View::Slice(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| *o = f(*a, *b)),
+        (View::Slice(a), View::Constant(b)) => out.iter_mut().zip(a).for_each(|(o, a)| *o = f(*a, b)),
+        (View::Constant(a), View::Slice(b)) => out.iter_mut().zip(b).for_each(|(o, b)| *o = f(a, *b)),
+        (View::Constant(a), View::Constant(b)) => out.fill(f(a, b)),
+    }
+}
+
+#[inline(always)]
+fn unary<T: Real>(function: Unary, a: View<'_, T>, out: &mut [T]) {
+    match function {
+        Unary::Neg => map1(a, out, |a| -a),
+        Unary::Exp => map1(a, out, T::exp),
+        Unary::Ln => map1(a, out, T::ln),
+        Unary::Sqrt => map1(a, out, T::sqrt),
+        Unary::Tanh => map1(a, out, T::tanh),
+        Unary::Erf => map1(a, out, T::erf),
+        Unary::Abs => map1(a, out, T::abs),
+        Unary::IsFinite => map1(a, out, |a| if a.is_finite() { T::ONE } else { T::ZERO }),
+    }
+}
+
+#[inline(always)]
+fn binary<T: Real>(function: Binary, a: View<'_, T>, b: View<'_, T>, out: &mut [T]) {
+    match function {
+        Binary::Add => map2(a, b, out, |a, b| a + b),
+        Binary::Sub => map2(a, b, out, |a, b| a - b),
+        Binary::Mul => map2(a, b, out, |a, b| a * b),
+        Binary::Div => map2(a, b, out, |a, b| a / b),
+        Binary::Max => map2(a, b, out, T::max),
+        Binary::Min => map2(a, b, out, T::min),
+    }
+}
+
+#[inline(always)]
+fn select<T: Real>(c: View<'_, T>, a: View<'_, T>, b: View<'_, T>, out: &mut [T]) {
+    map1(c, out, |c| c);
+    let choose = |o: &mut T, a: T, b: T| *o = if *o > T::ZERO { a } else { b };
+    match (a, b) {
+        (View::Slice(a), View::Slice(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| choose(o, *a, *b)),
+        (View::Slice(a), View::Constant(b)) => out.iter_mut().zip(a).for_each(|(o, a)| choose(o, *a, b)),
+        (View::Constant(a), View::Slice(b)) => out.iter_mut().zip(b).for_each(|(o, b)| choose(o, a, *b)),
+        (View::Constant(a), View::Constant(b)) => out.iter_mut().for_each(|o| choose(o, a, b)),
+    }
+}

@@ -1,0 +1,138 @@
+use std::collections::HashMap;
+
+use super::Init;
+use crate::{
+    graph::{VariableId, Variables},
+    tensor::{DType, Shape, Tensor},
+};
+
+/// Elements at which every parameter begins a multiple of: 256 bytes, the coarsest alignment that a device may demand
+/// of a binding's offset.
+const ALIGNMENT: usize = 64;
+
+/// What becomes of a parameter in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The optimizer changes it along its gradient.
+    Trained,
+    /// It follows statistics of the batches, as the running mean and variance of batch norm do.
+    Statistic,
+}
+
+/// A named tensor of a model.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Path of its layer and its name there, such as `stage1.0.conv1.weight`.
+    pub name: String,
+    /// Extents.
+    pub shape: Shape,
+    /// How it begins.
+    pub init: Init,
+    /// What becomes of it.
+    pub role: Role,
+    /// The block that holds it.
+    pub block: usize,
+    /// Its first element there.
+    pub offset: usize,
+}
+
+/// A flat variable that holds parameters of one role side by side.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The variable.
+    pub variable: VariableId,
+    /// What becomes of its parameters.
+    pub role: Role,
+    /// Number of elements, padding included.
+    pub elements: usize,
+}
+
+/// The parameters of a model, in flat blocks. Graphs built over one `Parameters` share them by name.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    variables: Variables,
+    list: Vec<Parameter>,
+    by_name: HashMap<String, usize>,
+    blocks: Vec<Block>,
+    block_limit: usize,
+}
+
+impl Parameters {
+    /// No parameters yet. A block holds at most `block_limit` elements, unless a single parameter has more.
+    pub fn new(block_limit: usize) -> Self {
+        Self { variables: Variables::new(), list: Vec::new(), by_name: HashMap::new(), blocks: Vec::new(), block_limit }
+    }
+
+    /// Number of the parameter of that name, added where there is none.
+    ///
+    /// # Errors
+    /// If there is one of another shape.
+    pub(super) fn declare(&mut self, name: &str, shape: Shape, init: Init, role: Role) -> Result<usize, String> {
+        if let Some(&at) = self.by_name.get(name) {
+            let known = &self.list[at].shape;
+            return if *known == shape { Ok(at) } else { Err(format!("{name} has shape {known}, not {shape}")) };
+        }
+        let elements = shape.elements().next_multiple_of(ALIGNMENT);
+        let block = self.block_for(role, elements);
+        let offset = self.blocks[block].elements;
+        self.blocks[block].elements += elements;
+        self.variables.grow(self.blocks[block].variable, offset + elements);
+        self.by_name.insert(name.to_string(), self.list.len());
+        self.list.push(Parameter { name: name.to_string(), shape, init, role, block, offset });
+        Ok(self.list.len() - 1)
+    }
+
+    fn block_for(&mut self, role: Role, elements: usize) -> usize {
+        let last = self.blocks.iter().rposition(|b| b.role == role);
+        if let Some(at) = last.filter(|at| self.blocks[*at].elements + elements <= self.block_limit) {
+            return at;
+        }
+        let name = match role {
+            Role::Trained => "parameters",
+            Role::Statistic => "statistics",
+        };
+        let variable = self.variables.add(name, DType::F32, 0);
+        self.blocks.push(Block { variable, role, elements: 0 });
+        self.blocks.len() - 1
+    }
+
+    /// All parameters, in the order of their layers.
+    pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
+        self.list.iter()
+    }
+
+    /// The parameter of that number.
+    pub fn get(&self, at: usize) -> &Parameter {
+        &self.list[at]
+    }
+
+    /// The flat variables.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// All variables, the blocks among them.
+    pub fn variables(&self) -> &Variables {
+        &self.variables
+    }
+
+    /// Adds a variable that accompanies the parameters, such as an optimizer's moment.
+    pub fn add_variable(&mut self, name: impl Into<String>, elements: usize) -> VariableId {
+        self.variables.add(name, DType::F32, elements)
+    }
+
+    /// Number of trained numbers.
+    pub fn trained(&self) -> usize {
+        self.list.iter().filter(|p| p.role == Role::Trained).map(|p| p.shape.elements()).sum()
+    }
+
+    /// The initial content of each block for this seed.
+    pub fn initial(&self, seed: u64) -> Vec<Tensor> {
+        let mut contents: Vec<Vec<f32>> = self.blocks.iter().map(|b| vec![0.0; b.elements]).collect();
+        for (at, parameter) in self.list.iter().enumerate() {
+            let values = parameter.init.sample(&parameter.shape, seed, at as u64);
+            contents[parameter.block][parameter.offset..][..values.len()].copy_from_slice(&values);
+        }
+        contents.into_iter().map(|data| Tensor::f32([data.len()], data)).collect()
+    }
+}

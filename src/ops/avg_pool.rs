@@ -1,0 +1,234 @@
+use rayon::prelude::*;
+
+use super::{pool::Pooling, window::WindowOptions};
+use crate::{
+    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    kernel::{Signature, cpu, gpu},
+    tensor::{Real, TensorType},
+};
+
+/// Mean over each window.
+#[derive(Clone, Debug, PartialEq)]
+struct AvgPool2d {
+    options: WindowOptions,
+    count_include_pad: bool,
+}
+
+/// Gradient of [`AvgPool2d`], of its output's gradient.
+#[derive(Clone, Debug, PartialEq)]
+struct AvgPool2dGrad {
+    pooling: Pooling,
+    count_include_pad: bool,
+}
+
+impl AvgPool2d {
+    fn pooling(&self, input: &TensorType) -> Pooling {
+        Pooling::new(&self.options, input).expect("the shape rule accepted the input")
+    }
+}
+
+impl Op for AvgPool2d {
+    fn name(&self) -> &str {
+        "avg_pool2d"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        let [input] = inputs else { return Err(ShapeError::new("expects one input")) };
+        Ok(vec![TensorType::f32(Pooling::new(&self.options, input)?.output())])
+    }
+
+    fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
+        let pooling = self.pooling(backward.graph.ty(backward.inputs[0]));
+        let dy = backward.grad();
+        let op = AvgPool2dGrad { pooling, count_include_pad: self.count_include_pad };
+        Ok(vec![Some(backward.graph.apply1(op, &[dy])?)])
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        (signature.outputs[0].elements() * self.pooling(&signature.inputs[0]).taps()) as u64
+    }
+
+    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
+        let pooling = self.pooling(args.inputs.ty(0));
+        let input = args.inputs.float(0);
+        let row = pooling.width.output * pooling.channels;
+        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each(|(at, output)| {
+            cpu::vectorised(
+                #[inline(always)]
+                || row_of_means(&pooling, self.count_include_pad, at, input, output),
+            );
+        });
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        let pooling = self.pooling(&signature.inputs[0]);
+        candidates("pool/average", &pooling, self.count_include_pad, signature)
+    }
+}
+
+impl Op for AvgPool2dGrad {
+    fn name(&self) -> &str {
+        "avg_pool2d_grad"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        let dy = TensorType::f32(self.pooling.output());
+        if inputs != [&dy] {
+            return Err(ShapeError::new(format!("expects {dy}")));
+        }
+        Ok(vec![TensorType::f32(self.pooling.input())])
+    }
+
+    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
+        let pooling = &self.pooling;
+        let dy = args.inputs.float(0);
+        let row = pooling.width.input * pooling.channels;
+        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each(|(at, dx)| {
+            cpu::vectorised(
+                #[inline(always)]
+                || row_of_gradient(pooling, self.count_include_pad, at, dy, dx),
+            );
+        });
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        candidates("pool/average_gradient", &self.pooling, self.count_include_pad, signature)
+    }
+}
+
+fn candidates(
+    path: &'static str,
+    pooling: &Pooling,
+    count_include_pad: bool,
+    signature: &Signature,
+) -> Vec<gpu::Candidate> {
+    let elements = signature.outputs[0].elements();
+    let vector = pooling.vector_width();
+    let pass = gpu::Pass {
+        shader: pooling
+            .shader(path, elements)
+            .constant("PADDED_H", pooling.height.padded)
+            .constant("PADDED_W", pooling.width.padded)
+            .feature("INCLUDE_PADDING", count_include_pad),
+        bindings: vec![gpu::Binding::Input(0), gpu::Binding::Output(0)],
+        workgroups: gpu::linear_workgroups(elements / vector),
+    };
+    vec![gpu::Candidate::single(format!("avg_pool x{vector}"), pass)]
+}
+
+/// The number of elements that the sum of window `(oh, ow)` is divided by.
+#[inline(always)]
+fn divisor<T: Real>(pooling: &Pooling, count_include_pad: bool, oh: usize, ow: usize) -> T {
+    let Pooling { height, width, .. } = pooling;
+    let taps = if count_include_pad {
+        height.padded_taps_of(oh) * width.padded_taps_of(ow)
+    } else {
+        height.taps_of(oh).len() * width.taps_of(ow).len()
+    };
+    T::from_usize(taps.max(1))
+}
+
+#[inline(always)]
+fn row_of_means<T: Real>(pooling: &Pooling, count_include_pad: bool, row: usize, input: &[T], output: &mut [T]) {
+    let oh = row % pooling.height.output;
+    for (ow, sum) in output.chunks_exact_mut(pooling.channels).enumerate() {
+        sum.fill(T::ZERO);
+        pooling.for_taps(row, ow, input, |_, values| {
+            for (sum, &value) in sum.iter_mut().zip(values) {
+                *sum += value;
+            }
+        });
+        let divisor = divisor::<T>(pooling, count_include_pad, oh, ow);
+        sum.iter_mut().for_each(|sum| *sum /= divisor);
+    }
+}
+
+#[inline(always)]
+fn row_of_gradient<T: Real>(pooling: &Pooling, count_include_pad: bool, row: usize, dy: &[T], dx: &mut [T]) {
+    let Pooling { channels, height, width, .. } = pooling;
+    let (n, h) = (row / height.input, row % height.input);
+    dx.fill(T::ZERO);
+    for (oh, _) in height.windows_at(h) {
+        for (w, dx) in dx.chunks_exact_mut(*channels).enumerate() {
+            for (ow, _) in width.windows_at(w) {
+                let at = ((n * height.output + oh) * width.output + ow) * channels;
+                let divisor = divisor::<T>(pooling, count_include_pad, oh, ow);
+                for (dx, &dy) in dx.iter_mut().zip(&dy[at..at + channels]) {
+                    *dx += dy / divisor;
+                }
+            }
+        }
+    }
+}
+
+impl Graph {
+    /// Mean over each window of images `[batch, height, width, channels]`. Padding counts as zeros where
+    /// `count_include_pad` is set and not at all where it is not; what a window of ceil mode reaches beyond the padding
+    /// never counts.
+    ///
+    /// # Errors
+    /// If the input is not a batch of f32 images or the window does not fit.
+    pub fn avg_pool2d(
+        &mut self,
+        images: Value,
+        options: &WindowOptions,
+        count_include_pad: bool,
+    ) -> Result<Value, GraphError> {
+        self.apply1(AvgPool2d { options: *options, count_include_pad }, &[images])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check,
+        ops::{
+            Padding,
+            pool::tests::{cases, matches_pytorch, options, window_of},
+        },
+        tensor::Tensor,
+    };
+
+    #[test]
+    fn values_are_those_of_pytorch() {
+        for case in check::reference("avg_pool") {
+            let include = case.parameters["count_include_pad"].as_bool().unwrap();
+            matches_pytorch(&case, |graph, x| graph.avg_pool2d(x[0], &window_of(&case), include));
+        }
+    }
+
+    #[test]
+    fn the_gradient_agrees_with_finite_differences() {
+        for (shape, options) in cases() {
+            for include in [false, true] {
+                check::gradients(&[check::random(shape, 1)], |graph, x| graph.avg_pool2d(x[0], &options, include));
+            }
+        }
+    }
+
+    #[test]
+    fn shaders_agree_with_the_cpu() {
+        for (shape, options) in cases() {
+            for include in [false, true] {
+                check::gpu_matches_cpu(&[check::random(shape, 2)], |graph, x| {
+                    graph.avg_pool2d(x[0], &options, include)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn padding_counts_where_it_is_included_and_the_overhang_of_ceil_never_does() {
+        // Padded to 4 along each axis, windows of 3 at 0 and, by ceil, at 2: the second sees 2 of the padded image.
+        let options =
+            WindowOptions { ceil: true, ..options(3, 2, Padding::Explicit { top: 1, bottom: 0, left: 1, right: 0 }) };
+        let ones = Tensor::f32([1, 3, 3, 1], vec![1.0; 9]);
+        let average = |include| {
+            let y = check::evaluate(std::slice::from_ref(&ones), |graph, x| graph.avg_pool2d(x[0], &options, include));
+            y.as_f32().unwrap().to_vec()
+        };
+        assert_eq!(average(false), [1.0; 4]);
+        assert_eq!(average(true), [4.0 / 9.0, 6.0 / 9.0, 6.0 / 9.0, 1.0]);
+    }
+}

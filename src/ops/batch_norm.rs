@@ -1,0 +1,387 @@
+use rayon::prelude::*;
+
+use super::{
+    Pointwise,
+    columns::{Grid, LANES, fold, for_lanes, repeat, rows_of_part},
+    norm_sums::NormSums,
+    pointwise,
+};
+use crate::{
+    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    kernel::{Expr, Signature, cpu, gpu},
+    tensor::{DType, Real, TensorType},
+};
+
+/// What a batch norm in training makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchNorm {
+    /// The normalised value, of the input's shape.
+    pub y: Value,
+    /// Mean of each channel over the batch, `[channels]`. It has no gradient of its own.
+    pub mean: Value,
+    /// Unbiased variance of each channel over the batch, `[channels]`, which running statistics follow. It has no
+    /// gradient of its own.
+    pub variance: Value,
+}
+
+/// Mean, `1 / sqrt(variance + epsilon)` of the biased variance, and unbiased variance of each channel.
+#[derive(Clone, Debug, PartialEq)]
+struct BatchNormStatistics {
+    epsilon: f32,
+}
+
+/// `(x - mean) * inv_std * gamma + beta`, where mean and inv_std are the statistics of `x` itself: the gradient goes
+/// through them.
+#[derive(Clone, Debug, PartialEq)]
+struct BatchNormApply;
+
+/// Mean and sum of squared deviations of each channel over some rows, in two passes: the first one's mean may be off by
+/// rounding, the second one's squares never cancel.
+#[inline(always)]
+fn moments<T: Real>(rows: &[T], mean: &mut [T], squares: &mut [T]) {
+    let channels = mean.len();
+    let count = T::from_usize(rows.len() / channels);
+    for from in (0..channels).step_by(LANES) {
+        let block = from..channels.min(from + LANES);
+        let mut sums = [T::ZERO; LANES];
+        for_lanes([rows], channels, from, |[row]| sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x));
+        let mean = &mut mean[block.clone()];
+        fold(&sums, mean);
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        let means = repeat(mean);
+        let mut sums = [T::ZERO; LANES];
+        for_lanes([rows], channels, from, |[row]| {
+            for ((sum, &x), &mean) in sums.iter_mut().zip(row).zip(&means) {
+                *sum += (x - mean) * (x - mean);
+            }
+        });
+        fold(&sums, &mut squares[block]);
+    }
+}
+
+impl Op for BatchNormStatistics {
+    fn name(&self) -> &str {
+        "batch_norm_statistics"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        let [x] = inputs else { return Err(ShapeError::new("expects one input")) };
+        let channels = x.shape.last();
+        if x.dtype != DType::F32 || x.shape.rank() == 0 || x.elements() < 2 * channels || channels == 0 {
+            return Err(ShapeError::new(format!(
+                "expects f32 with at least two values of each channel to take a variance of, not {x}"
+            )));
+        }
+        Ok(vec![TensorType::f32([channels]); 3])
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        4 * signature.inputs[0].elements() as u64
+    }
+
+    fn cpu_scratch(&self, signature: &Signature) -> usize {
+        let channels = signature.outputs[0].elements();
+        let rows = signature.inputs[0].elements() / channels;
+        rows.div_ceil(rows_of_part(channels)) * 2 * channels
+    }
+
+    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
+        let channels = args.outputs.ty(0).elements();
+        let x = args.inputs.float(0);
+        let (rows, part) = (x.len() / channels, rows_of_part(channels));
+        args.scratch.par_chunks_mut(2 * channels).zip(x.par_chunks(part * channels)).for_each(|(moment, rows)| {
+            let (mean, squares) = moment.split_at_mut(channels);
+            cpu::vectorised(
+                #[inline(always)]
+                || moments(rows, mean, squares),
+            );
+        });
+        // The parts one after the other, as shaders/norm/statistics.wgsl merges pairs.
+        let (mean, inv_std, variance) = (args.outputs.float(0), args.outputs.float(1), args.outputs.float(2));
+        mean.fill(T::ZERO);
+        variance.fill(T::ZERO);
+        for (at, moment) in args.scratch.chunks_exact(2 * channels).enumerate() {
+            let before = at * part;
+            let count = part.min(rows - before);
+            let share = T::from_f64(count as f64 / (before + count) as f64);
+            let weight = T::from_usize(before) * share;
+            let (means, squares) = moment.split_at(channels);
+            let totals = mean.iter_mut().zip(variance.iter_mut());
+            for ((mean, total), (&part_mean, &part_squares)) in totals.zip(means.iter().zip(squares)) {
+                let delta = part_mean - *mean;
+                *mean += delta * share;
+                *total += part_squares + delta * delta * weight;
+            }
+        }
+        let (biased, unbiased) = (T::from_usize(rows), T::from_usize(rows - 1));
+        for (inv_std, squares) in inv_std.iter_mut().zip(variance) {
+            *inv_std = T::ONE / (*squares / biased + T::from_f32(self.epsilon)).sqrt();
+            *squares /= unbiased;
+        }
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        use gpu::Binding::{Input, Output, Scratch, ScratchRead};
+        let channels = signature.outputs[0].elements();
+        let rows = signature.inputs[0].elements() / channels;
+        let grid = Grid::new(rows, channels);
+        let pass = |grid: Grid, part: usize, merge, finish, bindings| gpu::Pass {
+            shader: grid
+                .shader("norm/statistics")
+                .feature("MERGE", merge)
+                .feature("FINISH", finish)
+                .constant("PART", part)
+                .constant("TOTAL", rows)
+                .constant("EPSILON", self.epsilon),
+            bindings,
+            workgroups: grid.workgroups(),
+        };
+        let name = grid.describe(self.name());
+        if grid.splits == 1 {
+            let bindings = vec![Input(0), Output(0), Output(1), Output(2)];
+            return vec![gpu::Candidate::single(name, pass(grid, 1, false, true, bindings))];
+        }
+        let parts = vec![Input(0), Scratch(0), Scratch(1)];
+        let merged = vec![ScratchRead(0), Output(0), Output(1), Output(2), ScratchRead(1)];
+        vec![gpu::Candidate {
+            name,
+            passes: vec![pass(grid, 1, false, false, parts), pass(grid.merge(), grid.chunk, true, true, merged)],
+            scratch: vec![grid.partials(); 2],
+        }]
+    }
+}
+
+impl BatchNormApply {
+    fn expr() -> Expr {
+        let [x, mean, inv_std, gamma, beta] = [0, 1, 2, 3, 4].map(Expr::Input);
+        (x - mean) * (inv_std * gamma) + beta
+    }
+}
+
+impl Op for BatchNormApply {
+    fn name(&self) -> &str {
+        "batch_norm"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        let [x, rest @ ..] = inputs else { return Err(ShapeError::new("expects the input")) };
+        let channels = TensorType::f32([x.shape.last()]);
+        if x.dtype != DType::F32 || rest.len() != 4 || rest.iter().any(|ty| **ty != channels) {
+            return Err(ShapeError::new(format!("mean, inverse deviation, gamma and beta of {x} must be {channels}")));
+        }
+        Ok(vec![TensorType::f32(&x.shape)])
+    }
+
+    fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
+        let &[x, mean, inv_std, gamma, _] = backward.inputs else {
+            return Err(backward.not_differentiable(self.name()));
+        };
+        let dy = backward.grad();
+        let rows = backward.input_shape(0).elements() / backward.input_shape(1).elements();
+        let sums = backward.graph.apply(NormSums::OfChannels, &[dy, x, mean, inv_std])?;
+        let (dgamma, dbeta) = (sums[0], sums[1]);
+        let expr = {
+            let [dy, x, mean, inv_std, gamma, dgamma, dbeta] = [0, 1, 2, 3, 4, 5, 6].map(Expr::Input);
+            let share = 1.0 / rows as f64;
+            let normalised = (x - mean) * inv_std.clone();
+            gamma * inv_std * (dy - dbeta * share - normalised * (dgamma * share))
+        };
+        let inputs = [dy, x, mean, inv_std, gamma, dgamma, dbeta];
+        let dx = backward.graph.map(Pointwise::new("batch_norm_grad", 7, expr), &inputs)?;
+        Ok(vec![Some(dx), None, None, Some(dgamma), Some(dbeta)])
+    }
+
+    fn pointwise(&self) -> Option<Expr> {
+        Some(Self::expr())
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        Self::expr().operations() * signature.outputs[0].elements() as u64
+    }
+
+    fn cpu<T: Real>(&self, args: cpu::Args<'_, T>) {
+        pointwise::run(&Self::expr(), args);
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        pointwise::candidates(&Self::expr(), signature)
+    }
+}
+
+impl Graph {
+    /// Batch norm in training (Ioffe and Szegedy 2015): `x` `[.., channels]` normalised by each channel's mean and
+    /// biased variance over all other axes, then `gamma * x + beta`, both `[channels]`.
+    ///
+    /// # Errors
+    /// If the shapes are others than these or a channel has fewer than two values.
+    pub fn batch_norm_train(
+        &mut self,
+        x: Value,
+        gamma: Value,
+        beta: Value,
+        epsilon: f32,
+    ) -> Result<BatchNorm, GraphError> {
+        let statistics = self.apply(BatchNormStatistics { epsilon }, &[x])?;
+        let (mean, inv_std, variance) = (statistics[0], statistics[1], statistics[2]);
+        let y = self.apply1(BatchNormApply, &[x, mean, inv_std, gamma, beta])?;
+        Ok(BatchNorm { y, mean, variance })
+    }
+
+    /// Batch norm in inference: `(x - mean) / sqrt(variance + epsilon) * gamma + beta` with given statistics
+    /// `[channels]`, as one multiplication and one addition for each element. Mean and variance get no gradient.
+    ///
+    /// # Errors
+    /// If mean, variance, gamma or beta do not have the shape of `x`'s last axis.
+    pub fn batch_norm_infer(
+        &mut self,
+        x: Value,
+        gamma: Value,
+        beta: Value,
+        mean: Value,
+        variance: Value,
+        epsilon: f32,
+    ) -> Result<Value, GraphError> {
+        let [a, b, c] = [0, 1, 2].map(Expr::Input);
+        let inv_std = Expr::from(1.0) / (b.clone() + f64::from(epsilon)).sqrt();
+        let scale =
+            Pointwise::new("batch_norm_scale", 2, a.clone() * inv_std.clone()).with_derivatives([Some(inv_std), None]);
+        let scale = self.map(scale, &[gamma, variance])?;
+        let shift = Pointwise::new("batch_norm_shift", 3, a.clone() - b.clone() * c.clone()).with_derivatives([
+            Some(1.0.into()),
+            None,
+            Some(-b.clone()),
+        ]);
+        let shift = self.map(shift, &[beta, mean, scale])?;
+        let norm = Pointwise::new("batch_norm", 3, a.clone() * b.clone() + c).with_derivatives([
+            Some(b),
+            Some(a),
+            Some(1.0.into()),
+        ]);
+        self.map(norm, &[x, scale, shift])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{check, tensor::Tensor};
+
+    const EPSILON: f32 = 1e-5;
+
+    fn inputs(shape: &[usize]) -> [Tensor; 3] {
+        let channels = shape[shape.len() - 1];
+        [check::random(shape, 1), check::random([channels], 2), check::random([channels], 3)]
+    }
+
+    fn train(g: &mut Graph, v: &[Value]) -> Result<Value, GraphError> {
+        Ok(g.batch_norm_train(v[0], v[1], v[2], EPSILON)?.y)
+    }
+
+    #[test]
+    fn training() {
+        // Few channels and many, whole vectors and not, one split and several, several parts of a CPU's rows.
+        for shape in
+            [&[2, 1][..], &[3, 5], &[2, 3, 4, 7], &[4, 5, 5, 8], &[3, 70], &[2, 30, 30, 64], &[9000, 3], &[5000, 20]]
+        {
+            check::gradients(&inputs(shape), train);
+            check::gpu_matches_cpu(&inputs(shape), train);
+        }
+    }
+
+    #[test]
+    fn fused_with_residual_and_activation() {
+        let shape = [2, 3, 4, 8];
+        let [x, gamma, beta] = inputs(&shape);
+        let build = |g: &mut Graph, v: &[Value]| {
+            let norm = g.batch_norm_train(v[0], v[1], v[2], EPSILON)?;
+            let sum = g.add(norm.y, v[3])?;
+            g.silu(sum)
+        };
+        let inputs = [x, gamma, beta, check::random(shape, 4)];
+        check::gradients(&inputs, build);
+        check::gpu_matches_cpu(&inputs, build);
+    }
+
+    #[test]
+    fn inference() {
+        for shape in [&[1, 5][..], &[2, 3, 4, 8]] {
+            let [x, gamma, beta] = inputs(shape);
+            let channels = gamma.shape().elements();
+            let variance = Tensor::f32([channels], (0..channels).map(|c| 0.5 + c as f32).collect());
+            let inputs = [x, gamma, beta, check::random([channels], 4), variance];
+            let build = |g: &mut Graph, v: &[Value]| g.batch_norm_infer(v[0], v[1], v[2], v[3], v[4], EPSILON);
+            check::gradients_of(&inputs, &[0, 1, 2], build);
+            check::gpu_matches_cpu(&inputs, build);
+        }
+    }
+
+    /// With the mean at 1000 deviations, E[x^2] - E[x]^2 would be off by 1000^2 roundings: some percent.
+    #[test]
+    fn variance_does_not_cancel() {
+        let noise = check::random([4000, 3], 5);
+        let shifted = noise.as_f32().unwrap().iter().map(|x| 1000.0 + x).collect();
+        let inputs = [Tensor::f32([4000, 3], shifted), check::random([3], 2), check::random([3], 3)];
+        let build = |g: &mut Graph, v: &[Value]| Ok(g.batch_norm_train(v[0], v[1], v[2], EPSILON)?.variance);
+        let variance = check::evaluate(&inputs, build);
+        let values: Vec<f64> = inputs[0].as_f32().unwrap().iter().map(|x| f64::from(*x)).collect();
+        for (c, got) in variance.as_f32().unwrap().iter().enumerate() {
+            let channel = || values.iter().skip(c).step_by(3);
+            let mean = channel().sum::<f64>() / 4000.0;
+            let want = channel().map(|x| (x - mean).powi(2)).sum::<f64>() / 3999.0;
+            assert!((f64::from(*got) / want - 1.0).abs() < 1e-5, "{got} is not {want}");
+        }
+        check::gpu_matches_cpu(&inputs, build);
+    }
+
+    #[test]
+    fn too_few_values() {
+        let mut graph = Graph::new();
+        let [x, gamma, beta] = inputs(&[1, 4]).map(|tensor| graph.constant(tensor));
+        let error = graph.batch_norm_train(x, gamma, beta, EPSILON).unwrap_err();
+        assert!(error.to_string().contains("at least two values"), "{error}");
+    }
+
+    #[test]
+    fn values_of_pytorch() {
+        // The mean is rounded in proportion to itself and then counts in deviations.
+        let conditioning = |case: &check::Case| match case.has("var") {
+            true => {
+                let (mean, var) = (case.tensor("mean"), case.tensor("var"));
+                let ratios = mean.as_f32().unwrap().iter().zip(var.as_f32().unwrap()).map(|(m, v)| m.abs() / v.sqrt());
+                f64::from(ratios.fold(1.0, f32::max))
+            }
+            false => 1.0,
+        };
+        let compare = |name: &str, case: &check::Case, got: &Tensor| {
+            let error = check::relative_error(got.as_f32().unwrap(), case.tensor(name).as_f32().unwrap());
+            let allowed = 1e-6 * conditioning(case);
+            assert!(error < allowed, "{name} of {}: off by {error:.2e}, over {allowed:.2e}", case.name);
+        };
+        for case in check::reference("batch_norm") {
+            let epsilon = case.parameters["eps"].as_f64().unwrap() as f32;
+            let training = case.parameters["training"].as_bool().unwrap();
+            let names = ["x", "gamma", "beta", "running_mean", "running_var"];
+            let inputs = names.map(|name| case.tensor(name));
+            let norm = |g: &mut Graph, v: &[Value]| match training {
+                true => Ok(g.batch_norm_train(v[0], v[1], v[2], epsilon)?.y),
+                false => g.batch_norm_infer(v[0], v[1], v[2], v[3], v[4], epsilon),
+            };
+            compare("y", &case, &check::evaluate(&inputs, norm));
+            let grads = check::gradients_for(&inputs, &case.tensor("dy"), &[0, 1, 2], norm);
+            for (name, grad) in ["dx", "dgamma", "dbeta"].into_iter().zip(&grads) {
+                compare(name, &case, grad);
+            }
+            if training {
+                let statistic = |pick: fn(&BatchNorm) -> Value| {
+                    check::evaluate(&inputs, |g, v| Ok(pick(&g.batch_norm_train(v[0], v[1], v[2], epsilon)?)))
+                };
+                compare("mean", &case, &statistic(|norm| norm.mean));
+                let momentum = case.parameters["momentum"].as_f64().unwrap() as f32;
+                let (old, variance) = (case.tensor("running_var"), statistic(|norm| norm.variance));
+                let pairs = old.as_f32().unwrap().iter().zip(variance.as_f32().unwrap());
+                let new = pairs.map(|(old, new)| old + momentum * (new - old)).collect();
+                compare("new_running_var", &case, &Tensor::f32(old.shape(), new));
+            }
+        }
+    }
+}

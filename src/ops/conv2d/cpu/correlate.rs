@@ -1,0 +1,351 @@
+//! The forward pass and the gradient of the input: sums over taps, computed strip by strip.
+//!
+//! A task owns a strip of the target, whole rows of one image or several whole images. It copies what the strip reads,
+//! with its padding, into memory of its own that stays in the second-level cache (nothing is copied where there is no
+//! padding), and multiplies it with the packed weight straight from there: a row of the matrix that im2col would make
+//! is a few runs of the strip, so the matrix itself is never made.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    depthwise::Taps,
+    share_out,
+    strip::{Region, Strip},
+    tile::{Panel, Rows, Run, VECTORS},
+    vector,
+};
+use crate::{
+    ops::conv2d::geometry::{Axis, Geometry},
+    tensor::Real,
+};
+
+/// Elements of a strip: with a panel of the weight it stays in a second-level cache.
+const STRIP: usize = 96 << 10;
+/// Tasks that a batch is cut into, where they keep enough positions to make use of a panel.
+const TASKS: usize = 32;
+/// Fewest positions that a task is cut down to.
+const POSITIONS: usize = 48;
+/// Most elements of a vector: what the size of scratch memory counts with.
+const MOST_LANES: usize = 16;
+
+/// A sum over taps between two images.
+pub(super) struct Correlation {
+    batch: usize,
+    /// Rows and columns of each phase.
+    phases: Vec<[Axis; 2]>,
+    groups: usize,
+    /// Channels of a group.
+    source_channels: usize,
+    target_channels: usize,
+    weight: WeightLayout,
+}
+
+/// Distances in the weight `[kernel height, kernel width, in_channels / groups, out_channels]`.
+struct WeightLayout {
+    kernel_width: usize,
+    tap: usize,
+    group: usize,
+    source: usize,
+    target: usize,
+}
+
+/// How a batch is cut into tasks.
+#[derive(Clone, Copy)]
+struct Cut {
+    images: usize,
+    /// Blocks of rows; a block is one row of each phase.
+    blocks: usize,
+    strip: usize,
+}
+
+impl Correlation {
+    pub fn forward(geometry: &Geometry) -> Self {
+        let window = &geometry.window;
+        Self {
+            batch: geometry.batch,
+            phases: vec![[Axis::forward(&window.height), Axis::forward(&window.width)]],
+            groups: geometry.groups,
+            source_channels: geometry.group_in(),
+            target_channels: geometry.group_out(),
+            weight: WeightLayout {
+                kernel_width: window.width.kernel,
+                tap: geometry.group_in() * geometry.out_channels,
+                group: geometry.group_out(),
+                source: geometry.out_channels,
+                target: 1,
+            },
+        }
+    }
+
+    pub fn backward(geometry: &Geometry) -> Self {
+        let columns = Axis::backward(&geometry.window.width);
+        let phases = Axis::backward(&geometry.window.height)
+            .into_iter()
+            .flat_map(|rows| columns.iter().map(move |columns| [rows, *columns]))
+            .collect();
+        let forward = Self::forward(geometry);
+        let weight = WeightLayout { source: 1, target: geometry.out_channels, ..forward.weight };
+        Self {
+            phases,
+            source_channels: forward.target_channels,
+            target_channels: forward.source_channels,
+            weight,
+            ..forward
+        }
+    }
+
+    fn depthwise(&self) -> bool {
+        self.groups > 1 && self.source_channels == 1 && self.target_channels == 1
+    }
+
+    /// Height, width and channels of a target image.
+    fn target(&self) -> [usize; 3] {
+        let [rows, columns] = self.phases[0];
+        [rows.target, columns.target, self.groups * self.target_channels]
+    }
+
+    /// Height, width and channels of a source image.
+    fn source(&self) -> [usize; 3] {
+        let [rows, columns] = self.phases[0];
+        [rows.source, columns.source, self.groups * self.source_channels]
+    }
+
+    fn cut(&self) -> Cut {
+        let [height, width, _] = self.target();
+        let [.., channels] = self.source();
+        let step = self.phases[0][0].step;
+        let total = height.div_ceil(step);
+        let strip = |blocks: usize| Region::of(&self.phases, 0..blocks).pixels() * channels;
+        let whole = strip(total);
+        if whole <= STRIP && self.batch >= TASKS {
+            let images = (STRIP / whole.max(1)).clamp(1, self.batch / TASKS);
+            return Cut { images, blocks: total, strip: images * whole };
+        }
+        let fitting = (1..=total).rev().find(|blocks| strip(*blocks) <= STRIP).unwrap_or(1);
+        let useful = (height * width / POSITIONS).max(1);
+        let parts = total.div_ceil(fitting).max(TASKS.div_ceil(self.batch).min(useful));
+        let blocks = total.div_ceil(parts);
+        Cut { images: 1, blocks, strip: strip(blocks) }
+    }
+
+    /// Elements of the packed weight of one phase.
+    fn packed(&self, [rows, columns]: &[Axis; 2], lanes: usize) -> usize {
+        rows.taps * columns.taps * self.source_channels * self.groups * self.target_channels.next_multiple_of(lanes)
+    }
+
+    fn packed_total(&self, lanes: usize) -> usize {
+        if self.depthwise() { 0 } else { self.phases.iter().map(|phase| self.packed(phase, lanes)).sum() }
+    }
+
+    pub fn scratch(&self) -> usize {
+        MOST_LANES + self.packed_total(MOST_LANES) + rayon::current_num_threads() * self.cut().strip.max(1)
+    }
+
+    /// Computes the target and calls `finish` with each strip of it and the strip's first element.
+    pub fn run<T: Real>(
+        &self,
+        source: &[T],
+        weight: &[T],
+        target: &mut [T],
+        scratch: &mut [T],
+        finish: impl Fn(&mut [T], usize) + Sync,
+    ) {
+        let lanes = vector::lanes::<T>();
+        // Vectors of the panels should not straddle cache lines.
+        let scratch = &mut scratch[..];
+        let aligned = scratch.as_ptr().align_offset(64).min(MOST_LANES);
+        let (packed, strips) = scratch[aligned..].split_at_mut(self.packed_total(lanes));
+        if !self.depthwise() {
+            self.pack(weight, packed, lanes);
+        }
+        let cut = self.cut();
+        let [height, width, channels] = self.target();
+        let step = self.phases[0][0].step;
+        let (image, block) = (height * width * channels, step * width * channels);
+        let source_image = self.source().iter().product::<usize>();
+        let tasks = target.chunks_mut(cut.images * image).enumerate().flat_map(|(at, images)| {
+            let count = images.len() / image;
+            let first = at * cut.images;
+            // Several images are whole: their one chunk takes them all.
+            let chunk = if cut.images > 1 { images.len() } else { cut.blocks * block };
+            images.chunks_mut(chunk).enumerate().map(move |(part, chunk)| (first, count, part * cut.blocks, chunk))
+        });
+        let packed = &*packed;
+        share_out(tasks, strips, cut.strip.max(1), |(first, count, start, chunk), memory| {
+            let images = &source[first * source_image..(first + count) * source_image];
+            let blocks = start..(start + cut.blocks).min(height.div_ceil(step));
+            let region = Region::of(&self.phases, blocks.clone());
+            let strip = Strip::new(images, self.source(), &region, memory);
+            self.strip(&strip, count, blocks, if self.depthwise() { weight } else { packed }, chunk);
+            finish(chunk, first * image + start * block);
+        });
+    }
+
+    /// Computes one strip of the target.
+    fn strip<T: Real>(&self, strip: &Strip<'_, T>, images: usize, blocks: Range<usize>, weight: &[T], out: &mut [T]) {
+        let lanes = vector::lanes::<T>();
+        let [_, width, channels] = self.target();
+        let mut packed = weight;
+        for phase in &self.phases {
+            let [rows, columns] = phase;
+            let of_phase;
+            (of_phase, packed) =
+                if self.depthwise() { (weight, packed) } else { packed.split_at(self.packed(phase, lanes)) };
+            let blocks = blocks.start..blocks.end.min(rows.count);
+            if blocks.is_empty() || columns.count == 0 {
+                continue;
+            }
+            // The first tap of the first position: other taps and positions lie after it.
+            let corner = strip.at((blocks.start * rows.stride) as isize + rows.offset, columns.offset);
+            let source_channels = self.groups * self.source_channels;
+            let positions = Positions {
+                images,
+                rows: blocks.len(),
+                columns: columns.count,
+                from: [strip.image_pitch, rows.stride * strip.row_pitch, columns.stride * source_channels],
+                to: [out.len() / images, rows.step * width * channels, columns.step * channels],
+                to_first: (rows.origin * width + columns.origin) * channels,
+            };
+            let (down, across) = (rows.offset_step * strip.row_pitch, columns.offset_step * source_channels);
+            if self.depthwise() {
+                let taps = rows.each_tap().enumerate().flat_map(|(i, (kernel_row, _))| {
+                    columns.each_tap().enumerate().map(move |(j, (kernel_column, _))| {
+                        let tap = kernel_row * self.weight.kernel_width + kernel_column;
+                        (corner.max(0) as usize + i * down + j * across, tap * channels)
+                    })
+                });
+                let taps: Vec<(usize, usize)> = taps.collect();
+                vector::run(Taps { rows: positions, taps: &taps, channels }, strip.data, weight, out);
+                continue;
+            }
+            let width = self.target_channels.next_multiple_of(lanes);
+            for group in 0..self.groups {
+                let start = corner.max(0) as usize + group * self.source_channels;
+                let runs = self.runs(phase, start, down, across);
+                let steps: usize = runs.iter().map(|run| run.count).sum();
+                let of_group = &of_phase[group * steps * width..(group + 1) * steps * width];
+                for first in (0..self.target_channels).step_by(VECTORS * lanes) {
+                    let columns = (self.target_channels - first).min(VECTORS * lanes);
+                    let to_first = positions.to_first + group * self.target_channels + first;
+                    let panel =
+                        Panel { rows: Positions { to_first, ..positions }, runs: &runs, columns, accumulate: false };
+                    vector::run(panel, strip.data, &of_group[first * steps..], out);
+                }
+            }
+        }
+    }
+
+    /// The inner dimension, in the order of the packed weight: taps that touch become one run.
+    fn runs(&self, [rows, columns]: &[Axis; 2], start: usize, down: usize, across: usize) -> Vec<Run> {
+        let channels = self.source_channels;
+        let merged = across == channels;
+        let each = if merged { 1 } else { columns.taps };
+        let count = if merged { columns.taps * channels } else { channels };
+        (0..rows.taps)
+            .flat_map(|i| (0..each).map(move |j| Run { start: start + i * down + j * across, step: 1, count }))
+            .collect()
+    }
+
+    /// Packs the weight: for each phase, group and panel of target channels, rows of taps and source channels of as
+    /// many elements as the panel has columns, rounded up to whole vectors with zeros.
+    fn pack<T: Real>(&self, weight: &[T], packed: &mut [T], lanes: usize) {
+        let mut rest = packed;
+        let panels: Vec<_> = self
+            .phases
+            .iter()
+            .flat_map(|phase| (0..self.groups).map(move |group| (phase, group)))
+            .flat_map(|(phase, group)| {
+                (0..self.target_channels).step_by(VECTORS * lanes).map(move |first| (phase, group, first))
+            })
+            .map(|(phase, group, first)| {
+                let columns = (self.target_channels - first).min(VECTORS * lanes);
+                let [rows, cols] = phase;
+                let steps = rows.taps * cols.taps * self.source_channels;
+                let panel = rest.split_off_mut(..steps * columns.next_multiple_of(lanes));
+                (phase, group, first, columns, panel.expect("the packed weight has room for every panel"))
+            })
+            .collect();
+        panels.into_par_iter().for_each(|([rows, cols], group, first, columns, panel)| {
+            let pitch = columns.next_multiple_of(lanes);
+            let from = group * self.weight.group + first * self.weight.target;
+            let taps = rows.each_tap().flat_map(|(i, _)| cols.each_tap().map(move |(j, _)| (i, j)));
+            for ((i, j), block) in taps.zip(panel.chunks_exact_mut(self.source_channels * pitch)) {
+                let from = from + (i * self.weight.kernel_width + j) * self.weight.tap;
+                self.pack_tap(&weight[from..], columns, pitch, block);
+            }
+        });
+    }
+
+    /// One tap of a panel: `block[source, target] = weight[source, target]`.
+    fn pack_tap<T: Real>(&self, weight: &[T], columns: usize, pitch: usize, block: &mut [T]) {
+        let WeightLayout { source, target, .. } = self.weight;
+        if target == 1 {
+            for (k, row) in block.chunks_exact_mut(pitch).enumerate() {
+                row[..columns].copy_from_slice(&weight[k * source..k * source + columns]);
+                row[columns..].fill(T::ZERO);
+            }
+        } else {
+            if columns < pitch {
+                block.fill(T::ZERO);
+            }
+            for n in 0..columns {
+                for (k, row) in block.chunks_exact_mut(pitch).enumerate() {
+                    row[n] = weight[n * target + k * source];
+                }
+            }
+        }
+    }
+}
+
+/// Positions of a phase in a strip: images, rows and columns.
+#[derive(Clone, Copy)]
+pub(super) struct Positions {
+    images: usize,
+    rows: usize,
+    columns: usize,
+    from: [usize; 3],
+    to: [usize; 3],
+    to_first: usize,
+}
+
+impl Rows for Positions {
+    fn count(&self) -> usize {
+        self.images * self.rows * self.columns
+    }
+
+    #[inline(always)]
+    fn place<const N: usize>(&self, first: usize) -> [(usize, usize); N] {
+        let mut column = first % self.columns;
+        let mut row = first / self.columns % self.rows;
+        let mut image = first / (self.columns * self.rows);
+        let place = |pitch: &[usize; 3], image: usize, row: usize, column: usize| {
+            image * pitch[0] + row * pitch[1] + column * pitch[2]
+        };
+        let mut from = place(&self.from, image, row, column);
+        let mut to = place(&self.to, image, row, column) + self.to_first;
+        let mut places = [(0, 0); N];
+        for at in &mut places {
+            *at = (from, to);
+            column += 1;
+            if column < self.columns {
+                from += self.from[2];
+                to += self.to[2];
+                continue;
+            }
+            (column, row) = (0, row + 1);
+            if row == self.rows {
+                (row, image) = (0, image + 1);
+            }
+            if image == self.images {
+                // The last position is repeated.
+                (image, row, column) = (image - 1, self.rows - 1, self.columns - 1);
+                continue;
+            }
+            from = place(&self.from, image, row, column);
+            to = place(&self.to, image, row, column) + self.to_first;
+        }
+        places
+    }
+}

@@ -1,0 +1,72 @@
+//! The CPU kernels.
+
+mod correlate;
+mod depthwise;
+mod grad_weight;
+mod strip;
+mod tile;
+mod vector;
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use self::{correlate::Correlation, grad_weight::GradWeight};
+use super::geometry::Geometry;
+use crate::{
+    kernel::{Evaluator, Expr, cpu::Args},
+    tensor::{Real, Shape},
+};
+
+pub(super) fn forward_scratch(geometry: &Geometry) -> usize {
+    Correlation::forward(geometry).scratch()
+}
+
+pub(super) fn forward<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, mut args: Args<'_, T>) {
+    let output = &args.outputs.ty(0).shape;
+    let shapes: Vec<&Shape> =
+        std::iter::once(output).chain((2..args.inputs.len()).map(|n| &args.inputs.ty(n).shape)).collect();
+    let evaluator = epilogue.map(|expr| Evaluator::new(expr, &shapes, output));
+    let values: Vec<Option<&[T]>> =
+        std::iter::once(None).chain((2..args.inputs.len()).map(|n| Some(args.inputs.float(n)))).collect();
+    let (x, w, y) = (args.inputs.float(0), args.inputs.float(1), args.outputs.float(0));
+    Correlation::forward(geometry).run(x, w, y, args.scratch, |strip, first| {
+        if let Some(evaluator) = &evaluator {
+            evaluator.run(&values, strip, first);
+        }
+    });
+}
+
+pub(super) fn grad_input_scratch(geometry: &Geometry) -> usize {
+    Correlation::backward(geometry).scratch()
+}
+
+pub(super) fn grad_input<T: Real>(geometry: &Geometry, mut args: Args<'_, T>) {
+    let (dy, w, dx) = (args.inputs.float(0), args.inputs.float(1), args.outputs.float(0));
+    Correlation::backward(geometry).run(dy, w, dx, args.scratch, |_, _| ());
+}
+
+pub(super) fn grad_weight_scratch(geometry: &Geometry) -> usize {
+    GradWeight::new(geometry).scratch()
+}
+
+pub(super) fn grad_weight<T: Real>(geometry: &Geometry, mut args: Args<'_, T>) {
+    let (x, dy, dw) = (args.inputs.float(0), args.inputs.float(1), args.outputs.float(0));
+    GradWeight::new(geometry).run(x, dy, dw, args.scratch);
+}
+
+/// Does `work` for each task on all threads, each with `each` elements of the scratch memory to itself.
+fn share_out<T: Real, I: Send>(
+    tasks: impl Iterator<Item = I> + Send,
+    scratch: &mut [T],
+    each: usize,
+    work: impl Fn(I, &mut [T]) + Sync,
+) {
+    let tasks = Mutex::new(tasks);
+    let next = || tasks.lock().expect("taking a task does not panic").next();
+    scratch.par_chunks_exact_mut(each).for_each(|memory| {
+        while let Some(task) = next() {
+            work(task, memory);
+        }
+    });
+}

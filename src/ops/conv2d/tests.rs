@@ -1,0 +1,217 @@
+use super::{Conv2dGradInput, Conv2dGradWeight, Conv2dOptions, Geometry};
+use crate::{
+    check,
+    graph::{Graph, GraphError, Value},
+    ops::Padding,
+    tensor::{Shape, Tensor, TensorType},
+};
+
+/// Input, weight and options of a convolution.
+type Case = ([usize; 4], [usize; 4], Conv2dOptions);
+
+fn options() -> Conv2dOptions {
+    Conv2dOptions::default()
+}
+
+/// Shapes whose edges divide no tile: one pixel, seven channels, stride past the window, padding past half of it.
+fn grid() -> Vec<Case> {
+    let same = options().padding(Padding::Same);
+    let uneven = Padding::Explicit { top: 2, bottom: 0, left: 1, right: 3 };
+    vec![
+        ([1, 1, 1, 1], [1, 1, 1, 1], options()),
+        ([2, 1, 1, 7], [3, 3, 7, 5], same),
+        ([2, 6, 5, 3], [3, 3, 3, 8], options()),
+        ([2, 9, 7, 1], [3, 3, 1, 6], same),
+        ([3, 8, 8, 4], [3, 3, 4, 8], same),
+        ([2, 5, 13, 16], [3, 3, 16, 36], same),
+        ([2, 6, 5, 8], [3, 3, 8, 6], same),
+        ([1, 15, 14, 3], [7, 7, 3, 20], options().stride(2).padding(Padding::all(3))),
+        ([2, 9, 8, 8], [3, 3, 8, 12], options().stride(2).padding(Padding::Same)),
+        ([2, 11, 10, 4], [3, 3, 4, 4], options().stride(3).padding(Padding::all(1))),
+        ([2, 7, 9, 4], [1, 1, 4, 8], options().stride(2)),
+        ([2, 7, 6, 5], [2, 3, 5, 3], options().stride(4).padding(Padding::all(2))),
+        ([1, 4, 4, 4], [3, 3, 4, 4], options().padding(Padding::all(4))),
+        ([2, 9, 10, 4], [3, 2, 4, 8], options().dilation(2).padding(uneven)),
+        ([1, 12, 11, 4], [3, 3, 4, 4], options().stride(2).dilation(2).padding(Padding::all(2))),
+        ([1, 13, 12, 2], [3, 3, 2, 3], options().stride(2).dilation(3).padding(Padding::all(3))),
+        ([70, 4, 4, 4], [3, 3, 4, 8], same),
+        ([2, 5, 6, 8], [1, 1, 8, 68], options()),
+        ([2, 6, 7, 6], [3, 3, 2, 9], same.groups(3)),
+        ([2, 6, 7, 16], [3, 3, 8, 24], same.groups(2).stride(2)),
+        ([2, 6, 7, 7], [3, 3, 1, 7], same.groups(7)),
+        ([2, 9, 8, 20], [3, 3, 1, 20], same.groups(20).stride(2)),
+        ([1, 9, 8, 36], [5, 3, 1, 36], options().groups(36).dilation(2)),
+        ([2, 6, 5, 4], [3, 3, 1, 12], same.groups(4)),
+    ]
+}
+
+fn conv(graph: &mut Graph, values: &[Value], options: &Conv2dOptions) -> Result<Value, GraphError> {
+    graph.conv2d(values[0], values[1], options)
+}
+
+fn inputs(case: &Case) -> [Tensor; 2] {
+    [check::random(case.0, 1), check::random(case.1, 2)]
+}
+
+/// The definition, term by term.
+fn definition(x: &Tensor, w: &Tensor, output: &Shape, options: &Conv2dOptions, pad: [isize; 2]) -> Vec<f32> {
+    let (xs, ws) = (x.shape(), w.shape());
+    let (xv, wv) = (x.as_f32().unwrap(), w.as_f32().unwrap());
+    let mut y = vec![0.0; output.elements()];
+    for (at, y) in y.iter_mut().enumerate() {
+        let (o, rest) = (at % output[3], at / output[3]);
+        let (j, rest) = (rest % output[2], rest / output[2]);
+        let (i, b) = (rest % output[1], rest / output[1]);
+        let mut sum = 0.0;
+        for (ki, kj) in (0..ws[0]).flat_map(|ki| (0..ws[1]).map(move |kj| (ki, kj))) {
+            let row = (i * options.stride[0] + ki * options.dilation[0]) as isize - pad[0];
+            let column = (j * options.stride[1] + kj * options.dilation[1]) as isize - pad[1];
+            if row < 0 || column < 0 || row >= xs[1] as isize || column >= xs[2] as isize {
+                continue;
+            }
+            for c in 0..ws[2] {
+                let channel = o / (ws[3] / options.groups) * ws[2] + c;
+                let pixel = (b * xs[1] + row as usize) * xs[2] + column as usize;
+                let weight = ((ki * ws[1] + kj) * ws[2] + c) * ws[3] + o;
+                sum += f64::from(xv[pixel * xs[3] + channel]) * f64::from(wv[weight]);
+            }
+        }
+        *y = sum as f32;
+    }
+    y
+}
+
+#[test]
+fn the_cpu_computes_the_definition() {
+    for case in grid() {
+        let [x, w] = inputs(&case);
+        let y = check::evaluate(&[x.clone(), w.clone()], |graph, values| conv(graph, values, &case.2));
+        let window = Geometry::new(&case.2, case.0[0], [case.0[1], case.0[2]], case.0[3], case.1).unwrap().window;
+        let pad = [window.height.before as isize, window.width.before as isize];
+        let expected = definition(&x, &w, y.shape(), &case.2, pad);
+        let error = check::relative_error(y.as_f32().unwrap(), &expected);
+        assert!(error < 1e-6, "{case:?}: off by {error:.2e}");
+    }
+}
+
+#[test]
+fn gradients_match_finite_differences() {
+    for case in grid() {
+        check::gradients(&inputs(&case), |graph, values| conv(graph, values, &case.2));
+    }
+}
+
+#[test]
+fn gradients_of_the_gradients_match_finite_differences() {
+    let options = options().stride(2).padding(Padding::Same);
+    let [x, dy, w] = [check::random([2, 5, 4, 3], 1), check::random([2, 3, 2, 5], 2), check::random([3, 3, 3, 5], 3)];
+    check::gradients(&[dy.clone(), w], |graph, values| {
+        graph.apply1(Conv2dGradInput { options, extents: [5, 4] }, values)
+    });
+    check::gradients(&[x, dy], |graph, values| graph.apply1(Conv2dGradWeight { options, kernel: [3, 3] }, values));
+}
+
+#[test]
+fn an_epilogue_gives_what_the_operations_after_it_give() {
+    let x = check::random([2, 7, 9, 5], 1);
+    let w = check::random([3, 3, 5, 20], 2);
+    let bias = check::random([20], 3);
+    let skip = check::random([2, 7, 9, 20], 4);
+    let build = |graph: &mut Graph, values: &[Value]| {
+        let y = conv(graph, values, &options().padding(Padding::Same))?;
+        let y = graph.add(y, values[2])?;
+        let y = graph.add(y, values[3])?;
+        graph.relu(y)
+    };
+    let inputs = [x, w, bias, skip];
+    let fused = check::evaluate(&inputs, build);
+    let convolved = check::evaluate(&inputs, |graph, values| conv(graph, values, &options().padding(Padding::Same)));
+    let expected: Vec<f32> = convolved
+        .as_f32()
+        .unwrap()
+        .iter()
+        .enumerate()
+        .map(|(at, y)| (y + inputs[2].as_f32().unwrap()[at % 20] + inputs[3].as_f32().unwrap()[at]).max(0.0))
+        .collect();
+    assert!(check::relative_error(fused.as_f32().unwrap(), &expected) < 1e-6);
+}
+
+fn compare_shaders(groups: impl Fn(usize) -> bool) {
+    for case in grid().into_iter().filter(|case| groups(case.2.groups)) {
+        check::gpu_matches_cpu(&inputs(&case), |graph, values| conv(graph, values, &case.2));
+    }
+}
+
+#[test]
+fn every_shader_matches_the_cpu() {
+    compare_shaders(|groups| groups == 1);
+}
+
+#[test]
+fn every_shader_of_grouped_convolution_matches_the_cpu() {
+    compare_shaders(|groups| groups > 1);
+}
+
+#[test]
+fn shaders_with_an_epilogue_match_the_cpu() {
+    // A scale for each image and channel is not read by vectors: the epilogue takes single elements.
+    for (channels, other) in [(8, vec![8]), (7, vec![7]), (8, vec![2, 1, 1, 8])] {
+        let inputs = [check::random([2, 7, 5, 4], 1), check::random([3, 3, 4, channels], 2), check::random(other, 3)];
+        check::gpu_matches_cpu(&inputs, |graph, values| {
+            let y = conv(graph, values, &options().padding(Padding::Same))?;
+            let y = graph.multiply(y, values[2])?;
+            graph.relu(y)
+        });
+    }
+}
+
+fn error(x: [usize; 4], w: [usize; 4], options: &Conv2dOptions) -> String {
+    let mut graph = Graph::new();
+    let x = graph.feed("x", TensorType::f32(x));
+    let w = graph.feed("w", TensorType::f32(w));
+    graph.conv2d(x, w, options).unwrap_err().to_string()
+}
+
+#[test]
+fn errors_name_what_does_not_match() {
+    let text = error([1, 8, 8, 3], [3, 3, 4, 8], &options());
+    assert!(text.contains("the input has 3 channels, but the weight takes 4"), "{text}");
+    let text = error([1, 8, 8, 6], [3, 3, 2, 8], &options().groups(3));
+    assert!(text.contains("3 groups do not divide 6 input channels and 8 output channels"), "{text}");
+    let text = error([1, 2, 8, 4], [3, 3, 4, 8], &options());
+    assert!(text.contains("height of 2"), "{text}");
+}
+
+#[test]
+fn values_and_gradients_are_those_of_pytorch() {
+    for case in check::reference("conv2d") {
+        let numbers = |name: &str| -> Vec<usize> {
+            let list = case.parameters[name].as_array().unwrap();
+            list.iter().map(|n| n.as_u64().unwrap() as usize).collect()
+        };
+        let pair = |name: &str| -> [usize; 2] { numbers(name).try_into().unwrap() };
+        let padding = numbers("padding");
+        let options = Conv2dOptions {
+            stride: pair("stride"),
+            padding: Padding::Explicit { top: padding[0], bottom: padding[1], left: padding[2], right: padding[3] },
+            dilation: pair("dilation"),
+            groups: case.parameters["groups"].as_u64().unwrap() as usize,
+        };
+        let build = |graph: &mut Graph, values: &[Value]| {
+            let y = conv(graph, values, &options)?;
+            if let Some(bias) = values.get(2) { graph.add(y, *bias) } else { Ok(y) }
+        };
+        let names: Vec<&str> = ["x", "w", "b"].into_iter().filter(|name| case.has(name)).collect();
+        let inputs: Vec<Tensor> = names.iter().map(|name| case.tensor(name)).collect();
+        let wrt: Vec<usize> = (0..inputs.len()).collect();
+        let mut got = vec![check::evaluate(&inputs, build)];
+        got.extend(check::gradients_for(&inputs, &case.tensor("dy"), &wrt, build));
+        let mut expected = vec![case.tensor("y")];
+        expected.extend(names.iter().map(|name| case.tensor(&format!("d{name}"))));
+        for (at, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            assert_eq!(got.shape(), expected.shape(), "{}: result {at}", case.name);
+            let error = check::relative_error(got.as_f32().unwrap(), expected.as_f32().unwrap());
+            assert!(error < 2e-6, "{}: result {at} is off by {error:.2e}", case.name);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+use rayon::prelude::*;
+
+use super::{
+    Pointwise,
+    rows::{Rows, maximum_and_exponentials},
+};
+use crate::{
+    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    kernel::{Expr, Signature, cpu, gpu},
+    tensor::{DType, Real, TensorType},
+};
+
+/// Cross-entropy of the softmax of logits, for each sample.
+#[derive(Clone, Debug, PartialEq)]
+struct SoftmaxCrossEntropy {
+    label_smoothing: f64,
+}
+
+/// Gradient of [`SoftmaxCrossEntropy`] with respect to the logits, of logits, labels and its output's gradient.
+#[derive(Clone, Debug, PartialEq)]
+struct SoftmaxCrossEntropyGrad {
+    label_smoothing: f64,
+}
+
+fn check(logits: &TensorType, labels: &TensorType) -> Result<(), ShapeError> {
+    let &[batch, classes] = &logits.shape[..] else {
+        return Err(ShapeError::new(format!("expects logits [batch, classes], not {logits}")));
+    };
+    let numbers = TensorType::u32([batch]);
+    if logits.dtype != DType::F32 || classes == 0 || (*labels != numbers && labels != logits) {
+        return Err(ShapeError::new(format!(
+            "labels of logits f32[{batch}, {classes}] must be {numbers}, or soft f32[{batch}, {classes}], not {labels}"
+        )));
+    }
+    Ok(())
+}
+
+/// The labels as a kernel reads them.
+#[derive(Clone, Copy)]
+enum Labels<'a, T> {
+    Numbers(&'a [u32]),
+    Soft(&'a [T]),
+}
+
+/// The target distribution of samples of `classes` classes: the labels, mixed with the uniform distribution.
+#[derive(Clone, Copy)]
+struct Targets<'a, T> {
+    labels: Labels<'a, T>,
+    classes: usize,
+    kept: T,
+    uniform: T,
+}
+
+impl<'a, T: Real> Targets<'a, T> {
+    fn new(inputs: &cpu::Inputs<'a, T>, label_smoothing: f64) -> Self {
+        let labels = match inputs.ty(1).dtype {
+            DType::U32 => Labels::Numbers(inputs.uint(1)),
+            _ => Labels::Soft(inputs.float(1)),
+        };
+        let classes = inputs.ty(0).shape.last();
+        let uniform = T::from_f64(label_smoothing / classes as f64);
+        Self { labels, classes, kept: T::from_f64(1.0 - label_smoothing), uniform }
+    }
+
+    #[inline(always)]
+    fn of(&self, sample: usize, class: usize) -> T {
+        let label = match self.labels {
+            Labels::Numbers(numbers) if numbers[sample] as usize == class => T::ONE,
+            Labels::Numbers(_) => T::ZERO,
+            Labels::Soft(soft) => soft[sample * self.classes + class],
+        };
+        self.kept * label + self.uniform
+    }
+
+    fn is_valid(&self, sample: usize) -> bool {
+        match self.labels {
+            Labels::Numbers(numbers) => (numbers[sample] as usize) < self.classes,
+            Labels::Soft(_) => true,
+        }
+    }
+}
+
+fn shader(path: &'static str, signature: &Signature, label_smoothing: f64) -> gpu::Shader {
+    Rows::of(&signature.inputs[0].shape)
+        .shader(path)
+        .feature("SOFT", signature.inputs[1].dtype == DType::F32)
+        .constant("SMOOTHING", label_smoothing as f32)
+}
+
+impl Op for SoftmaxCrossEntropy {
+    fn name(&self) -> &str {
+        "softmax_cross_entropy"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        let [logits, labels] = inputs else { return Err(ShapeError::new("expects logits and labels")) };
+        check(logits, labels)?;
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            return Err(ShapeError::new(format!(
+                "label smoothing must be from 0 to below 1, not {}",
+                self.label_smoothing
+            )));
+        }
+        Ok(vec![TensorType::f32([logits.shape[0]])])
+    }
+
+    fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
+        let op = SoftmaxCrossEntropyGrad { label_smoothing: self.label_smoothing };
+        let inputs = [backward.inputs[0], backward.inputs[1], backward.grad()];
+        Ok(vec![Some(backward.graph.apply1(op, &inputs)?), None])
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        6 * signature.inputs[0].elements() as u64
+    }
+
+    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
+        let rows = Rows::of(&args.inputs.ty(0).shape);
+        let targets = Targets::new(&args.inputs, self.label_smoothing);
+        let samples = args.outputs.float(0).par_iter_mut().zip(args.inputs.float(0).par_chunks(rows.columns));
+        samples.enumerate().with_min_len(rows.min_rows()).for_each(|(sample, (loss, logits))| {
+            if !targets.is_valid(sample) {
+                *loss = T::from_f32(f32::NAN);
+                return;
+            }
+            let (maximum, exponentials) = maximum_and_exponentials(logits);
+            let log_sum = exponentials.ln();
+            let terms = logits.iter().enumerate().map(|(class, &logit)| (targets.of(sample, class), logit));
+            // Not 0 * infinity where a class is impossible.
+            let terms = terms.filter(|(weight, _)| *weight != T::ZERO);
+            *loss = terms.map(|(weight, logit)| weight * (log_sum - (logit - maximum))).sum();
+        });
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        let pass = gpu::Pass {
+            shader: shader("loss/cross_entropy", signature, self.label_smoothing),
+            bindings: vec![gpu::Binding::Input(0), gpu::Binding::Input(1), gpu::Binding::Output(0)],
+            workgroups: Rows::of(&signature.inputs[0].shape).workgroups(),
+        };
+        vec![gpu::Candidate::single("softmax_cross_entropy", pass)]
+    }
+}
+
+impl Op for SoftmaxCrossEntropyGrad {
+    fn name(&self) -> &str {
+        "softmax_cross_entropy_grad"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        let [logits, labels, dy] = inputs else {
+            return Err(ShapeError::new("expects logits, labels and the gradient"));
+        };
+        check(logits, labels)?;
+        if **dy != TensorType::f32([logits.shape[0]]) {
+            return Err(ShapeError::new(format!("{dy} is not a gradient of the losses of {logits}")));
+        }
+        Ok(vec![TensorType::f32(logits.shape.clone())])
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        8 * signature.inputs[0].elements() as u64
+    }
+
+    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
+        let rows = Rows::of(&args.inputs.ty(0).shape);
+        let targets = Targets::new(&args.inputs, self.label_smoothing);
+        let samples = args.outputs.float(0).par_chunks_mut(rows.columns);
+        let samples = samples.zip(args.inputs.float(0).par_chunks(rows.columns)).zip(args.inputs.float(2));
+        samples.enumerate().with_min_len(rows.min_rows()).for_each(|(sample, ((dx, logits), &dy))| {
+            let (maximum, exponentials) = maximum_and_exponentials(logits);
+            let mass = match targets.labels {
+                Labels::Numbers(_) => T::ONE,
+                Labels::Soft(_) => (0..rows.columns).map(|class| targets.of(sample, class)).sum(),
+            };
+            for (class, (dx, &logit)) in dx.iter_mut().zip(logits).enumerate() {
+                let softmax = (logit - maximum).exp() / exponentials;
+                *dx = (mass * softmax - targets.of(sample, class)) * dy;
+            }
+        });
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        use gpu::Binding::{Input, Output};
+        let pass = gpu::Pass {
+            shader: shader("loss/cross_entropy_gradient", signature, self.label_smoothing),
+            bindings: vec![Input(0), Input(1), Input(2), Output(0)],
+            workgroups: Rows::of(&signature.inputs[0].shape).workgroups(),
+        };
+        vec![gpu::Candidate::single("softmax_cross_entropy_gradient", pass)]
+    }
+}
+
+impl Graph {
+    /// Cross-entropy of the softmax of `logits` `[batch, classes]` with `labels`, for each sample: f32 `[batch]`.
+    ///
+    /// Labels are numbers of classes, u32 `[batch]`, or distributions over them, f32 `[batch, classes]`; they get no
+    /// gradient. With `label_smoothing` s the targets are `(1 - s) * labels + s / classes` (Szegedy et al. 2016). A
+    /// number that is no class makes a loss of NaN.
+    ///
+    /// # Errors
+    /// If the types are others than these or `label_smoothing` is not from 0 to below 1.
+    pub fn softmax_cross_entropy(
+        &mut self,
+        logits: Value,
+        labels: Value,
+        label_smoothing: f64,
+    ) -> Result<Value, GraphError> {
+        self.apply1(SoftmaxCrossEntropy { label_smoothing }, &[logits, labels])
+    }
+
+    /// Mean of `values` `[batch]` by `weights` `[batch]`: `sum(weights * values) / sum(weights)`, one f32, which is 0
+    /// where all weights are 0.
+    ///
+    /// # Errors
+    /// If the shapes are not `[batch]` or differ.
+    pub fn weighted_mean(&mut self, values: Value, weights: Value) -> Result<Value, GraphError> {
+        let products = self.multiply(values, weights)?;
+        let sum = self.sum(products, &[0])?;
+        let weight = self.sum(weights, &[0])?;
+        let positive = Expr::Input(1).max(f64::from(f32::MIN_POSITIVE));
+        let quotient = Pointwise::new("divide_positive", 2, Expr::Input(0) / positive.clone())
+            .with_derivatives([Some(Expr::from(1.0) / positive.clone()), Some(-(Expr::Input(2) / positive))]);
+        self.map(quotient, &[sum, weight])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{check, tensor::Tensor};
+
+    fn labels(batch: usize, classes: usize) -> Tensor {
+        Tensor::u32([batch], (0..batch).map(|at| (at * 7 % classes) as u32).collect())
+    }
+
+    #[test]
+    fn gradients_and_kernels() {
+        for (batch, classes) in [(1, 1), (5, 2), (33, 10), (3, 259), (2, 1000)] {
+            for smoothing in [0.0, 0.1] {
+                let build = |g: &mut Graph, v: &[Value]| g.softmax_cross_entropy(v[0], v[1], smoothing);
+                let logits = check::random([batch, classes], 1);
+                let soft = check::random([batch, classes], 2);
+                for inputs in [[logits.clone(), labels(batch, classes)], [logits, soft]] {
+                    check::gradients_of(&inputs, &[0], build);
+                    check::gpu_matches_cpu(&inputs, build);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weighted_mean_of_losses() {
+        let build = |g: &mut Graph, v: &[Value]| g.weighted_mean(v[0], v[1]);
+        let weights = Tensor::f32([4], vec![1.0, 0.5, 2.0, 0.0]);
+        let inputs = [check::random([4], 3), weights];
+        check::gradients(&inputs, build);
+        check::gpu_matches_cpu(&inputs, build);
+        let empty = [check::random([4], 3), Tensor::f32([4], vec![0.0; 4])];
+        assert_eq!(check::evaluate(&empty, build).as_f32(), Some(&[0.0][..]));
+    }
+
+    #[test]
+    fn impossible_classes_and_labels() {
+        let logits = Tensor::f32([2, 3], vec![0.0, 0.0, f32::NEG_INFINITY, 0.0, 1.0, 2.0]);
+        let inputs = [logits, Tensor::u32([2], vec![1, 3])];
+        let losses = check::evaluate(&inputs, |g, v| g.softmax_cross_entropy(v[0], v[1], 0.0));
+        let losses = losses.as_f32().unwrap();
+        assert!((losses[0] - 2f32.ln()).abs() < 1e-6 && losses[1].is_nan(), "{losses:?}");
+    }
+
+    #[test]
+    fn values_of_pytorch() {
+        for case in check::reference("cross_entropy") {
+            let smoothing = case.parameters["label_smoothing"].as_f64().unwrap();
+            let inputs = [case.tensor("logits"), case.tensor("labels"), case.tensor("weights")];
+            let losses = check::evaluate(&inputs, |g, v| g.softmax_cross_entropy(v[0], v[1], smoothing));
+            let mean = |g: &mut Graph, v: &[Value]| {
+                let losses = g.softmax_cross_entropy(v[0], v[1], smoothing)?;
+                g.weighted_mean(losses, v[2])
+            };
+            let grads = check::gradients_for(&inputs, &Tensor::scalar(1.0), &[0], mean);
+            for (name, got) in [("losses", &losses), ("loss", &check::evaluate(&inputs, mean)), ("dlogits", &grads[0])]
+            {
+                let error = check::relative_error(got.as_f32().unwrap(), case.tensor(name).as_f32().unwrap());
+                assert!(error < 1e-6, "{name} of {}: off by {error:.2e}", case.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The GPU kernels: tiles in workgroup memory for hardware, tiles in registers alone for processors that run shaders.
+
+use super::Product;
+use crate::{
+    kernel::{
+        Expr, Signature, fused_module,
+        gpu::{self, Binding, Candidate, Limits, Pass, Shader},
+        vector_width,
+    },
+    tensor::Shape,
+};
+
+/// Terms of the sum that one tile in workgroup memory holds.
+const DEPTH: usize = 16;
+
+/// Kernels that the tuner is given to choose from.
+const CANDIDATES: usize = 3;
+
+/// A workgroup's share of the product: `across` x `down` invocations, of which each computes 4 or 8 rows and columns.
+#[derive(Clone, Copy, Debug)]
+struct Tile {
+    across: usize,
+    down: usize,
+    wide: bool,
+    tall: bool,
+}
+
+impl Tile {
+    const fn new(rows: usize, columns: usize, [tall, wide]: [bool; 2]) -> Self {
+        Self { across: columns / if wide { 8 } else { 4 }, down: rows / if tall { 8 } else { 4 }, wide, tall }
+    }
+
+    fn rows(&self) -> usize {
+        self.down * if self.tall { 8 } else { 4 }
+    }
+
+    fn columns(&self) -> usize {
+        self.across * if self.wide { 8 } else { 4 }
+    }
+
+    fn invocations(&self) -> usize {
+        self.across * self.down
+    }
+
+    /// Bytes of workgroup memory.
+    fn memory(&self) -> usize {
+        (self.rows() + self.columns()) * DEPTH * 4
+    }
+
+    fn tiles(&self, product: &Product) -> usize {
+        product.batch * product.m.div_ceil(self.rows()) * product.n.div_ceil(self.columns())
+    }
+
+    /// Into how many sums a long one is split so that a GPU of usual size is busy.
+    fn splits(&self, product: &Product) -> usize {
+        const WORKGROUPS: usize = 128;
+        const SHORTEST: usize = 128;
+        (WORKGROUPS / self.tiles(product)).min(product.k / SHORTEST).clamp(1, 64)
+    }
+
+    /// An estimate of the time, in arbitrary units: multiplications, those at the edges that come to nothing included,
+    /// times the loads from workgroup memory that go with one and the traffic of partial sums, times the share of the GPU
+    /// that idles.
+    fn cost(&self, product: &Product) -> f64 {
+        const BUSY: f64 = 16384.0;
+        let (tiles, splits) = (self.tiles(product), self.splits(product));
+        let multiplications = (tiles * self.rows() * self.columns()) as f64;
+        let side = |long: bool| if long { 8.0 } else { 4.0 };
+        let loads = 1.0 / side(self.wide) + 1.0 / side(self.tall);
+        // A partial sum is written and read: about the time of 40 multiplications.
+        let partial_sums = if splits == 1 { 0.0 } else { (40 * splits) as f64 / product.k as f64 };
+        let idle = BUSY / (tiles * splits * self.invocations()) as f64;
+        multiplications * (0.25 + loads) * (1.0 + partial_sums) * idle.max(1.0)
+    }
+}
+
+/// Square, narrow and flat ones, from the largest down.
+const TILES: [Tile; 9] = [
+    Tile::new(128, 128, [true, true]),
+    Tile::new(128, 64, [true, true]),
+    Tile::new(64, 128, [true, true]),
+    Tile::new(64, 64, [true, false]),
+    Tile::new(128, 32, [true, false]),
+    Tile::new(32, 128, [false, true]),
+    Tile::new(32, 32, [false, false]),
+    Tile::new(64, 16, [false, false]),
+    Tile::new(16, 64, [false, false]),
+];
+
+/// What all kernels of one call have in common.
+struct Call<'a> {
+    product: &'a Product,
+    epilogue: &'a Expr,
+    /// Shapes of the element itself and of what the epilogue reads besides.
+    shapes: Vec<&'a Shape>,
+    output: &'a Shape,
+    width: usize,
+}
+
+pub(super) fn candidates(
+    product: &Product,
+    epilogue: Option<&Expr>,
+    signature: &Signature,
+    limits: &Limits,
+) -> Vec<Candidate> {
+    let output = &signature.outputs[0].shape;
+    let shapes: Vec<&Shape> = std::iter::once(output).chain(signature.inputs[2..].iter().map(|ty| &ty.shape)).collect();
+    let width = if product.n.is_multiple_of(4) { vector_width(&shapes, output) } else { 1 };
+    let identity = Expr::Input(0);
+    let call = Call { product, epilogue: epilogue.unwrap_or(&identity), shapes, output, width };
+
+    let mut tiles: Vec<Tile> = TILES
+        .into_iter()
+        .filter(|t| t.memory() <= limits.workgroup_memory as usize)
+        .filter(|t| t.invocations() <= limits.workgroup_invocations as usize)
+        .collect();
+    tiles.sort_by(|a, b| a.cost(product).total_cmp(&b.cost(product)));
+    tiles.truncate(CANDIDATES);
+    let tiled = tiles.iter().map(|tile| call.tiled(tile, limits));
+    if limits.software { vec![call.direct()] } else { tiled.collect() }
+}
+
+impl Call<'_> {
+    /// The constants and features that say what is multiplied, and the epilogue, whose inputs follow output `binding`.
+    fn shader(&self, path: &'static str, splits: usize) -> Shader {
+        let Product { batch, m, n, k, transpose_a, transpose_b } = *self.product;
+        // Several splits leave plain partial sums, which the second pass finishes.
+        let (identity, plain) = (Expr::Input(0), vec![self.output]);
+        let (epilogue, shapes, width) = match splits {
+            1 => (self.epilogue, &self.shapes, self.width),
+            _ => (&identity, &plain, if n.is_multiple_of(4) { 4 } else { 1 }),
+        };
+        Shader::file(path)
+            .constant("BATCH", batch)
+            .constant("M", m)
+            .constant("N", n)
+            .constant("K", k)
+            .feature("TRANSPOSE_A", transpose_a)
+            .feature("TRANSPOSE_B", transpose_b)
+            .feature("VECTOR_Y", width == 4)
+            .fused(fused_module(epilogue, shapes, self.output, width, 3, true))
+    }
+
+    /// The factors, the result, and what the epilogue reads besides.
+    fn bindings(&self, splits: usize) -> Vec<Binding> {
+        let result = if splits == 1 { Binding::Output(0) } else { Binding::Scratch(0) };
+        let factors = [Binding::Input(0), Binding::Input(1), result];
+        factors.into_iter().chain(self.extra(splits == 1)).collect()
+    }
+
+    /// Inputs of the epilogue: the fused module declares those that it reads.
+    fn extra(&self, finished: bool) -> impl Iterator<Item = Binding> {
+        let read = (1..self.shapes.len()).filter(move |n| finished && self.epilogue.uses(*n) > 0);
+        read.map(|n| Binding::Input(n + 1))
+    }
+
+    fn tiled(&self, tile: &Tile, limits: &Limits) -> Candidate {
+        let &Product { batch, m, n, k, transpose_a, transpose_b } = self.product;
+        let largest = limits.max_binding as usize / 4 / (batch * m * n).max(1);
+        let splits = tile.splits(self.product).min(largest).max(1);
+        let chunk = k.div_ceil(splits).next_multiple_of(DEPTH);
+        let splits = k.div_ceil(chunk);
+        let shader = self
+            .shader("matmul/tiled", splits)
+            .constant("ACROSS", tile.across)
+            .constant("DOWN", tile.down)
+            .constant("TILE_M", tile.rows())
+            .constant("TILE_N", tile.columns())
+            .constant("CHUNK", chunk)
+            .constant("SPLITS", splits)
+            .feature("VECTOR_A", if transpose_a { m } else { k }.is_multiple_of(4))
+            .feature("VECTOR_B", if transpose_b { k } else { n }.is_multiple_of(4))
+            .feature("TWICE", tile.rows() + tile.columns() > tile.invocations())
+            .feature("WIDE", tile.wide)
+            .feature("TALL", tile.tall);
+        let name = format!("matmul {}x{}", tile.rows(), tile.columns());
+        let workgroups = gpu::spread_workgroups(tile.tiles(self.product) * splits);
+        let pass = Pass { shader, bindings: self.bindings(splits), workgroups };
+        if splits == 1 {
+            return Candidate::single(name, pass);
+        }
+        Candidate {
+            name: format!("{name} split {splits}"),
+            passes: vec![pass, self.add_splits(splits)],
+            scratch: vec![splits * batch * m * n],
+        }
+    }
+
+    /// The second pass of a split sum.
+    fn add_splits(&self, splits: usize) -> Pass {
+        let count = self.output.elements() / self.width;
+        let shader = Shader::file("matmul/add_splits")
+            .constant("COUNT", count)
+            .constant("SPLITS", splits)
+            .fused(fused_module(self.epilogue, &self.shapes, self.output, self.width, 2, true));
+        let bindings = [Binding::ScratchRead(0), Binding::Output(0)].into_iter().chain(self.extra(true)).collect();
+        Pass { shader, bindings, workgroups: gpu::linear_workgroups(count) }
+    }
+
+    fn direct(&self) -> Candidate {
+        let &Product { batch, m, n, transpose_a, transpose_b, .. } = self.product;
+        let shader = self
+            .shader("matmul/direct", 1)
+            .feature("VECTOR_A", transpose_a && m.is_multiple_of(4))
+            .feature("VECTOR_B", !transpose_b && n.is_multiple_of(4));
+        let workgroups = gpu::spread_workgroups(batch * m.div_ceil(32) * n.div_ceil(128));
+        Candidate::single("matmul direct 8x16", Pass { shader, bindings: self.bindings(1), workgroups })
+    }
+}

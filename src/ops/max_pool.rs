@@ -1,0 +1,291 @@
+use rayon::prelude::*;
+
+use super::{pool::Pooling, window::WindowOptions};
+use crate::{
+    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    kernel::{Signature, cpu, gpu},
+    tensor::{Real, TensorType},
+};
+
+/// Maximum over each window; with `keep_argmax` also the number of the tap where it is, as the gradient wants it.
+#[derive(Clone, Debug, PartialEq)]
+struct MaxPool2d {
+    options: WindowOptions,
+    keep_argmax: bool,
+}
+
+/// Gradient of [`MaxPool2d`], of its output's gradient and its argmax.
+#[derive(Clone, Debug, PartialEq)]
+struct MaxPool2dGrad {
+    pooling: Pooling,
+}
+
+impl MaxPool2d {
+    fn pooling(&self, input: &TensorType) -> Pooling {
+        Pooling::new(&self.options, input).expect("the shape rule accepted the input")
+    }
+}
+
+impl Op for MaxPool2d {
+    fn name(&self) -> &str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        let [input] = inputs else { return Err(ShapeError::new("expects one input")) };
+        let pooling = Pooling::new(&self.options, input)?;
+        let mut types = vec![TensorType::f32(pooling.output())];
+        if self.keep_argmax {
+            if pooling.taps() > 256 {
+                return Err(ShapeError::new(format!(
+                    "a window of {} x {} has more than the 256 elements that the gradient can tell apart: use a \
+                     smaller window, or global max pooling",
+                    pooling.height.kernel, pooling.width.kernel
+                )));
+            }
+            types.push(TensorType::u8(pooling.output()));
+        }
+        Ok(types)
+    }
+
+    fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
+        let argmax = match backward.outputs {
+            [_, argmax] => *argmax,
+            _ => backward.graph.apply(Self { keep_argmax: true, ..self.clone() }, backward.inputs)?[1],
+        };
+        let pooling = self.pooling(backward.graph.ty(backward.inputs[0]));
+        let dy = backward.grad();
+        Ok(vec![Some(backward.graph.apply1(MaxPool2dGrad { pooling }, &[dy, argmax])?)])
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        (signature.outputs[0].elements() * self.pooling(&signature.inputs[0]).taps()) as u64
+    }
+
+    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
+        let pooling = self.pooling(args.inputs.ty(0));
+        let input = args.inputs.float(0);
+        let row = pooling.width.output * pooling.channels;
+        let outputs = args.outputs.float(0).par_chunks_mut(row).enumerate();
+        if self.keep_argmax {
+            let argmax = args.outputs.byte(1).par_chunks_mut(row);
+            outputs.zip(argmax).for_each(|((at, output), argmax)| {
+                cpu::vectorised(
+                    #[inline(always)]
+                    || row_with_argmax(&pooling, at, input, output, argmax),
+                );
+            });
+        } else {
+            outputs.for_each(|(at, output)| {
+                cpu::vectorised(
+                    #[inline(always)]
+                    || row_of_maxima(&pooling, at, input, output),
+                );
+            });
+        }
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        let pooling = self.pooling(&signature.inputs[0]);
+        let elements = signature.outputs[0].elements();
+        let (mut bindings, mut owned) = (vec![gpu::Binding::Input(0), gpu::Binding::Output(0)], pooling.vector_width());
+        if self.keep_argmax {
+            bindings.push(gpu::Binding::Output(1));
+            owned = 4;
+        }
+        let pass = gpu::Pass {
+            shader: pooling.shader("pool/max", elements).feature("ARGMAX", self.keep_argmax),
+            bindings,
+            workgroups: gpu::linear_workgroups(elements.div_ceil(owned)),
+        };
+        vec![gpu::Candidate::single(format!("max_pool x{}", pooling.vector_width()), pass)]
+    }
+}
+
+impl Op for MaxPool2dGrad {
+    fn name(&self) -> &str {
+        "max_pool2d_grad"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        let (dy, argmax) = (TensorType::f32(self.pooling.output()), TensorType::u8(self.pooling.output()));
+        if inputs != [&dy, &argmax] {
+            return Err(ShapeError::new(format!("expects {dy} and {argmax}")));
+        }
+        Ok(vec![TensorType::f32(self.pooling.input())])
+    }
+
+    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
+        let pooling = &self.pooling;
+        let (dy, argmax) = (args.inputs.float(0), args.inputs.byte(1));
+        let row = pooling.width.input * pooling.channels;
+        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each(|(at, dx)| {
+            cpu::vectorised(
+                #[inline(always)]
+                || row_of_gradient(pooling, at, dy, argmax, dx),
+            );
+        });
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        let elements = signature.outputs[0].elements();
+        let vector = self.pooling.vector_width();
+        let pass = gpu::Pass {
+            shader: self.pooling.shader("pool/max_gradient", elements),
+            bindings: vec![gpu::Binding::Input(0), gpu::Binding::Input(1), gpu::Binding::Output(0)],
+            workgroups: gpu::linear_workgroups(elements / vector),
+        };
+        vec![gpu::Candidate::single(format!("max_pool_gradient x{vector}"), pass)]
+    }
+}
+
+#[inline(always)]
+fn is_nan<T: Real>(x: T) -> bool {
+    x.partial_cmp(&x).is_none()
+}
+
+#[inline(always)]
+fn row_of_maxima<T: Real>(pooling: &Pooling, row: usize, input: &[T], output: &mut [T]) {
+    for (column, best) in output.chunks_exact_mut(pooling.channels).enumerate() {
+        best.fill(T::NEG_INFINITY);
+        pooling.for_taps(row, column, input, |_, values| {
+            for (best, &value) in best.iter_mut().zip(values) {
+                *best = if value > *best || is_nan(value) { value } else { *best };
+            }
+        });
+    }
+}
+
+#[inline(always)]
+fn row_with_argmax<T: Real>(pooling: &Pooling, row: usize, input: &[T], output: &mut [T], argmax: &mut [u8]) {
+    let Pooling { channels, height, width, .. } = pooling;
+    let first_row = height.taps_of(row % height.output).start;
+    let pixels = output.chunks_exact_mut(*channels).zip(argmax.chunks_exact_mut(*channels));
+    for (column, (best, argmax)) in pixels.enumerate() {
+        best.fill(T::NEG_INFINITY);
+        // A window that sees only negative infinity has its maximum at its first tap in the image.
+        argmax.fill((first_row * width.kernel + width.taps_of(column).start) as u8);
+        pooling.for_taps(row, column, input, |tap, values| {
+            for ((best, argmax), &value) in best.iter_mut().zip(argmax.iter_mut()).zip(values) {
+                let larger = value > *best || is_nan(value);
+                *best = if larger { value } else { *best };
+                *argmax = if larger { tap as u8 } else { *argmax };
+            }
+        });
+    }
+}
+
+#[inline(always)]
+fn row_of_gradient<T: Real>(pooling: &Pooling, row: usize, dy: &[T], argmax: &[u8], dx: &mut [T]) {
+    let Pooling { channels, height, width, .. } = pooling;
+    let (n, h) = (row / height.input, row % height.input);
+    dx.fill(T::ZERO);
+    for (oh, kh) in height.windows_at(h) {
+        for (w, dx) in dx.chunks_exact_mut(*channels).enumerate() {
+            for (ow, kw) in width.windows_at(w) {
+                let at = ((n * height.output + oh) * width.output + ow) * channels;
+                let tap = (kh * width.kernel + kw) as u8;
+                let window = dy[at..at + channels].iter().zip(&argmax[at..at + channels]);
+                for (dx, (&dy, &argmax)) in dx.iter_mut().zip(window) {
+                    *dx += if argmax == tap { dy } else { T::ZERO };
+                }
+            }
+        }
+    }
+}
+
+impl Graph {
+    /// Maximum over each window of images `[batch, height, width, channels]`. Padding does not count, NaN is the
+    /// largest value. The gradient goes to the first maximum of a window; `keep_argmax` says to remember where that is
+    /// (a byte an output), as a graph for training should: without it, a gradient computes the maxima anew.
+    ///
+    /// # Errors
+    /// If the input is not a batch of f32 images, the window does not fit, or it has more than 256 elements and
+    /// `keep_argmax` is set.
+    pub fn max_pool2d(
+        &mut self,
+        images: Value,
+        options: &WindowOptions,
+        keep_argmax: bool,
+    ) -> Result<Value, GraphError> {
+        Ok(self.apply(MaxPool2d { options: *options, keep_argmax }, &[images])?[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check,
+        ops::{
+            Padding,
+            pool::tests::{cases, matches_pytorch, on_gpu, options, window_of},
+        },
+        tensor::Tensor,
+    };
+
+    #[test]
+    fn values_are_those_of_pytorch() {
+        for case in check::reference("max_pool") {
+            matches_pytorch(&case, |graph, x| graph.max_pool2d(x[0], &window_of(&case), true));
+        }
+    }
+
+    #[test]
+    fn the_gradient_agrees_with_finite_differences() {
+        for (shape, options) in cases() {
+            for keep_argmax in [false, true] {
+                check::gradients(&[check::random(shape, 1)], |graph, x| graph.max_pool2d(x[0], &options, keep_argmax));
+            }
+        }
+    }
+
+    #[test]
+    fn shaders_agree_with_the_cpu() {
+        for (shape, options) in cases() {
+            for keep_argmax in [false, true] {
+                let images = check::random(shape, 2);
+                check::gpu_matches_cpu(&[images], |graph, x| graph.max_pool2d(x[0], &options, keep_argmax));
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_equal_values_goes_to_the_first() {
+        let images = Tensor::f32([1, 2, 4, 1], vec![0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 2.0, 2.0]);
+        let dy = Tensor::f32([1, 1, 2, 1], vec![5.0, 7.0]);
+        let pool = |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options(2, 2, Padding::Valid), true);
+        let dx = check::gradients_for(&[images], &dy, &[0], pool);
+        assert_eq!(dx[0].as_f32().unwrap(), [5.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn nan_is_the_largest_and_padding_the_smallest_value() {
+        let (nan, least) = (f32::NAN, f32::NEG_INFINITY);
+        // Two channels of 1 x 3 images; windows of 2 x 2 with 3 at each edge, so that the first and the last see nothing.
+        for channels in [1, 4] {
+            let pixels = [[nan, 1.0], [2.0, least], [3.0, -nan]];
+            let data = pixels.iter().flatten().flat_map(|v| vec![*v; channels]).collect();
+            let images = Tensor::f32([1, 3, 2, channels], data);
+            let pool = |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options(2, 2, Padding::all(3)), true);
+            let expected = [[least; 4], [least, nan, 1.0, least], [least, 3.0, nan, least], [least; 4]];
+            let check = |y: &Tensor| {
+                let maxima = y.as_f32().unwrap().chunks(channels);
+                for (got, want) in maxima.flatten().zip(expected.iter().flatten().flat_map(|v| vec![v; channels])) {
+                    assert!(got == want || (got.is_nan() && want.is_nan()), "{got} {want}");
+                }
+            };
+            check(&check::evaluate(std::slice::from_ref(&images), pool));
+            on_gpu(&[images], pool).iter().for_each(|outputs| check(&outputs[0]));
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_too_large_for_its_argmax_is_an_error() {
+        let mut graph = Graph::new();
+        let x = graph.feed("x", TensorType::f32([1, 20, 20, 1]));
+        let error = graph.max_pool2d(x, &options(17, 1, Padding::Valid), true).unwrap_err().to_string();
+        assert!(error.contains("256"), "{error}");
+        assert!(graph.max_pool2d(x, &options(17, 1, Padding::Valid), false).is_ok());
+    }
+}

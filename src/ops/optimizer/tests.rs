@@ -1,0 +1,243 @@
+use super::*;
+use crate::{check, tensor::Tensor};
+
+fn optimizers() -> Vec<Optimizer> {
+    let (beta1, beta2, epsilon) = (0.8, 0.99, 1e-3);
+    vec![
+        Optimizer::Sgd { momentum: 0.0, nesterov: false },
+        Optimizer::Sgd { momentum: 0.9, nesterov: false },
+        Optimizer::Sgd { momentum: 0.9, nesterov: true },
+        Optimizer::Adam { beta1, beta2, epsilon },
+        Optimizer::AdamW { beta1, beta2, epsilon },
+        Optimizer::RmsProp { rho: 0.95, epsilon, momentum: 0.0 },
+        Optimizer::RmsProp { rho: 0.95, epsilon, momentum: 0.9 },
+    ]
+}
+
+/// Parameters, gradients, hyper, scale, guard and then the moments.
+fn inputs(optimizer: &Optimizer, elements: usize, hyper: [f32; 8], scale: f32, guard: f32) -> Vec<Tensor> {
+    let positive = |tensor: Tensor| Tensor::f32([elements], tensor.as_f32().unwrap().iter().map(|v| v.abs()).collect());
+    let mut inputs = vec![
+        check::random([elements], 1),
+        check::random([elements], 2),
+        Tensor::f32([8], hyper.to_vec()),
+        Tensor::scalar(scale),
+        Tensor::scalar(guard),
+    ];
+    inputs.extend((0..optimizer.moments()).map(|at| positive(check::random([elements], 3 + at as u64))));
+    inputs
+}
+
+/// The new parameters and moments, one after the other.
+fn step(optimizer: &Optimizer) -> impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError> {
+    move |graph, v| {
+        let [parameters, gradients, hyper, scale, guard] = [v[0], v[1], v[2], v[3], v[4]];
+        let new = graph.optimizer_step(optimizer, parameters, &v[5..], gradients, hyper, scale, guard)?;
+        graph.concat(&new, 0)
+    }
+}
+
+#[test]
+fn shaders_agree_with_the_cpu() {
+    for optimizer in optimizers() {
+        for elements in [1, 1027, 40_000] {
+            let hyper = optimizer.hyper(0.1, 0.01, 3, Some(0.5));
+            check::gpu_matches_cpu(&inputs(&optimizer, elements, hyper, 0.7, 0.0), step(&optimizer));
+        }
+    }
+}
+
+#[test]
+fn nothing_changes_where_the_guard_is_not_zero() {
+    for optimizer in optimizers() {
+        for guard in [1.0, f32::NAN, f32::INFINITY] {
+            let inputs = inputs(&optimizer, 100, optimizer.hyper(0.1, 0.01, 3, None), 1.0, guard);
+            let old: Vec<f32> =
+                inputs.iter().take(1).chain(&inputs[5..]).flat_map(|t| t.as_f32().unwrap().to_vec()).collect();
+            assert_eq!(check::evaluate(&inputs, step(&optimizer)).as_f32().unwrap(), old);
+            check::gpu_matches_cpu(&inputs, step(&optimizer));
+        }
+    }
+}
+
+/// One parameter's way over two steps with the gradients 2 and -1 (scaled by half from 4 and -2), from 1.
+fn two_steps(optimizer: &Optimizer, weight_decay: f64) -> [f32; 2] {
+    let mut state = vec![1.0; 1];
+    state.resize(1 + optimizer.moments(), 0.0);
+    [4.0, -2.0].map(|gradient| {
+        let number = if gradient > 0.0 { 1 } else { 2 };
+        let mut inputs = vec![
+            Tensor::f32([1], vec![state[0]]),
+            Tensor::f32([1], vec![gradient]),
+            Tensor::f32([8], optimizer.hyper(0.1, weight_decay, number, None).to_vec()),
+            Tensor::scalar(0.5),
+            Tensor::scalar(0.0),
+        ];
+        inputs.extend(state[1..].iter().map(|moment| Tensor::f32([1], vec![*moment])));
+        state = check::evaluate(&inputs, step(optimizer)).as_f32().unwrap().to_vec();
+        state[0]
+    })
+}
+
+fn assert_close(got: [f32; 2], want: [f64; 2]) {
+    for (got, want) in got.into_iter().zip(want) {
+        assert!((f64::from(got) - want).abs() < 1e-6, "{got} {want}");
+    }
+}
+
+#[test]
+fn sgd_follows_its_formula() {
+    assert_close(two_steps(&Optimizer::Sgd { momentum: 0.0, nesterov: false }, 0.0), [0.8, 0.9]);
+    // With decay 0.5 the gradients are 2 + 0.5 and -1 + 0.5 * 0.75.
+    assert_close(two_steps(&Optimizer::Sgd { momentum: 0.0, nesterov: false }, 0.5), [0.75, 0.8125]);
+    // Velocities 2 and 0.9 * 2 - 1.
+    assert_close(two_steps(&Optimizer::Sgd { momentum: 0.9, nesterov: false }, 0.0), [0.8, 0.72]);
+    // Steps along 2 + 0.9 * 2 and -1 + 0.9 * 0.8.
+    assert_close(two_steps(&Optimizer::Sgd { momentum: 0.9, nesterov: true }, 0.0), [0.62, 0.648]);
+}
+
+#[test]
+fn adam_follows_its_formula() {
+    let (beta1, beta2, epsilon) = (0.9, 0.999, 1e-7);
+    // Moments after two steps, without bias: (0.9 * 0.2 - 0.1) / 0.19 and (0.999 * 0.004 + 0.001) / 0.001999.
+    let second = 0.1 * (0.08 / 0.19) / (0.004_996f64 / 0.001_999).sqrt();
+    assert_close(two_steps(&Optimizer::Adam { beta1, beta2, epsilon }, 0.0), [0.9, 0.9 - second]);
+    // Decoupled decay shrinks the parameter by 5% before each step.
+    let shrunk = (0.95 - 0.1) * 0.95 - second;
+    assert_close(two_steps(&Optimizer::AdamW { beta1, beta2, epsilon }, 0.5), [0.85, shrunk]);
+}
+
+#[test]
+fn rmsprop_follows_its_formula() {
+    // Mean squares 0.4 and 0.9 * 0.4 + 0.1.
+    let (first, second) = (2.0 / 0.4f64.sqrt(), -1.0 / 0.46f64.sqrt());
+    let plain = Optimizer::RmsProp { rho: 0.9, epsilon: 1e-9, momentum: 0.0 };
+    assert_close(two_steps(&plain, 0.0), [1.0 - 0.1 * first, 1.0 - 0.1 * (first + second)]);
+    let heavy = Optimizer::RmsProp { rho: 0.9, epsilon: 1e-9, momentum: 0.5 };
+    assert_close(two_steps(&heavy, 0.0), [1.0 - 0.1 * first, 1.0 - 0.1 * (1.5 * first + second)]);
+}
+
+#[test]
+fn gradients_are_clipped_by_value_after_they_are_scaled() {
+    let sgd = Optimizer::Sgd { momentum: 0.0, nesterov: false };
+    let inputs = [
+        Tensor::f32([4], vec![0.0; 4]),
+        Tensor::f32([4], vec![1.0, -1.0, 10.0, -10.0]),
+        Tensor::f32([8], sgd.hyper(1.0, 0.0, 1, Some(2.0)).to_vec()),
+        Tensor::scalar(0.5),
+        Tensor::scalar(0.0),
+    ];
+    assert_eq!(check::evaluate(&inputs, step(&sgd)).as_f32().unwrap(), [-0.5, 0.5, -2.0, 2.0]);
+}
+
+#[test]
+fn the_global_norm_is_brought_down_and_never_up() {
+    for blocks in [vec![1], vec![1027], vec![100_003, 8], vec![400_000, 30, 5000]] {
+        let gradients: Vec<Tensor> = (0..).zip(&blocks).map(|(at, n)| check::random([*n], 4 + at)).collect();
+        let elements = gradients.iter().flat_map(|block| block.as_f32().unwrap());
+        let norm = elements.map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        for max_norm in [0.5 * norm, 2.0 * norm] {
+            let clip = |graph: &mut Graph, v: &[Value]| graph.global_norm_scale(v, max_norm);
+            let scale = check::evaluate(&gradients, clip).as_f32().unwrap()[0];
+            let expected = (max_norm / (norm + 1e-6)).min(1.0);
+            assert!((f64::from(scale) - expected).abs() < 1e-6, "{scale} {expected}");
+            check::gpu_matches_cpu(&gradients, clip);
+        }
+    }
+    assert!(Graph::new().global_norm_scale(&[], 1.0).is_err());
+}
+
+#[test]
+fn a_configuration_survives_serialisation_and_defaults_are_filled_in() {
+    for optimizer in optimizers() {
+        let text = toml::to_string(&optimizer).unwrap();
+        assert_eq!(toml::from_str::<Optimizer>(&text).unwrap(), optimizer, "{text}");
+    }
+    for name in Optimizer::NAMES {
+        let default = Optimizer::from_name(name).unwrap();
+        assert_eq!(toml::from_str::<Optimizer>(&format!("name = \"{name}\"")).unwrap(), default);
+    }
+    assert!(toml::from_str::<Optimizer>("name = \"sgd\"\nmomemtum = 0.9").is_err());
+    assert_eq!(Optimizer::from_name("lion"), None);
+}
+
+#[test]
+fn moments_of_another_number_or_shape_are_an_error() {
+    let mut graph = Graph::new();
+    let adam = Optimizer::from_name("adam").unwrap();
+    let block = graph.feed("block", TensorType::f32([8]));
+    let one = graph.feed("one", TensorType::f32([]));
+    let error = graph.optimizer_step(&adam, block, &[block], block, block, one, one).unwrap_err().to_string();
+    assert!(error.contains("2 moments"), "{error}");
+    let short = graph.feed("short", TensorType::f32([7]));
+    let error = graph.optimizer_step(&adam, block, &[block, short], block, block, one, one).unwrap_err().to_string();
+    assert!(error.contains("one shape"), "{error}");
+}
+
+/// The optimizer, learning rate and weight decay of a case of PyTorch's values.
+fn settings(parameters: &serde_json::Value) -> (Optimizer, f64, f64) {
+    let number = |name: &str| parameters[name].as_f64().unwrap_or(0.0);
+    let (momentum, epsilon) = (number("momentum"), number("eps"));
+    let beta = |at: usize| parameters["betas"][at].as_f64().unwrap();
+    let optimizer = match parameters["optimizer"].as_str().unwrap() {
+        "sgd" => Optimizer::Sgd { momentum, nesterov: parameters["nesterov"].as_bool().unwrap_or(false) },
+        "adam" => Optimizer::Adam { beta1: beta(0), beta2: beta(1), epsilon },
+        "adamw" => Optimizer::AdamW { beta1: beta(0), beta2: beta(1), epsilon },
+        "rmsprop" => Optimizer::RmsProp { rho: number("alpha"), epsilon, momentum },
+        other => panic!("an optimizer {other}"),
+    };
+    (optimizer, number("lr"), number("weight_decay"))
+}
+
+#[test]
+fn steps_are_those_of_pytorch() {
+    for case in check::reference("optimizers") {
+        let (optimizer, learning_rate, weight_decay) = settings(&case.parameters);
+        let (gradients, trajectory) = (case.tensor("gradients"), case.tensor("parameters"));
+        let mut state = case.tensor("initial").as_f32().unwrap().to_vec();
+        let n = state.len();
+        state.resize(n * (1 + optimizer.moments()), 0.0);
+        let steps = gradients.as_f32().unwrap().chunks(n).zip(trajectory.as_f32().unwrap().chunks(n));
+        for (number, (gradient, expected)) in (1..).zip(steps) {
+            let blocks = state.chunks(n).map(|block| Tensor::f32([n], block.to_vec()));
+            let mut inputs: Vec<Tensor> = blocks.collect();
+            let fixed = [
+                Tensor::f32([n], gradient.to_vec()),
+                Tensor::f32([8], optimizer.hyper(learning_rate, weight_decay, number, None).to_vec()),
+                Tensor::scalar(1.0),
+                Tensor::scalar(0.0),
+            ];
+            inputs.splice(1..1, fixed);
+            state = check::evaluate(&inputs, step(&optimizer)).as_f32().unwrap().to_vec();
+            let error = check::relative_error(&state[..n], expected);
+            assert!(error < 1e-6, "step {number} of {}: off by {error:.2e}", case.name);
+        }
+    }
+}
+
+#[test]
+fn clipping_is_that_of_pytorch() {
+    for case in check::reference("clipping") {
+        let flat = |prefix: &str| -> Vec<f32> {
+            (0..3).flat_map(|at| case.tensor(&format!("{prefix}{at}")).as_f32().unwrap().to_vec()).collect()
+        };
+        let gradients = flat("g");
+        let n = gradients.len();
+        let sgd = Optimizer::Sgd { momentum: 0.0, nesterov: false };
+        let limit = |name: &str| case.parameters[name].as_f64();
+        let inputs = [
+            Tensor::f32([n], vec![0.0; n]),
+            Tensor::f32([n], gradients),
+            Tensor::f32([8], sgd.hyper(1.0, 0.0, 1, limit("max_value")).to_vec()),
+            Tensor::scalar(0.0),
+        ];
+        // A step of rate 1 from 0 ends at the negated gradient.
+        let result = check::evaluate(&inputs, |graph, v| {
+            let scale = graph.global_norm_scale(&[v[1]], limit("max_norm").unwrap_or(f32::MAX.into()))?;
+            Ok(graph.optimizer_step(&sgd, v[0], &[], v[1], v[2], scale, v[3])?[0])
+        });
+        let clipped: Vec<f32> = result.as_f32().unwrap().iter().map(|p| -p).collect();
+        let error = check::relative_error(&clipped, &flat("c"));
+        assert!(error < 1e-6, "{}: off by {error:.2e}", case.name);
+    }
+}

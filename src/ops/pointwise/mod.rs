@@ -1,0 +1,164 @@
+//! Operations that compute each element of their output from one element of each input, with broadcasting.
+
+mod activation;
+mod arithmetic;
+#[cfg(test)]
+mod tests;
+
+use rayon::prelude::*;
+
+use crate::{
+    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    kernel::{Evaluator, Expr, Signature, cpu, fused_module, gpu, vector_width},
+    tensor::{DType, Real, Shape, TensorType},
+};
+
+/// Elements that one thread computes at a time.
+const CHUNK: usize = 1 << 15;
+
+/// A pointwise operation, or a fused chain of them: `output[i] = expr(inputs[0][i], inputs[1][i], ...)`, where shapes
+/// broadcast by NumPy's rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pointwise {
+    name: String,
+    expr: Expr,
+    arity: usize,
+    /// Partial derivative for each input, over the inputs and, as one more input after them, the output. Empty where
+    /// the operation is not differentiable.
+    derivatives: Vec<Option<Expr>>,
+}
+
+impl Pointwise {
+    /// An operation of `arity` inputs without a gradient.
+    pub fn new(name: impl Into<String>, arity: usize, expr: Expr) -> Self {
+        Self { name: name.into(), expr, arity, derivatives: Vec::new() }
+    }
+
+    /// With the partial derivative for each input: expressions over the inputs and, as input number `arity`, the
+    /// output. `None` for an input without a gradient.
+    pub fn with_derivatives(mut self, derivatives: impl IntoIterator<Item = Option<Expr>>) -> Self {
+        self.derivatives = derivatives.into_iter().collect();
+        assert_eq!(self.derivatives.len(), self.arity, "one derivative for each input of {}", self.name);
+        self
+    }
+}
+
+impl Op for Pointwise {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        if inputs.len() != self.arity {
+            return Err(ShapeError::new(format!("expects {} inputs, got {}", self.arity, inputs.len())));
+        }
+        if let Some(at) = inputs.iter().position(|t| t.dtype != DType::F32) {
+            return Err(ShapeError::new(format!("input {at} must hold f32, not {}", inputs[at].dtype)));
+        }
+        inputs
+            .iter()
+            .try_fold(Shape::scalar(), |shape, input| {
+                shape.broadcast(&input.shape).ok_or_else(|| {
+                    ShapeError::new(format!(
+                        "{} does not broadcast to {shape}: aligned at the last dimension, extents must be equal or 1",
+                        input.shape
+                    ))
+                })
+            })
+            .map(|shape| vec![TensorType::f32(shape)])
+    }
+
+    fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
+        if self.derivatives.is_empty() {
+            return Err(backward.not_differentiable(&self.name));
+        }
+        let dy = backward.grad();
+        let mut grads = Vec::new();
+        for (at, derivative) in self.derivatives.iter().enumerate() {
+            let Some(derivative) = derivative else {
+                grads.push(None);
+                continue;
+            };
+            // Only what the derivative reads becomes an input, so that nothing else is kept alive for it.
+            let mut inputs = vec![dy];
+            let candidates: Vec<Value> = backward.inputs.iter().chain(backward.outputs).copied().collect();
+            let factor = derivative.substitute(&mut |n| {
+                let found = inputs.iter().skip(1).position(|v| *v == candidates[n]);
+                let position = found.unwrap_or_else(|| {
+                    inputs.push(candidates[n]);
+                    inputs.len() - 2
+                });
+                Expr::Input(position + 1)
+            });
+            let grad = match factor {
+                Expr::Constant(1.0) => dy,
+                // Not dy * 0: a masked gradient is 0 even where dy overflowed.
+                Expr::Select(c, a, b) if *a == Expr::Constant(1.0) && *b == Expr::Constant(0.0) => {
+                    let op = Pointwise::new(format!("{}_grad", self.name), inputs.len(), c.select(Expr::Input(0), 0.0));
+                    backward.graph.apply1(op, &inputs)?
+                }
+                factor => {
+                    let op = Pointwise::new(format!("{}_grad", self.name), inputs.len(), Expr::Input(0) * factor);
+                    backward.graph.apply1(op, &inputs)?
+                }
+            };
+            let shape = backward.input_shape(at);
+            grads.push(Some(backward.graph.sum_to_shape(grad, &shape)?));
+        }
+        Ok(grads)
+    }
+
+    fn pointwise(&self) -> Option<Expr> {
+        Some(self.expr.clone())
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        self.expr.operations() * signature.outputs[0].elements() as u64
+    }
+
+    fn cpu<T: Real>(&self, args: cpu::Args<'_, T>) {
+        run(&self.expr, args);
+    }
+
+    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+        candidates(&self.expr, signature)
+    }
+}
+
+/// CPU kernel of every operation that is `expr` of its inputs.
+pub(super) fn run<T: Real>(expr: &Expr, mut args: cpu::Args<'_, T>) {
+    let arity = args.inputs.len();
+    let shapes: Vec<&Shape> = (0..arity).map(|n| &args.inputs.ty(n).shape).collect();
+    let evaluator = Evaluator::new(expr, &shapes, &args.outputs.ty(0).shape);
+    let inputs: Vec<Option<&[T]>> = (0..arity).map(|n| Some(args.inputs.float(n))).collect();
+    let output = args.outputs.float(0);
+    output.par_chunks_mut(CHUNK).enumerate().for_each(|(at, chunk)| evaluator.run(&inputs, chunk, at * CHUNK));
+}
+
+/// GPU kernels of every operation that is `expr` of its inputs.
+pub(super) fn candidates(expr: &Expr, signature: &Signature) -> Vec<gpu::Candidate> {
+    let shapes: Vec<&Shape> = signature.inputs.iter().map(|t| &t.shape).collect();
+    let output = &signature.outputs[0].shape;
+    let width = vector_width(&shapes, output);
+    let count = output.elements() / width;
+    // An input that the expression does not read is not declared, so it is not bound either.
+    let read: Vec<usize> = (0..shapes.len()).filter(|n| expr.uses(*n) > 0).collect();
+    let expr = expr.substitute(&mut |n| Expr::Input(read.iter().position(|r| *r == n).unwrap_or(n)));
+    let shapes: Vec<&Shape> = read.iter().map(|n| shapes[*n]).collect();
+    let shader = gpu::Shader::file("pointwise/map")
+        .constant("COUNT", count)
+        .fused(fused_module(&expr, &shapes, output, width, 1, false));
+    let bindings = std::iter::once(gpu::Binding::Output(0)).chain(read.into_iter().map(gpu::Binding::Input)).collect();
+    let pass = gpu::Pass { shader, bindings, workgroups: gpu::linear_workgroups(count) };
+    vec![gpu::Candidate::single(format!("map x{width}"), pass)]
+}
+
+impl Graph {
+    /// Applies a pointwise expression of your own.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast.
+    pub fn map(&mut self, op: Pointwise, inputs: &[Value]) -> Result<Value, GraphError> {
+        self.apply1(op, inputs)
+    }
+}

@@ -1,0 +1,91 @@
+use thiserror::Error;
+
+use super::{Plan, Target};
+use crate::{
+    graph::{VariableId, Variables},
+    tensor::Tensor,
+};
+
+/// Number of a plan that an executor has loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProgramId(pub usize);
+
+/// What one run hands back, by name.
+pub type Outputs = Vec<(String, Tensor)>;
+
+/// A failure of a device.
+#[derive(Debug, Error)]
+pub enum ExecutorError {
+    /// The device went away: driver reset, cable, suspend.
+    #[error("the device was lost: {0}")]
+    Lost(String),
+    /// Memory ran out.
+    #[error("{device} has not enough memory for this: {bytes} bytes were asked for; use a smaller batch or model")]
+    OutOfMemory {
+        /// Name of the device.
+        device: String,
+        /// Bytes that were to be allocated.
+        bytes: u64,
+    },
+    /// A run lacks an input, or an input is of another type.
+    #[error("feed {name}: expected {expected}, got {got}")]
+    Feed {
+        /// Name of the feed.
+        name: String,
+        /// Type that the graph declares.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// Anything else that the device reports.
+    #[error("{0}")]
+    Device(String),
+}
+
+/// Something that replays plans. Variables belong to the executor and are shared by all plans that it has loaded.
+pub trait Executor: Send {
+    /// Name of the device, as a person knows it.
+    fn device(&self) -> String;
+
+    /// What plans for this executor are made for.
+    fn target(&self) -> Target;
+
+    /// Bytes that plans may take here, as far as that is known.
+    fn available_memory(&self) -> Option<u64>;
+
+    /// Allocates the variables that it does not have yet, as zeros.
+    ///
+    /// # Errors
+    /// If memory runs out or the device fails; likewise in the other methods.
+    fn declare(&mut self, variables: &Variables) -> Result<(), ExecutorError>;
+
+    /// Prepares a plan: allocates its buffers and makes its pipelines. Its variables must have been declared.
+    ///
+    /// # Errors
+    /// If memory runs out or the device fails.
+    fn load(&mut self, plan: Plan) -> Result<ProgramId, ExecutorError>;
+
+    /// Replays a plan with these feeds. Returns when the work is handed to the device, not when it is done.
+    ///
+    /// # Errors
+    /// If a feed is missing or of another type, or the device fails.
+    fn run(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError>;
+
+    /// Outputs of finished runs that were not collected yet, oldest first; with `wait`, of all runs.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn collect(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError>;
+
+    /// Sets the elements of a variable from `offset` on.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError>;
+
+    /// The whole of a variable, after all runs so far.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn read(&mut self, id: VariableId) -> Result<Tensor, ExecutorError>;
+}

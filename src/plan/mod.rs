@@ -1,0 +1,202 @@
+//! The plan: a graph made flat, once. Operations are fused, kernels chosen, values laid out in buffers that they share
+//! where their lifetimes do not meet, and what is left is a list of steps that an executor replays.
+
+mod build;
+mod executor;
+mod fuse;
+mod memory;
+mod table;
+
+pub use executor::{Executor, ExecutorError, Outputs, ProgramId};
+pub use memory::MemoryUse;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::{
+    graph::{DynOp, Graph, VariableId},
+    kernel::{Signature, gpu},
+    tensor::{DType, Tensor, TensorType},
+};
+
+/// What a plan is made for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// Native code on this machine's processor.
+    Cpu,
+    /// A GPU of these limits.
+    Gpu(gpu::Limits),
+}
+
+impl Target {
+    /// Elements that a block of parameters may have, so that one binding spans it.
+    pub fn block_limit(&self) -> usize {
+        match self {
+            Self::Cpu => usize::MAX,
+            Self::Gpu(limits) => (limits.max_binding.min(limits.max_buffer) / 4) as usize,
+        }
+    }
+}
+
+/// How a plan is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Merge chains of pointwise operations, and those after a convolution or a matrix product into it.
+    pub fuse: bool,
+    /// Let values share buffers. Without it every value of the graph can be read after a run.
+    pub share: bool,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self { fuse: true, share: true }
+    }
+}
+
+/// A graph ready to be replayed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Memory that the steps work on.
+    pub buffers: Vec<Buffer>,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// What a run hands back: name, place and type.
+    pub outputs: Vec<(String, Location, TensorType)>,
+    /// How much memory that is.
+    pub memory: MemoryUse,
+}
+
+/// A block of memory.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// Element type.
+    pub dtype: DType,
+    /// Number of elements.
+    pub elements: usize,
+    /// Whose it is and what it holds when a run begins.
+    pub kind: BufferKind,
+}
+
+/// Whose a buffer is and what it holds when a run begins.
+#[derive(Clone, Debug)]
+pub enum BufferKind {
+    /// Shared by values of this plan; arbitrary.
+    Arena,
+    /// This plan's own, zero before the first run; what no step writes stays zero.
+    Zeroed,
+    /// A variable, shared with other plans.
+    Variable(VariableId),
+    /// What the caller gives for each run under this name.
+    Feed(String),
+    /// Always this tensor.
+    Constant(Arc<Tensor>),
+}
+
+/// A window into a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// Number of the buffer in [`Plan::buffers`].
+    pub buffer: usize,
+    /// First element.
+    pub offset: usize,
+    /// Number of elements.
+    pub elements: usize,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Path of the layer it belongs to.
+    pub layer: String,
+    /// What it reads.
+    pub inputs: Vec<Location>,
+    /// What it writes.
+    pub outputs: Vec<Location>,
+    /// Working memory, its contents arbitrary.
+    pub scratch: Vec<Location>,
+    /// What it does.
+    pub work: Work,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Copies its input to its output.
+    Copy,
+    /// Applies an operation.
+    Run {
+        /// The operation.
+        op: Arc<dyn DynOp>,
+        /// Types of its inputs and outputs.
+        signature: Signature,
+        /// The GPU kernel, in a plan for a GPU.
+        kernel: Option<gpu::Candidate>,
+    },
+}
+
+impl Step {
+    /// Name of the operation.
+    pub fn name(&self) -> &str {
+        match &self.work {
+            Work::Copy => "copy",
+            Work::Run { op, .. } => op.name(),
+        }
+    }
+
+    /// Floating-point operations.
+    pub fn flop(&self) -> u64 {
+        match &self.work {
+            Work::Copy => 0,
+            Work::Run { op, signature, .. } => op.flop(signature),
+        }
+    }
+
+    /// Bytes that must at least be moved: each input read once, each output written once.
+    pub fn bytes(&self) -> u64 {
+        match &self.work {
+            Work::Copy => 8 * self.outputs[0].elements as u64,
+            Work::Run { signature, .. } => signature.bytes(),
+        }
+    }
+}
+
+/// A graph that no plan can be made of for this target.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// No GPU kernel takes these shapes.
+    #[error("layer {layer}: {op}({types}) has no kernel for this device; use --device cpu")]
+    NoKernel {
+        /// Path of the layer.
+        layer: String,
+        /// Name of the operation.
+        op: String,
+        /// Types of the inputs.
+        types: String,
+    },
+    /// A value does not fit into one buffer of the device.
+    #[error(
+        "layer {layer}: {what} needs a buffer of {bytes} bytes, and this device's limit is {limit}; \
+         use a smaller batch, smaller images or --device cpu"
+    )]
+    TooLarge {
+        /// Path of the layer.
+        layer: String,
+        /// Type of the value.
+        what: String,
+        /// Bytes that it needs.
+        bytes: u64,
+        /// Bytes that a binding may span.
+        limit: u64,
+    },
+}
+
+impl Plan {
+    /// Makes the plan of `graph` for `target`.
+    ///
+    /// # Errors
+    /// If an operation has no kernel for the target, or a value passes its limits.
+    pub fn new(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Self, PlanError> {
+        build::build(graph, target, options)
+    }
+}

@@ -1,0 +1,206 @@
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use crate::train::{EpochReport, Observer, Progress, StepReport, TrainError, write_whole};
+
+/// A CSV file to which each row goes as soon as it is known.
+struct CsvFile {
+    path: PathBuf,
+    writer: csv::Writer<File>,
+}
+
+impl CsvFile {
+    /// An empty file at `path`, in place of one that is there. Its first row will be preceded by the names of the
+    /// columns.
+    fn create(path: &Path) -> Result<Self, TrainError> {
+        let file = File::create(path).map_err(|source| TrainError::File { path: path.into(), source })?;
+        Ok(Self { path: path.into(), writer: csv::Writer::from_writer(file) })
+    }
+
+    /// The file at `path` without the rows whose first column is above `last`, which a run that was killed wrote after
+    /// its last checkpoint.
+    fn resume(path: &Path, last: u64) -> Result<Self, TrainError> {
+        let failed = |source| TrainError::File { path: path.into(), source };
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(path),
+            Err(error) => return Err(failed(error)),
+        };
+        let number = |row: &str| row.split(',').next().and_then(|column| column.parse::<u64>().ok());
+        // A row without its end is one that was being written when the run was killed.
+        let whole = |row: &&str| row.ends_with('\n');
+        let mut rows = text.split_inclusive('\n').filter(whole);
+        let Some(head) = rows.next() else { return Self::create(path) };
+        let kept = rows.filter(|row| number(row).is_some_and(|number| number <= last));
+        let kept: String = std::iter::once(head).chain(kept).collect();
+        write_whole(path, kept.as_bytes())?;
+        let file = File::options().append(true).open(path).map_err(failed)?;
+        Ok(Self { path: path.into(), writer: csv::WriterBuilder::new().has_headers(false).from_writer(file) })
+    }
+
+    fn write(&mut self, row: impl Serialize) -> Result<(), TrainError> {
+        let written = self.writer.serialize(row).map_err(io::Error::from).and_then(|()| self.writer.flush());
+        written.map_err(|source| TrainError::File { path: self.path.clone(), source })
+    }
+}
+
+/// Logs each epoch as a row of a CSV file: `epoch`, `step`, `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`
+/// (these two empty without validation), `learning_rate`, `images_per_second`, `seconds`.
+pub struct EpochLog(CsvFile);
+
+impl EpochLog {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn create(path: &Path) -> Result<Self, TrainError> {
+        CsvFile::create(path).map(Self)
+    }
+
+    /// Goes on with the file of a run that is resumed at `progress`; rows of epochs that will be done again are
+    /// dropped.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn resume(path: &Path, progress: &Progress) -> Result<Self, TrainError> {
+        CsvFile::resume(path, progress.epochs()).map(Self)
+    }
+}
+
+#[derive(Serialize)]
+struct EpochRow {
+    epoch: u64,
+    step: u64,
+    train_loss: f64,
+    train_accuracy: f64,
+    val_loss: Option<f64>,
+    val_accuracy: Option<f64>,
+    learning_rate: f64,
+    images_per_second: f64,
+    seconds: f64,
+}
+
+impl Observer for EpochLog {
+    fn on_epoch(&mut self, report: &EpochReport) -> Result<(), TrainError> {
+        self.0.write(EpochRow {
+            epoch: report.epoch,
+            step: report.step,
+            train_loss: report.train_loss,
+            train_accuracy: report.train_accuracy,
+            val_loss: report.validation.map(|(loss, _)| loss),
+            val_accuracy: report.validation.map(|(_, accuracy)| accuracy),
+            learning_rate: report.learning_rate,
+            images_per_second: report.images_per_second,
+            seconds: report.seconds,
+        })
+    }
+}
+
+/// Logs each step as a row of a CSV file: `step`, `loss`, `learning_rate`, `images_per_second`.
+pub struct StepLog(CsvFile);
+
+impl StepLog {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn create(path: &Path) -> Result<Self, TrainError> {
+        CsvFile::create(path).map(Self)
+    }
+
+    /// Goes on with the file of a run that is resumed at `progress`; rows of steps that will be done again are dropped.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn resume(path: &Path, progress: &Progress) -> Result<Self, TrainError> {
+        CsvFile::resume(path, progress.step).map(Self)
+    }
+}
+
+#[derive(Serialize)]
+struct StepRow {
+    step: u64,
+    loss: f32,
+    learning_rate: f64,
+    images_per_second: f64,
+}
+
+impl Observer for StepLog {
+    fn on_step(&mut self, report: &StepReport) -> Result<(), TrainError> {
+        self.0.write(StepRow {
+            step: report.step,
+            loss: report.loss,
+            learning_rate: report.learning_rate,
+            images_per_second: report.images_per_second,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: u64) -> StepReport {
+        StepReport {
+            step,
+            epoch: 1,
+            total_steps: 10,
+            loss: 0.5,
+            images: 8,
+            correct: 4,
+            learning_rate: 0.001,
+            images_per_second: 100.0,
+        }
+    }
+
+    #[test]
+    fn rows_are_in_the_file_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.csv");
+        let mut log = StepLog::create(&path).unwrap();
+        log.on_step(&step(1)).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "step,loss,learning_rate,images_per_second\n1,0.5,0.001,100.0\n");
+    }
+
+    #[test]
+    fn a_resumed_log_loses_what_will_be_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.csv");
+        fs::write(&path, "step,loss\n1,0.5\n2,0.4\n3,0.3\n1").unwrap();
+        let mut log = StepLog::resume(&path, &Progress { step: 2, ..Progress::default() }).unwrap();
+        log.on_step(&step(3)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "step,loss\n1,0.5\n2,0.4\n3,0.5,0.001,100.0\n");
+    }
+
+    #[test]
+    fn an_epoch_that_was_cut_short_is_logged_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let report = |epoch, validation| EpochReport {
+            epoch,
+            step: 10 * epoch,
+            train_loss: 1.0,
+            train_accuracy: 0.5,
+            validation,
+            learning_rate: 0.1,
+            images_per_second: 50.0,
+            seconds: 2.0,
+            best: false,
+        };
+        let mut log = EpochLog::create(&path).unwrap();
+        log.on_epoch(&report(1, None)).unwrap();
+        log.on_epoch(&report(2, Some((0.25, 0.75)))).unwrap();
+        drop(log);
+        let progress = Progress { step: 15, batches: 10, ..Progress::default() };
+        EpochLog::resume(&path, &progress).unwrap().on_epoch(&report(2, None)).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let rows: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(rows, ["1,10,1.0,0.5,,,0.1,50.0,2.0", "2,20,1.0,0.5,,,0.1,50.0,2.0"]);
+    }
+}

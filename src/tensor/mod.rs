@@ -1,0 +1,11 @@
+//! Shapes, element types and tensors that live in host memory.
+
+mod dtype;
+mod host;
+mod real;
+mod shape;
+
+pub use dtype::{DType, TensorType};
+pub use host::{Tensor, TensorData};
+pub use real::Real;
+pub use shape::Shape;

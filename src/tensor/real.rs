@@ -1,0 +1,119 @@
+use std::{
+    fmt,
+    iter::Sum,
+    ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign},
+};
+
+/// The float that a CPU kernel computes in: `f32` in use, `f64` where a test differentiates numerically.
+pub trait Real:
+    Copy
+    + PartialOrd
+    + Default
+    + Send
+    + Sync
+    + fmt::Debug
+    + fmt::Display
+    + bytemuck::Pod
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+    + Sum
+    + 'static
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// Negative infinity, the identity of a maximum.
+    const NEG_INFINITY: Self;
+
+    /// Rounded from a double.
+    fn from_f64(value: f64) -> Self;
+    /// Rounded from a single.
+    fn from_f32(value: f32) -> Self;
+    /// Rounded from a count.
+    fn from_usize(value: usize) -> Self {
+        Self::from_f64(value as f64)
+    }
+    /// Widened to a double.
+    fn to_f64(self) -> f64;
+    /// Rounded to a single.
+    fn to_f32(self) -> f32;
+    /// `e^self`.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// The error function.
+    fn erf(self) -> Self;
+    /// Absolute value.
+    fn abs(self) -> Self;
+    /// The larger one.
+    fn max(self, other: Self) -> Self;
+    /// The smaller one.
+    fn min(self, other: Self) -> Self;
+    /// Neither infinite nor NaN.
+    fn is_finite(self) -> bool;
+}
+
+macro_rules! real {
+    ($t:ident, $erf:path) => {
+        impl Real for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const NEG_INFINITY: Self = $t::NEG_INFINITY;
+
+            fn from_f64(value: f64) -> Self {
+                value as $t
+            }
+            fn from_f32(value: f32) -> Self {
+                value as $t
+            }
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+            fn exp(self) -> Self {
+                $t::exp(self)
+            }
+            fn ln(self) -> Self {
+                $t::ln(self)
+            }
+            fn sqrt(self) -> Self {
+                $t::sqrt(self)
+            }
+            fn tanh(self) -> Self {
+                $t::tanh(self)
+            }
+            fn erf(self) -> Self {
+                $erf(self)
+            }
+            fn abs(self) -> Self {
+                $t::abs(self)
+            }
+            fn max(self, other: Self) -> Self {
+                if self > other { self } else { other }
+            }
+            fn min(self, other: Self) -> Self {
+                if self < other { self } else { other }
+            }
+            fn is_finite(self) -> bool {
+                $t::is_finite(self)
+            }
+        }
+    };
+}
+
+real!(f32, libm::erff);
+real!(f64, libm::erf);

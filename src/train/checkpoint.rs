@@ -1,0 +1,216 @@
+//! Files that a run leaves behind: weights for inference, and everything that a run needs to go on.
+//!
+//! Both are safetensors files with one metadata entry, `gabor`, a JSON text. Weights of convolutions are
+//! `[kh, kw, in, out]`, of dense layers `[in, out]`. They are written beside their place and renamed into it.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::{Session, TrainError};
+use crate::{
+    data::Normalisation,
+    tensor::{Shape, Tensor},
+};
+
+/// Weights after the last checkpoint.
+pub const LAST: &str = "last.safetensors";
+/// Weights of the best epoch.
+pub const BEST: &str = "best.safetensors";
+/// What a run needs to go on.
+pub const RESUME: &str = "resume.safetensors";
+
+const METADATA: &str = "gabor";
+
+/// What a weights file says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// Name of the model.
+    pub model: String,
+    /// Height, width and channels of its images.
+    pub input: [usize; 3],
+    /// Names of the classes, in the order of the logits.
+    pub classes: Vec<String>,
+    /// How images are normalised.
+    pub normalisation: Normalisation,
+    /// How far training had come.
+    pub progress: Progress,
+}
+
+/// How far a run has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Steps an epoch.
+    pub batches: usize,
+    /// Best validation accuracy so far (training accuracy, where there is no validation).
+    pub best: Option<f64>,
+    /// The epoch of the best accuracy, counted from 1.
+    pub best_epoch: u64,
+    /// Loss times weight, summed over the present epoch.
+    pub loss_sum: f64,
+    /// Weights, summed over the present epoch.
+    pub weight_sum: f64,
+    /// Images recognised in the present epoch.
+    pub correct: usize,
+    /// Images seen in the present epoch.
+    pub images: usize,
+}
+
+impl Progress {
+    /// Epochs completed.
+    pub fn epochs(&self) -> u64 {
+        self.step / self.batches.max(1) as u64
+    }
+}
+
+/// Reads what a weights file says of itself.
+///
+/// # Errors
+/// If the file is missing, truncated, or was not written by this program.
+pub fn read_card(path: &Path) -> Result<Card, TrainError> {
+    card_of(path)
+}
+
+pub(super) fn card_of(path: &Path) -> Result<Card, TrainError> {
+    Ok(Weights::open(path)?.card)
+}
+
+/// An open weights file.
+pub(super) struct Weights {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    pub card: Card,
+}
+
+impl Weights {
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let bytes = fs::read(path).map_err(|source| TrainError::File { path: path.to_path_buf(), source })?;
+        let broken = |message: String| TrainError::Checkpoint { path: path.to_path_buf(), message };
+        let truncated =
+            |error| broken(format!("is not a complete safetensors file ({error}); use another checkpoint of the run"));
+        SafeTensors::deserialize(&bytes).map_err(truncated)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(truncated)?;
+        let entry = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
+        let entry = entry.ok_or_else(|| broken("has no gabor metadata: it was written by another program".into()))?;
+        let card = serde_json::from_str(entry).map_err(|error| broken(format!("its gabor metadata: {error}")))?;
+        Ok(Self { path: path.to_path_buf(), bytes, card })
+    }
+
+    /// The tensor of that name, which must have that shape.
+    pub fn tensor(&self, name: &str, shape: &Shape) -> Result<Tensor, TrainError> {
+        let broken = |message: String| TrainError::Checkpoint { path: self.path.clone(), message };
+        let file = SafeTensors::deserialize(&self.bytes).map_err(|error| broken(error.to_string()))?;
+        let view = file.tensor(name).map_err(|_| {
+            broken(format!("has no tensor {name}: it is a checkpoint of another model ({})", self.card.model))
+        })?;
+        if view.dtype() != Dtype::F32 || view.shape() != &shape[..] {
+            return Err(broken(format!(
+                "tensor {name} is {:?} {:?} and this model needs f32 {shape}: it is a checkpoint of another model ({})",
+                view.dtype(),
+                view.shape(),
+                self.card.model
+            )));
+        }
+        Ok(Tensor::f32(shape, bytemuck::pod_collect_to_vec(view.data())))
+    }
+}
+
+/// Writes `bytes` to `path` so that at any moment either the old or the new content is there in full: into a file
+/// beside it, named `.part`, which then takes its place.
+///
+/// # Errors
+/// If a file cannot be written; what was at `path` stays.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let mut part = path.as_os_str().to_os_string();
+    part.push(".part");
+    let write = || {
+        let mut file = File::create(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, path)
+    };
+    write().map_err(|source| TrainError::File { path: path.to_path_buf(), source })
+}
+
+fn write(path: &Path, card: &Card, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
+    let broken = |message: String| TrainError::Checkpoint { path: path.to_path_buf(), message };
+    let views = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            TensorView::new(Dtype::F32, tensor.shape().to_vec(), tensor.bytes())
+                .map(|view| (name.as_str(), view))
+                .map_err(|error| broken(format!("tensor {name}: {error}")))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let json = serde_json::to_string(card).map_err(|error| broken(error.to_string()))?;
+    let metadata = HashMap::from([(METADATA.to_string(), json)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| broken(error.to_string()))?;
+    write_whole(path, &bytes)
+}
+
+impl Session {
+    /// What a weights file of this session says of itself.
+    pub fn card(&self, classes: &[String], progress: &Progress) -> Card {
+        Card {
+            model: self.model.name.clone(),
+            input: self.model.input,
+            classes: classes.to_vec(),
+            normalisation: self.normalisation.clone(),
+            progress: progress.clone(),
+        }
+    }
+
+    /// Writes `last.safetensors`, with `best` also `best.safetensors`, and `resume.safetensors` into `folder`.
+    ///
+    /// # Errors
+    /// If the device fails or a file cannot be written; files that were there stay whole.
+    pub fn save(&mut self, folder: &Path, card: &Card, best: bool) -> Result<(), TrainError> {
+        let tensors = self.tensors()?;
+        let is_weight = |(name, _): &&(String, Tensor)| !name.contains('/');
+        let weights: Vec<(String, Tensor)> = tensors.iter().filter(is_weight).cloned().collect();
+        if best {
+            write(&folder.join(BEST), card, &weights)?;
+        }
+        write(&folder.join(LAST), card, &weights)?;
+        write(&folder.join(RESUME), card, &tensors)
+    }
+
+    /// Goes on from the `resume.safetensors` of `folder` and returns how far that run had come.
+    ///
+    /// # Errors
+    /// If the file is missing, truncated, or of another model, data set or optimizer.
+    pub fn resume(&mut self, folder: &Path) -> Result<Progress, TrainError> {
+        let path = folder.join(RESUME);
+        let file = Weights::open(&path)?;
+        if (&file.card.model, file.card.input) != (&self.model.name, self.model.input) {
+            let message = format!(
+                "it is a checkpoint of {} for images of {:?}, not of {} for {:?}",
+                file.card.model, file.card.input, self.model.name, self.model.input
+            );
+            return Err(TrainError::Checkpoint { path, message });
+        }
+        self.set_tensors(|name, shape| file.tensor(name, shape))?;
+        self.set_step(file.card.progress.step);
+        Ok(file.card.progress)
+    }
+
+    /// Begins with the weights of a weights file of the same model; moments and counters begin anew.
+    ///
+    /// # Errors
+    /// If the file is missing, truncated or of another model.
+    pub fn load_weights(&mut self, path: &Path) -> Result<(), TrainError> {
+        let file = Weights::open(path)?;
+        self.set_tensors(|name, shape| match name.split_once('/') {
+            Some(_) => Ok(Tensor::f32(shape, vec![0.0; shape.elements()])),
+            None => file.tensor(name, shape),
+        })
+    }
+}

@@ -1,0 +1,95 @@
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::{
+    data::DataError,
+    graph::GraphError,
+    plan::{ExecutorError, PlanError},
+};
+
+/// Why a run could not be set up, or ended.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The model cannot be built for this input.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The data cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The graph does not fit the device.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The device failed.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// A setting is out of range.
+    #[error("{0}")]
+    Setting(String),
+    /// The batch is too large for the device.
+    #[error(
+        "a batch of {batch} images needs {bytes} bytes, and the limit of {device} is {limit}: {}",
+        match .largest {
+            Some(largest) => format!("the largest batch that fits is {largest}; use --batch-size {largest}"),
+            None => "not even a single image fits; use smaller images, a smaller model or --device cpu".to_string(),
+        }
+    )]
+    BatchTooLarge {
+        /// Images a step that were asked for.
+        batch: usize,
+        /// Bytes that they need.
+        bytes: u64,
+        /// Bytes that there may be.
+        limit: u64,
+        /// Name of the device.
+        device: String,
+        /// The largest batch that fits.
+        largest: Option<usize>,
+    },
+    /// The loss stopped being a number.
+    #[error(
+        "the loss became {loss} at step {step} (epoch {epoch}); the first value that is not finite appeared in {place}. \
+         The weights are those before that step. A lower learning rate (--lr), gradient clipping (--clip-norm 1) or a \
+         warm-up (--warmup-steps) usually helps"
+    )]
+    NotFinite {
+        /// The loss: NaN or infinite.
+        loss: f32,
+        /// The step, counted from 1.
+        step: u64,
+        /// The epoch, counted from 1.
+        epoch: u64,
+        /// Layer and operation.
+        place: String,
+    },
+    /// The device went away during a run.
+    #[error(
+        "the device was lost: {reason}. {}",
+        match .checkpoint {
+            Some(folder) => format!("The last checkpoint is whole; go on with gabor train --resume {}", folder.display()),
+            None => "There is no checkpoint yet: begin anew".to_string(),
+        }
+    )]
+    DeviceLost {
+        /// What the driver says.
+        reason: String,
+        /// The run folder, where it has a checkpoint.
+        checkpoint: Option<PathBuf>,
+    },
+    /// A file cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// A checkpoint is broken, or of another model.
+    #[error("{}: {message}", .path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}

@@ -1,0 +1,22 @@
+//! Training: the recipe, the graphs of a step, the loop, and what it leaves behind.
+
+mod checkpoint;
+mod diagnose;
+mod error;
+mod evaluate;
+mod graphs;
+mod observer;
+mod recipe;
+mod schedule;
+mod session;
+mod trainer;
+
+pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole};
+pub use error::TrainError;
+pub use evaluate::{Classifier, Evaluation, Prediction};
+pub use graphs::{inference_graph, training_graph};
+pub use observer::{EpochReport, Observer, StepReport};
+pub use recipe::Recipe;
+pub use schedule::Schedule;
+pub use session::Session;
+pub use trainer::{Outcome, StopReason, Trainer};

@@ -1,0 +1,72 @@
+use super::{Progress, TrainError};
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The step, counted from 1 over the whole run.
+    pub step: u64,
+    /// The epoch, counted from 1.
+    pub epoch: u64,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// Weighted mean loss of the batch.
+    pub loss: f32,
+    /// Images of the batch that count.
+    pub images: usize,
+    /// Of these, how many were recognised.
+    pub correct: usize,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Images a second, over the last second or so.
+    pub images_per_second: f64,
+}
+
+/// What one epoch did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochReport {
+    /// The epoch, counted from 1.
+    pub epoch: u64,
+    /// The last step, counted from 1 over the whole run.
+    pub step: u64,
+    /// Mean loss over the epoch's training images, as they came.
+    pub train_loss: f64,
+    /// Share of the epoch's training images recognised, as they came.
+    pub train_accuracy: f64,
+    /// Loss and accuracy on the validation images, where there are any.
+    pub validation: Option<(f64, f64)>,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Images a second over the epoch's training steps.
+    pub images_per_second: f64,
+    /// Seconds that the epoch took, validation included.
+    pub seconds: f64,
+    /// The validation accuracy (training accuracy, where there is none) is the best so far.
+    pub best: bool,
+}
+
+/// Something that follows a run: a progress bar, a log, a plot. Every method does nothing by default.
+pub trait Observer {
+    /// After a step's figures came back; some steps later than it ran.
+    ///
+    /// # Errors
+    /// Ends the run; likewise in the other methods.
+    fn on_step(&mut self, _report: &StepReport) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// After an epoch and its validation.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn on_epoch(&mut self, _report: &EpochReport) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// After a checkpoint was written.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn on_checkpoint(&mut self, _progress: &Progress) -> Result<(), TrainError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{EpochReport, Observer, Progress, Session, StepReport, TrainError, session::StepFigures};
+use crate::{data::Loader, plan::ExecutorError};
+
+/// Runs a session over data: steps, validation, checkpoints, and the observers that follow them.
+pub struct Trainer<'a> {
+    session: &'a mut Session,
+    train: &'a Loader,
+    validation: Option<&'a Loader>,
+    folder: Option<PathBuf>,
+    checkpoint_every: Duration,
+    observers: Vec<&'a mut dyn Observer>,
+    stop: Arc<AtomicBool>,
+    progress: Progress,
+    speed: Speed,
+    total: u64,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// All epochs, or the largest number of steps, are done.
+    Finished,
+    /// It was asked to stop.
+    Stopped,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Why it ended.
+    pub reason: StopReason,
+    /// How far it came.
+    pub progress: Progress,
+    /// The last epoch's report.
+    pub last_epoch: Option<EpochReport>,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl<'a> Trainer<'a> {
+    /// Trains `session` on the images of `train`.
+    pub fn new(session: &'a mut Session, train: &'a Loader) -> Self {
+        let total = session.recipe().total_steps(train.batches());
+        Self {
+            session,
+            train,
+            validation: None,
+            folder: None,
+            checkpoint_every: Duration::from_secs(300),
+            observers: Vec::new(),
+            stop: Arc::new(AtomicBool::new(false)),
+            progress: Progress { batches: train.batches(), ..Progress::default() },
+            speed: Speed::new(),
+            total,
+        }
+    }
+
+    /// Evaluates on these images after each epoch.
+    pub fn validation(mut self, loader: &'a Loader) -> Self {
+        self.validation = Some(loader);
+        self
+    }
+
+    /// Writes checkpoints into this folder, which must exist: after each epoch, and after this time within one.
+    pub fn checkpoints(mut self, folder: impl Into<PathBuf>, every: Duration) -> Self {
+        self.folder = Some(folder.into());
+        self.checkpoint_every = every;
+        self
+    }
+
+    /// Has an observer follow the run.
+    pub fn observer(mut self, observer: &'a mut dyn Observer) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// Ends the run after the present step, with a checkpoint, once this flag is set.
+    pub fn stop_flag(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Goes on from where [`Session::resume`] found the run.
+    ///
+    /// # Errors
+    /// If the run had another number of steps an epoch: its data or its batch size were others.
+    pub fn resume(mut self, progress: Progress) -> Result<Self, TrainError> {
+        if progress.batches != self.train.batches() {
+            return Err(TrainError::Setting(format!(
+                "the run had {} steps an epoch and this data with this batch size has {}: resume it with the same data \
+                 and batch size",
+                progress.batches,
+                self.train.batches()
+            )));
+        }
+        self.progress = progress;
+        Ok(self)
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// If the loss stops being a number, an image cannot be read, a file cannot be written or the device fails.
+    pub fn run(mut self) -> Result<Outcome, TrainError> {
+        let result = self.epochs();
+        result.map_err(|error| match error {
+            TrainError::Executor(ExecutorError::Lost(reason)) => {
+                TrainError::DeviceLost { reason, checkpoint: self.folder.filter(|folder| has_checkpoint(folder)) }
+            }
+            other => other,
+        })
+    }
+
+    fn epochs(&mut self) -> Result<Outcome, TrainError> {
+        let started = Instant::now();
+        let mut last_epoch = None;
+        let mut reason = StopReason::Finished;
+        while self.progress.step < self.total {
+            let epoch_started = Instant::now();
+            let finished = self.epoch()?;
+            if !finished {
+                self.checkpoint(false)?;
+                reason = StopReason::Stopped;
+                break;
+            }
+            last_epoch = Some(self.end_epoch(epoch_started)?);
+            if self.stop.load(Ordering::Relaxed) && self.progress.step < self.total {
+                reason = StopReason::Stopped;
+                break;
+            }
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Outcome { reason, progress: self.progress.clone(), last_epoch, seconds })
+    }
+
+    /// The steps of the present epoch; false where the run was stopped in it.
+    fn epoch(&mut self) -> Result<bool, TrainError> {
+        let epoch = self.progress.epochs();
+        let start = (self.progress.step % self.progress.batches as u64) as usize;
+        let mut checkpointed = Instant::now();
+        self.speed = Speed::new();
+        let train = self.train;
+        for batch in train.epoch(epoch, start) {
+            let mut batch = batch?;
+            let rate = self.learning_rate(self.session.step());
+            let finished = self.session.train_step(&mut batch, rate)?;
+            train.recycle(batch);
+            self.report(finished)?;
+            let submitted = self.session.step();
+            if submitted >= self.total {
+                break;
+            }
+            // At the end of the epoch its report and a checkpoint follow anyway.
+            let within = !submitted.is_multiple_of(self.progress.batches as u64);
+            if within && self.stop.load(Ordering::Relaxed) {
+                self.drain()?;
+                return Ok(false);
+            }
+            if within && self.folder.is_some() && checkpointed.elapsed() >= self.checkpoint_every {
+                self.drain()?;
+                self.checkpoint(false)?;
+                checkpointed = Instant::now();
+            }
+        }
+        self.drain()?;
+        Ok(true)
+    }
+
+    fn drain(&mut self) -> Result<(), TrainError> {
+        let finished = self.session.finish_steps()?;
+        self.report(finished)
+    }
+
+    fn learning_rate(&self, step: u64) -> f64 {
+        let recipe = self.session.recipe();
+        recipe.learning_rate * recipe.schedule.factor(step, self.total, recipe.warmup_steps)
+    }
+
+    fn report(&mut self, finished: Vec<StepFigures>) -> Result<(), TrainError> {
+        for figures in finished {
+            let epoch = self.progress.epochs();
+            if !figures.loss.is_finite() {
+                return Err(self.not_finite(figures, epoch));
+            }
+            self.progress.step = figures.step;
+            self.progress.loss_sum += f64::from(figures.loss) * f64::from(figures.weight);
+            self.progress.weight_sum += f64::from(figures.weight);
+            self.progress.correct += figures.correct;
+            self.progress.images += figures.images;
+            self.speed.add(figures.images);
+            let report = StepReport {
+                step: figures.step,
+                epoch: epoch + 1,
+                total_steps: self.total,
+                loss: figures.loss,
+                images: figures.images,
+                correct: figures.correct,
+                learning_rate: self.learning_rate(figures.step - 1),
+                images_per_second: self.speed.recent(),
+            };
+            for observer in &mut self.observers {
+                observer.on_step(&report)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn not_finite(&mut self, figures: StepFigures, epoch: u64) -> TrainError {
+        let number = ((figures.step - 1) % self.progress.batches as u64) as usize;
+        let place = match self.train.batch(epoch, number) {
+            Ok(mut batch) => self.session.diagnose(&mut batch, figures.step),
+            Err(error) => Err(error.into()),
+        };
+        match place {
+            Ok(place) => TrainError::NotFinite { loss: figures.loss, step: figures.step, epoch: epoch + 1, place },
+            Err(error) => error,
+        }
+    }
+
+    fn end_epoch(&mut self, started: Instant) -> Result<EpochReport, TrainError> {
+        let images_per_second = self.speed.overall();
+        let validation = match self.validation {
+            Some(loader) => {
+                let evaluation = self.session.evaluate(loader)?;
+                Some((evaluation.loss, evaluation.accuracy))
+            }
+            None => None,
+        };
+        let progress = &mut self.progress;
+        let train_accuracy = progress.correct as f64 / progress.images.max(1) as f64;
+        let measure = validation.map_or(train_accuracy, |(_, accuracy)| accuracy);
+        let best = progress.best.is_none_or(|best| measure > best);
+        let epoch = progress.step.div_ceil(progress.batches as u64);
+        if best {
+            (progress.best, progress.best_epoch) = (Some(measure), epoch);
+        }
+        let train_loss = progress.loss_sum / progress.weight_sum.max(f64::MIN_POSITIVE);
+        if progress.step.is_multiple_of(progress.batches as u64) {
+            (progress.loss_sum, progress.weight_sum, progress.correct, progress.images) = (0.0, 0.0, 0, 0);
+        }
+        let report = EpochReport {
+            epoch,
+            step: progress.step,
+            train_loss,
+            train_accuracy,
+            validation,
+            learning_rate: self.learning_rate(self.progress.step - 1),
+            images_per_second,
+            seconds: started.elapsed().as_secs_f64(),
+            best,
+        };
+        // The files of the observers first: a checkpoint must not be ahead of them.
+        for observer in &mut self.observers {
+            observer.on_epoch(&report)?;
+        }
+        self.checkpoint(best)?;
+        Ok(report)
+    }
+
+    fn checkpoint(&mut self, best: bool) -> Result<(), TrainError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let card = self.session.card(self.train.dataset().classes(), &self.progress);
+        self.session.save(folder, &card, best)?;
+        for observer in &mut self.observers {
+            observer.on_checkpoint(&self.progress)?;
+        }
+        Ok(())
+    }
+}
+
+fn has_checkpoint(folder: &Path) -> bool {
+    folder.join(super::checkpoint::RESUME).is_file()
+}
+
+/// Images a second, recently and since the beginning.
+struct Speed {
+    started: Instant,
+    images: usize,
+    window: Instant,
+    window_images: usize,
+    recent: f64,
+}
+
+impl Speed {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { started: now, images: 0, window: now, window_images: 0, recent: 0.0 }
+    }
+
+    fn add(&mut self, images: usize) {
+        self.images += images;
+        self.window_images += images;
+        let seconds = self.window.elapsed().as_secs_f64();
+        if seconds >= 1.0 || self.recent == 0.0 {
+            self.recent = self.window_images as f64 / seconds.max(1e-9);
+            (self.window, self.window_images) = (Instant::now(), 0);
+        }
+    }
+
+    fn recent(&self) -> f64 {
+        self.recent
+    }
+
+    fn overall(&self) -> f64 {
+        self.images as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    }
+}

@@ -1,0 +1,95 @@
+use crate::support::{Workplace, rows_without_time};
+
+#[test]
+fn devices_are_listed_and_software_is_not_taken_by_itself() {
+    let result = Workplace::new().json("devices --json");
+    let devices = result["devices"].as_array().unwrap();
+    assert_eq!(devices[0]["device"], "cpu");
+    assert!(devices[0]["threads"].as_u64().unwrap() > 0);
+    if devices[1..].iter().all(|device| device["type"] == "software") {
+        assert_eq!(result["auto"], "cpu");
+    }
+    let finished = Workplace::new().run("devices").expect_code(0);
+    assert!(finished.out.contains("--device auto takes"), "{finished:#?}");
+}
+
+#[test]
+fn models_are_listed_with_their_parameters() {
+    let place = Workplace::new();
+    let result = place.json("models --json");
+    let parameters = |name: &str| {
+        let models = result["models"].as_array().unwrap();
+        models.iter().find(|model| model["name"] == name).unwrap()["parameters"].as_u64().unwrap()
+    };
+    // 3x3x3x32+32, 3x3x32x64+64, 6x6x64x128+128, 128x10+10.
+    assert_eq!(parameters("seed-cnn"), 896 + 18_496 + 295_040 + 1_290);
+    assert!(place.run("models").expect_code(0).out.contains("resnet18"));
+}
+
+#[test]
+fn plans_are_printed() {
+    let place = Workplace::new();
+    let finished = place.run("plan seed-cnn --image-size 28 --channels 1 --device cpu").expect_code(0);
+    assert!(finished.out.contains("conv2d") && finished.out.contains("memory:"), "{finished:#?}");
+    let training = place.json("plan seed-cnn --batch-size 8 --device cpu --json");
+    let inference = place.json("plan seed-cnn --batch-size 8 --device cpu --mode infer --json");
+    let steps = |plan: &serde_json::Value| plan["steps"].as_array().unwrap().len();
+    assert!(steps(&inference) < steps(&training));
+    assert!(training["memory"]["planned"].as_u64().unwrap() <= training["memory"]["values"].as_u64().unwrap());
+}
+
+#[test]
+fn completions_and_help() {
+    let place = Workplace::new();
+    assert!(place.run("completions bash").expect_code(0).out.contains("gabor"));
+    let help = place.run("train --help").expect_code(0).out;
+    assert!(help.contains("Examples:") && help.contains("--checkpoint-every"), "{help}");
+    place.run("").expect_code(2);
+}
+
+/// What --device calls the software GPU, where there is one; GABOR_TEST_GPU=required makes its absence a failure.
+fn software_gpu(place: &Workplace) -> Option<String> {
+    let list = place.json("devices --json");
+    let devices = list["devices"].as_array().unwrap();
+    let software = devices.iter().find(|device| device["type"] == "software");
+    let required = std::env::var("GABOR_TEST_GPU").is_ok_and(|value| value == "required");
+    assert!(software.is_some() || !required, "no software GPU in {list}");
+    Some(software?["device"].as_str()?.to_string())
+}
+
+#[test]
+fn a_gpu_trains_as_the_cpu_does_and_goes_on_bit_for_bit() {
+    let place = Workplace::with_shapes();
+    let Some(gpu) = software_gpu(&place) else { return };
+    let train = |device: &str, rest: &str| {
+        place.run(&format!("train shapes --batch-size 8 --log-steps -q --device {device} {rest}")).expect_code(0);
+    };
+    train("cpu", "--max-steps 20 --out cpu");
+    train(&gpu, "--max-steps 20 --out gpu");
+    train(&gpu, "--max-steps 15 --out cut");
+    place.run("train --resume cut --max-steps 20").expect_code(0);
+    assert!(place.bytes("gpu/resume.safetensors") == place.bytes("cut/resume.safetensors"));
+    assert_eq!(rows_without_time(&place.read("gpu/steps.csv")), rows_without_time(&place.read("cut/steps.csv")));
+
+    let losses = |run: &str| -> Vec<f64> {
+        let rows = rows_without_time(&place.read(&format!("{run}/steps.csv")));
+        rows[1..].iter().map(|row| row[1].parse().unwrap()).collect()
+    };
+    for (step, (on_cpu, on_gpu)) in losses("cpu").into_iter().zip(losses("gpu")).enumerate() {
+        assert!((on_cpu - on_gpu).abs() <= 1e-4 * on_cpu, "step {}: {on_cpu} and {on_gpu}", step + 1);
+    }
+
+    let [on_cpu, on_gpu] = ["cpu", &gpu].map(|device| place.json(&format!("eval gpu --json --device {device}")));
+    assert_eq!(on_cpu["confusion"], on_gpu["confusion"]);
+}
+
+#[test]
+fn a_batch_that_does_not_fit_a_gpu_is_answered_with_one_that_does() {
+    let place = Workplace::with_shapes();
+    let Some(gpu) = software_gpu(&place) else { return };
+    let finished = place.run(&format!("train shapes --device {gpu} --batch-size 100000000"));
+    let finished = finished.expect_error(&["a batch of 100000000 images needs", "the largest batch that fits is"]);
+    let largest = finished.err.split_once("use --batch-size ").unwrap().1.lines().next().unwrap();
+    let plan = format!("plan seed-cnn --image-size 12 --channels 1 --classes 3 --device {gpu} --batch-size {largest}");
+    place.run(&plan).expect_code(0);
+}

@@ -1,0 +1,84 @@
+use std::fs;
+
+use crate::support::{Workplace, shapes};
+
+fn trained() -> Workplace {
+    let place = Workplace::with_shapes();
+    place.run("train shapes --device cpu --batch-size 16 --lr 0.003 --epochs 8 --out run").expect_code(0);
+    place
+}
+
+#[test]
+fn evaluation_has_the_figures_of_training() {
+    let place = trained();
+    let result = place.json("eval run --device cpu --json");
+    assert_eq!((&result["images"], &result["split"]), (&12.into(), &"test".into()));
+    assert!(result["accuracy"].as_f64().unwrap() > 0.9, "{result}");
+    assert!(result["loss"].as_f64().unwrap() > 0.0 && result["top5_accuracy"] == 1.0, "{result}");
+    assert_eq!(result["per_class"].as_array().unwrap().len(), 3);
+    assert_eq!(result["per_class"][1]["class"], "down");
+    let confusion: Vec<Vec<u64>> = serde_json::from_value(result["confusion"].clone()).unwrap();
+    assert_eq!(confusion.iter().map(|row| row.iter().sum::<u64>()).collect::<Vec<_>>(), [4, 4, 4]);
+
+    for (split, images) in [("train", 84), ("val", 24), ("test", 12), ("all", 120)] {
+        let result = place.json(&format!("eval run --split {split} --weights last --device cpu --json"));
+        assert_eq!(result["images"], images, "{split}");
+    }
+
+    let finished = place.run("eval run/best.safetensors shapes --split all --device cpu").expect_code(0);
+    assert!(finished.out.contains("images          120 (all)"), "{finished:#?}");
+    assert!(finished.out.contains("across") && finished.out.contains("predicted as"), "{finished:#?}");
+}
+
+#[test]
+fn other_data_is_matched_by_the_names_of_its_classes() {
+    let place = trained();
+    let old = place.json("eval run --split all --device cpu --json");
+    // Without the first class, all numbers of classes are others.
+    shapes(&place.path("other"), 40);
+    fs::remove_dir_all(place.path("other/across")).unwrap();
+    let new = place.json("eval run other --device cpu --json");
+    assert_eq!((&new["images"], &new["split"]), (&80.into(), &"all".into()));
+    assert_eq!(new["confusion"][1], old["confusion"][1]);
+    assert_eq!(new["confusion"][2], old["confusion"][2]);
+    assert_eq!(new["per_class"][0]["accuracy"], serde_json::Value::Null);
+
+    fs::rename(place.path("other/down"), place.path("other/up")).unwrap();
+    place.run("eval run other --device cpu").expect_error(&["does not know: up", "across, down, plain"]);
+}
+
+#[test]
+fn predictions_are_ranked_and_unreadable_images_reported() {
+    let place = trained();
+    fs::write(place.path("broken.png"), b"no image").unwrap();
+    let finished = place.run("predict run shapes/down/001.png broken.png shapes/across/002.png --json --device cpu");
+    let finished = finished.expect_error(&["broken.png"]);
+    let result: serde_json::Value = serde_json::from_str(&finished.out).unwrap();
+    let images = result["images"].as_array().unwrap();
+    assert_eq!(images.len(), 3);
+    assert_eq!(images[0]["predictions"][0]["class"], "down");
+    assert!(images[1]["error"].as_str().unwrap().contains("broken.png"));
+    assert_eq!(images[2]["predictions"][0]["class"], "across");
+    let probabilities: Vec<f64> =
+        images[0]["predictions"].as_array().unwrap().iter().map(|p| p["probability"].as_f64().unwrap()).collect();
+    assert_eq!(probabilities.len(), 3);
+    assert!(probabilities.is_sorted_by(|a, b| a >= b) && (probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+
+    let finished = place.run("predict run shapes/plain/003.png --top 1 --device cpu").expect_code(0);
+    assert!(finished.out.contains("%  plain\n") && finished.out.lines().count() == 2, "{finished:#?}");
+}
+
+#[test]
+fn broken_or_missing_weights_are_named() {
+    let place = trained();
+    place.run("eval nowhere").expect_error(&["nowhere does not exist"]);
+    place.run("eval shapes").expect_error(&["shapes has no weights"]);
+    let whole = place.bytes("run/best.safetensors");
+    fs::write(place.path("run/best.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    for command in ["eval run", "predict run shapes/down/001.png"] {
+        place.run(command).expect_error(&["best.safetensors", "not a complete safetensors file"]);
+    }
+    place.run("eval run --weights last --device cpu").expect_code(0);
+    fs::write(place.path("run/best.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+    place.run("eval run --device cpu").expect_error(&["best.safetensors", "written by another program"]);
+}

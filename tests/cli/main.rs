@@ -1,0 +1,8 @@
+//! The binary, run as a person would, on the CPU and on tiny data sets made here.
+
+mod bad_input;
+mod devices;
+mod evaluate;
+mod resume;
+mod support;
+mod train;

@@ -1,0 +1,109 @@
+use crate::support::{Workplace, rows_without_time};
+
+const TRAIN: &str = "train shapes --device cpu --batch-size 16 --lr 0.003";
+
+#[test]
+fn a_run_learns_and_leaves_its_folder() {
+    let place = Workplace::with_shapes();
+    let finished = place.run(&format!("{TRAIN} --epochs 8 --log-steps")).expect_code(0);
+    for words in ["84 training, 24 validation, 12 test images of 12x12x1, 3 classes", "seed-cnn", "CPU", "epoch 8/8"] {
+        assert!(finished.out.contains(words), "no {words:?} in {finished:#?}");
+    }
+    assert!(finished.out.contains("test accuracy") && finished.out.ends_with("the run is in runs/seed-cnn-1\n"));
+
+    assert_eq!(place.read("runs/seed-cnn-1/classes.txt"), "across\ndown\nplain\n");
+    let metrics = place.read("runs/seed-cnn-1/metrics.csv");
+    let mut rows = metrics.lines();
+    assert_eq!(
+        rows.next().unwrap(),
+        "epoch,step,train_loss,train_accuracy,val_loss,val_accuracy,learning_rate,images_per_second,seconds"
+    );
+    assert_eq!(rows.clone().count(), 8);
+    let last: Vec<f64> = rows.next_back().unwrap().split(',').map(|column| column.parse().unwrap()).collect();
+    assert_eq!((last[0], last[1], last[6]), (8.0, 48.0, 0.003));
+    assert!(last[5] > 0.9, "validation accuracy {}", last[5]);
+
+    let steps = place.read("runs/seed-cnn-1/steps.csv");
+    assert_eq!(steps.lines().next(), Some("step,loss,learning_rate,images_per_second"));
+    assert_eq!(steps.lines().count(), 1 + 48);
+    for file in ["last.safetensors", "best.safetensors", "resume.safetensors", "config.toml"] {
+        assert!(place.path("runs/seed-cnn-1").join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn json_is_one_object_and_the_rest_goes_to_standard_error() {
+    let place = Workplace::with_shapes();
+    let result = place.json(&format!("{TRAIN} --epochs 2 --model lenet5 --image-size 28 --json --out here"));
+    assert_eq!(result["model"], "lenet5");
+    assert_eq!((&result["epochs"], &result["steps"]), (&2.into(), &12.into()));
+    assert_eq!(result["run"], "here");
+    assert_eq!(result["finished"], true);
+    assert_eq!(result["test"]["images"], 12);
+    for figure in ["/train/loss", "/train/accuracy", "/val/loss", "/val/accuracy", "/test/loss", "/test/accuracy"] {
+        assert!(result.pointer(figure).is_some_and(serde_json::Value::is_number), "{figure} in {result}");
+    }
+    assert!(result["images_per_second"].as_f64().unwrap() > 0.0 && result["seconds"].as_f64().unwrap() > 0.0);
+    assert!(result["device"].as_str().unwrap().contains("CPU"));
+}
+
+#[test]
+fn one_seed_gives_one_result_whatever_the_threads() {
+    let place = Workplace::with_shapes();
+    place.run(&format!("{TRAIN} --epochs 2 --seed 7 --out a --threads 1")).expect_code(0);
+    place.run(&format!("{TRAIN} --epochs 2 --seed 7 --out b --threads 3")).expect_code(0);
+    place.run(&format!("{TRAIN} --epochs 2 --seed 8 --out c")).expect_code(0);
+    assert!(place.bytes("a/last.safetensors") == place.bytes("b/last.safetensors"));
+    assert!(place.bytes("a/resume.safetensors") == place.bytes("b/resume.safetensors"));
+    assert_eq!(rows_without_time(&place.read("a/metrics.csv")), rows_without_time(&place.read("b/metrics.csv")));
+    assert!(place.bytes("a/last.safetensors") != place.bytes("c/last.safetensors"));
+}
+
+#[test]
+fn the_configuration_of_a_run_repeats_it_and_flags_override_it() {
+    let place = Workplace::with_shapes();
+    let options = "--epochs 2 --optimizer sgd --nesterov --schedule cosine --warmup-steps 3 --weight-decay 1e-4 \
+                   --label-smoothing 0.1 --clip-norm 1 --balance-classes --normalise none --split 8:1:1";
+    place.run(&format!("{TRAIN} {options} --out a")).expect_code(0);
+    place.run("train --config a/config.toml --out b").expect_code(0);
+    assert_eq!(place.read("a/config.toml"), place.read("b/config.toml"));
+    assert!(place.bytes("a/last.safetensors") == place.bytes("b/last.safetensors"));
+    let config = place.read("a/config.toml");
+    assert!(config.contains("momentum = 0.9") && config.contains("nesterov = true"), "{config}");
+
+    place.run("train --config a/config.toml --out c --epochs 1 --momentum 0.5").expect_code(0);
+    let config = place.read("c/config.toml");
+    assert!(config.contains("epochs = 1\n") && config.contains("momentum = 0.5"), "{config}");
+    assert!(config.contains("nesterov = true"), "{config}");
+}
+
+#[test]
+fn run_folders_are_numbered_and_never_overwritten() {
+    let place = Workplace::with_shapes();
+    for _ in 0..2 {
+        place.run(&format!("{TRAIN} --max-steps 1 -q")).expect_code(0);
+    }
+    assert!(place.path("runs/seed-cnn-2/last.safetensors").is_file());
+    place
+        .run(&format!("{TRAIN} --max-steps 1 --out runs/seed-cnn-1"))
+        .expect_error(&["holds a run already", "--resume runs/seed-cnn-1"]);
+}
+
+#[test]
+fn quiet_leaves_only_the_result() {
+    let place = Workplace::with_shapes();
+    let finished = place.run(&format!("{TRAIN} --max-steps 3 --quiet")).expect_code(0);
+    assert!(finished.out.starts_with("test accuracy"), "{finished:#?}");
+    assert_eq!(finished.err, "");
+}
+
+#[test]
+fn the_bundled_data_is_the_default() {
+    let place = Workplace::new();
+    let result = place.json("train --device cpu --max-steps 2 --batch-size 8 --json");
+    assert_eq!((&result["data"], &result["steps"]), (&"bundled MNIST".into(), &2.into()));
+    assert_eq!(result["test"]["images"], 2000);
+    assert_eq!(result["val"], serde_json::Value::Null);
+    let metrics = place.read("runs/seed-cnn-1/metrics.csv");
+    assert!(metrics.lines().nth(1).unwrap().contains(",,,"), "validation columns are empty: {metrics}");
+}

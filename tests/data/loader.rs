@@ -1,0 +1,181 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gabor::data::{Augmentation, Batch, DataError, Dataset, ImageSize, ImageSource, Loader, LoaderOptions, Order};
+
+const SIZE: ImageSize = ImageSize::new(2, 3, 1);
+
+/// `count` images whose pixels are all the image's number and whose label is that number modulo 3.
+fn set(count: usize) -> Dataset {
+    let pixels = (0..count).flat_map(|index| vec![index as u8; SIZE.bytes()]).collect();
+    let labels = (0..count as u32).map(|index| index % 3).collect();
+    Dataset::from_pixels("numbers", pixels, SIZE, labels, vec!["a".into(), "b".into(), "c".into()]).unwrap()
+}
+
+fn loader(options: LoaderOptions) -> Loader {
+    Loader::new(set(50), options).unwrap()
+}
+
+fn shuffled(seed: u64, threads: usize) -> Loader {
+    loader(LoaderOptions { order: Order::Shuffled { seed }, threads, ..LoaderOptions::new(8) })
+}
+
+fn batches(loader: &Loader, epoch: u64, start: usize) -> Vec<Batch> {
+    loader.epoch(epoch, start).collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn evaluation_keeps_the_order_and_fills_the_last_batch() {
+    let loader = loader(LoaderOptions::new(8));
+    let batches = batches(&loader, 0, 0);
+    assert_eq!((batches.len(), loader.batches()), (7, 7));
+    assert_eq!(batches[1].indices, [8, 9, 10, 11, 12, 13, 14, 15]);
+    let last = &batches[6];
+    assert_eq!(last.indices, [48, 49, 0, 1, 2, 3, 4, 5]);
+    assert_eq!((last.real, &last.weights[..]), (2, &[1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0][..]));
+    for batch in &batches {
+        for (at, &index) in batch.indices.iter().enumerate() {
+            assert_eq!(batch.labels[at], index % 3);
+            assert_eq!(batch.images[at * SIZE.bytes()..][..SIZE.bytes()], [index as u8; 6]);
+        }
+        assert_eq!(batch.augmentation, None);
+    }
+}
+
+#[test]
+fn a_batch_larger_than_the_set_wraps_around() {
+    let loader = Loader::new(set(3), LoaderOptions::new(8)).unwrap();
+    let batch = loader.batch(0, 0).unwrap();
+    assert_eq!((batch.indices, batch.real), (vec![0, 1, 2, 0, 1, 2, 0, 1], 3));
+}
+
+#[test]
+fn an_epoch_has_each_image_once_in_an_order_of_its_own() {
+    let loader = shuffled(1, 2);
+    let order = |epoch| {
+        let batches = batches(&loader, epoch, 0);
+        batches.into_iter().flat_map(|batch| batch.indices[..batch.real].to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(order(0).len(), 50);
+    assert_eq!(order(0).into_iter().collect::<BTreeSet<_>>().len(), 50);
+    assert_ne!(order(0), order(1));
+}
+
+#[test]
+fn threads_and_starting_points_do_not_change_a_batch() {
+    let one = batches(&shuffled(3, 1), 5, 0);
+    for threads in [2, 3, 16] {
+        let loader = shuffled(3, threads);
+        assert_eq!(batches(&loader, 5, 0), one);
+        for start in [1, 4, 6] {
+            assert_eq!(batches(&loader, 5, start), one[start..]);
+        }
+        assert!(batches(&loader, 5, 7).is_empty());
+        assert!(batches(&loader, 5, 99).is_empty());
+        assert_eq!(loader.batch(5, 3).unwrap(), one[3]);
+    }
+    assert_ne!(batches(&shuffled(4, 1), 5, 0), one);
+}
+
+#[test]
+fn recycled_memory_is_used_again_and_leaves_no_trace() {
+    let loader = shuffled(0, 2);
+    let fresh = batches(&loader, 0, 0);
+    for _ in 0..3 {
+        for (number, batch) in loader.epoch(0, 0).enumerate() {
+            let batch = batch.unwrap();
+            assert_eq!(batch, fresh[number]);
+            loader.recycle(batch);
+        }
+    }
+}
+
+#[test]
+fn leaving_an_epoch_early_stops_its_threads() {
+    let loader = shuffled(0, 4);
+    let mut epoch = loader.epoch(0, 0);
+    epoch.next().unwrap().unwrap();
+    drop(epoch);
+    assert_eq!(batches(&loader, 1, 0).len(), 7);
+}
+
+#[test]
+fn weights_of_classes_go_to_real_images_only() {
+    let options = LoaderOptions { class_weights: Some(vec![0.5, 2.0, 1.0]), ..LoaderOptions::new(8) };
+    let last = loader(options).batch(0, 6).unwrap();
+    assert_eq!(last.labels[..3], [0, 1, 0]);
+    assert_eq!(last.weights, [0.5, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+struct Drawn;
+
+impl Augmentation for Drawn {
+    fn parameters_per_sample(&self) -> usize {
+        2
+    }
+    fn draw(&self, epoch: u64, index: u32, parameters: &mut [f32]) {
+        parameters.copy_from_slice(&[epoch as f32, index as f32]);
+    }
+}
+
+#[test]
+fn augmentation_has_its_place() {
+    let options = LoaderOptions { augmentation: Some(Arc::new(Drawn)), ..LoaderOptions::new(3) };
+    let loader = loader(options);
+    let batch = loader.batch(7, 1).unwrap();
+    assert_eq!(batch.augmentation.as_deref(), Some(&[7.0, 3.0, 7.0, 4.0, 7.0, 5.0][..]));
+    loader.recycle(batch);
+    assert_eq!(loader.batch(8, 0).unwrap().augmentation.as_deref(), Some(&[8.0, 0.0, 8.0, 1.0, 8.0, 2.0][..]));
+}
+
+/// Images of which number 20 breaks in a given way.
+struct Breaking {
+    panics: bool,
+}
+
+impl ImageSource for Breaking {
+    fn len(&self) -> usize {
+        50
+    }
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+    fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError> {
+        if index == 20 {
+            assert!(!self.panics, "this panic belongs to the test");
+            return Err(DataError::Image { path: "20.png".into(), reason: "gone".into() });
+        }
+        out.fill(index as u8);
+        Ok(())
+    }
+}
+
+fn breaking(panics: bool, threads: usize) -> Vec<Result<Batch, DataError>> {
+    let set = Dataset::new("breaking", Arc::new(Breaking { panics }), SIZE, vec![0; 50], vec!["a".into()]).unwrap();
+    let loader = Loader::new(set, LoaderOptions { threads, ..LoaderOptions::new(8) }).unwrap();
+    loader.epoch(0, 0).collect()
+}
+
+#[test]
+fn an_error_of_a_thread_comes_in_the_place_of_its_batch_and_ends_the_epoch() {
+    for threads in [1, 3] {
+        let mut results = breaking(false, threads);
+        assert_eq!(results.len(), 3);
+        let error = results.pop().unwrap().unwrap_err();
+        assert!(error.to_string().contains("20.png"), "{error}");
+        assert!(results.iter().all(Result::is_ok));
+        let panicked = breaking(true, threads).pop().unwrap();
+        assert!(matches!(panicked, Err(DataError::LoaderThread { batch: 2 })));
+    }
+}
+
+#[test]
+fn impossible_options_are_refused() {
+    let refused = |set, options| Loader::new(set, options).map(|_| ()).unwrap_err().to_string();
+    assert!(refused(set(0), LoaderOptions::new(8)).contains("no images"));
+    assert!(refused(set(5), LoaderOptions::new(0)).contains("batch size"));
+    for weights in [vec![1.0], vec![1.0, -1.0, 1.0], vec![1.0, f32::NAN, 1.0]] {
+        let options = LoaderOptions { class_weights: Some(weights), ..LoaderOptions::new(8) };
+        assert!(refused(set(5), options).contains("3 classes"));
+    }
+}

@@ -1,0 +1,213 @@
+//! The training loop from the outside: what it does when a device, an observer or the person at the keyboard ends it.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use gabor::{
+    cpu::CpuExecutor,
+    data::{Dataset, ImageSize, Loader, LoaderOptions, Normalisation, Order},
+    graph::{VariableId, Variables},
+    models::Model,
+    nn::{Dense, Flatten, Sequential},
+    plan::{Executor, ExecutorError, Outputs, Plan, ProgramId, Target},
+    tensor::Tensor,
+    train::{Observer, Recipe, Session, StepReport, StopReason, TrainError, Trainer, read_card},
+};
+
+/// The CPU, until it has run so many times.
+struct Failing {
+    cpu: CpuExecutor,
+    runs_left: usize,
+}
+
+impl Executor for Failing {
+    fn device(&self) -> String {
+        "failing".into()
+    }
+
+    fn target(&self) -> Target {
+        self.cpu.target()
+    }
+
+    fn available_memory(&self) -> Option<u64> {
+        None
+    }
+
+    fn declare(&mut self, variables: &Variables) -> Result<(), ExecutorError> {
+        self.cpu.declare(variables)
+    }
+
+    fn load(&mut self, plan: Plan) -> Result<ProgramId, ExecutorError> {
+        self.cpu.load(plan)
+    }
+
+    fn run(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
+        if self.runs_left == 0 {
+            return Err(ExecutorError::Lost("the cable was pulled".into()));
+        }
+        self.runs_left -= 1;
+        self.cpu.run(program, feeds)
+    }
+
+    fn collect(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError> {
+        self.cpu.collect(program, wait)
+    }
+
+    fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {
+        self.cpu.write(id, offset, values)
+    }
+
+    fn read(&mut self, id: VariableId) -> Result<Tensor, ExecutorError> {
+        self.cpu.read(id)
+    }
+}
+
+const BATCHES: u64 = 5;
+
+/// Twenty images of 2x2, one of two classes by their first pixel, in five batches.
+fn loader() -> Loader {
+    let labels: Vec<u32> = (0..20).map(|at| at % 2).collect();
+    let pixels = (0..20u8).flat_map(|at| [200 * (at % 2), 3 * at, 7 * at, 100]).collect();
+    let classes = vec!["dark".to_string(), "bright".to_string()];
+    let set = Dataset::from_pixels("dots", pixels, ImageSize::new(2, 2, 1), labels, classes).unwrap();
+    Loader::new(set, LoaderOptions { order: Order::Shuffled { seed: 1 }, ..LoaderOptions::new(4) }).unwrap()
+}
+
+fn session(executor: impl Executor + 'static, recipe: Recipe) -> Session {
+    let model = Model::new("dots", [2, 2, 1], 2, Sequential::new().add(Flatten).add(Dense::new(3)).add(Dense::new(2)));
+    let normalisation = Normalisation { mean: vec![0.5], std: vec![0.5] };
+    Session::new(Box::new(executor), model, recipe, normalisation).unwrap()
+}
+
+fn recipe() -> Recipe {
+    Recipe { epochs: 4, batch_size: 4, ..Recipe::default() }
+}
+
+fn last(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("last.safetensors")).unwrap()
+}
+
+/// The weights of a run that nothing disturbs.
+fn undisturbed() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader();
+    let mut session = session(CpuExecutor::new(), recipe());
+    let trainer = Trainer::new(&mut session, &loader).checkpoints(folder.path(), Duration::MAX);
+    let outcome = trainer.run().unwrap();
+    assert_eq!((outcome.reason, outcome.progress.step), (StopReason::Finished, 4 * BATCHES));
+    last(folder.path())
+}
+
+fn resumed(folder: &Path) -> Vec<u8> {
+    let loader = loader();
+    let mut session = session(CpuExecutor::new(), recipe());
+    let progress = session.resume(folder).unwrap();
+    let trainer = Trainer::new(&mut session, &loader).checkpoints(folder, Duration::MAX);
+    trainer.resume(progress).unwrap().run().unwrap();
+    last(folder)
+}
+
+#[test]
+fn a_lost_device_leaves_the_last_checkpoint_and_the_way_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader();
+    let executor = Failing { cpu: CpuExecutor::new(), runs_left: 12 };
+    let mut session = session(executor, recipe());
+    let trainer = Trainer::new(&mut session, &loader).checkpoints(folder.path(), Duration::MAX);
+    let error = trainer.run().unwrap_err();
+    let message = error.to_string();
+    assert!(matches!(error, TrainError::DeviceLost { checkpoint: Some(_), .. }), "{message}");
+    assert!(message.contains("cable") && message.contains("--resume"), "{message}");
+    assert_eq!(read_card(&folder.path().join("last.safetensors")).unwrap().progress.step, 2 * BATCHES);
+    assert!(resumed(folder.path()) == undisturbed());
+}
+
+#[test]
+fn a_device_lost_before_the_first_checkpoint_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader();
+    let mut session = session(Failing { cpu: CpuExecutor::new(), runs_left: 2 }, recipe());
+    let trainer = Trainer::new(&mut session, &loader).checkpoints(folder.path(), Duration::MAX);
+    let message = trainer.run().unwrap_err().to_string();
+    assert!(message.contains("no checkpoint yet"), "{message}");
+}
+
+/// Asks the run to stop after a step.
+struct StopAfter {
+    step: u64,
+    stop: Arc<AtomicBool>,
+    epochs_seen: Vec<u64>,
+}
+
+impl Observer for StopAfter {
+    fn on_step(&mut self, report: &StepReport) -> Result<(), TrainError> {
+        if report.step >= self.step {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, report: &gabor::train::EpochReport) -> Result<(), TrainError> {
+        self.epochs_seen.push(report.epoch);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_run_stopped_at_any_step_goes_on_as_if_nothing_had_been() {
+    let whole = undisturbed();
+    for step in [1, BATCHES - 1, BATCHES, BATCHES + 1, 4 * BATCHES - 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let loader = loader();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut observer = StopAfter { step, stop: stop.clone(), epochs_seen: Vec::new() };
+        let mut session = session(CpuExecutor::new(), recipe());
+        let trainer = Trainer::new(&mut session, &loader).checkpoints(folder.path(), Duration::MAX);
+        let outcome = trainer.stop_flag(stop).observer(&mut observer).run().unwrap();
+        assert_eq!((outcome.reason, outcome.progress.step), (StopReason::Stopped, step));
+        // An epoch that was gone through is reported, even if the run ends with it.
+        assert_eq!(observer.epochs_seen, (1..=step / BATCHES).collect::<Vec<_>>());
+        assert!(resumed(folder.path()) == whole, "stopped after {step}");
+    }
+}
+
+#[test]
+fn another_number_of_steps_an_epoch_cannot_be_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader();
+    let mut first = session(CpuExecutor::new(), recipe());
+    Trainer::new(&mut first, &loader).checkpoints(folder.path(), Duration::MAX).run().unwrap();
+    let mut second = session(CpuExecutor::new(), recipe());
+    let progress = second.resume(folder.path()).unwrap();
+    let other = Loader::new(loader.dataset().clone(), LoaderOptions::new(10)).unwrap();
+    let error = Trainer::new(&mut second, &other).resume(progress).err().unwrap();
+    assert!(error.to_string().contains("5 steps an epoch"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_its_layer_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader();
+    let optimizer = gabor::ops::Optimizer::Sgd { momentum: 0.0, nesterov: false };
+    let recipe = Recipe { optimizer, learning_rate: 1e38, ..recipe() };
+    let mut session = session(CpuExecutor::new(), recipe);
+    let error = Trainer::new(&mut session, &loader).run().unwrap_err();
+    let TrainError::NotFinite { step, epoch, place, .. } = &error else { panic!("{error}") };
+    assert_eq!((*step, *epoch), (2, 1), "{error}");
+    assert!(!place.is_empty(), "{error}");
+    // The step that failed did not touch the weights.
+    let card = session.card(loader.dataset().classes(), &gabor::train::Progress::default());
+    session.save(folder.path(), &card, false).unwrap();
+    let bytes = last(folder.path());
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for (name, tensor) in file.tensors() {
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
+        assert!(values.iter().all(|value| value.is_finite()), "{name} {values:?}");
+    }
+}

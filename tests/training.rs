@@ -1,0 +1,136 @@
+//! Whole training steps: the GPU path against the CPU path, and training on real images.
+
+use gabor::{
+    check,
+    cpu::CpuExecutor,
+    data::{self, Batch, Loader, LoaderOptions, Normalisation, Order},
+    gpu::GpuExecutor,
+    models,
+    ops::Optimizer,
+    plan::Executor,
+    tensor::Tensor,
+    train::{Recipe, Session, Trainer},
+};
+
+fn session(executor: Box<dyn Executor>, model: &str, input: [usize; 3], recipe: &Recipe) -> Session {
+    let model = models::build(model, input, 10).expect("a model of the zoo");
+    let normalisation = Normalisation { mean: vec![0.45; input[2]], std: vec![0.25; input[2]] };
+    Session::new(executor, model, recipe.clone(), normalisation).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn gpu() -> Option<Box<dyn Executor>> {
+    Some(Box::new(GpuExecutor::new(check::software_gpu()?)))
+}
+
+/// Noise over a pattern of its class, so that there is something to learn.
+fn batch(number: usize, size: usize, [height, width, channels]: [usize; 3]) -> Batch {
+    let elements = height * width * channels;
+    let noise = check::random([size, elements], number as u64);
+    let noise = noise.as_f32().expect("floats");
+    let labels: Vec<u32> = (0..size).map(|at| ((at * 7 + number) % 10) as u32).collect();
+    let pixel = |at: usize| {
+        let (image, position) = (at / elements, at % elements);
+        let pattern = if position * 10 / elements == labels[image] as usize { 80.0 } else { 0.0 };
+        (110.0 + pattern + 20.0 * noise[at]).clamp(0.0, 255.0) as u8
+    };
+    Batch {
+        images: (0..size * elements).map(pixel).collect(),
+        weights: vec![1.0; size],
+        real: size,
+        labels,
+        ..Batch::default()
+    }
+}
+
+/// Losses of `steps` steps.
+fn losses(session: &mut Session, steps: usize, rate: f64) -> Vec<f32> {
+    let (input, size) = (session.model().input, session.recipe().batch_size);
+    let mut figures = Vec::new();
+    for step in 0..steps {
+        figures.extend(session.train_step(&mut batch(step, size, input), rate).expect("a step"));
+    }
+    figures.extend(session.finish_steps().expect("the last steps"));
+    figures.into_iter().map(|f| f.loss).collect()
+}
+
+#[test]
+fn seed_cnn_trains_alike_on_gpu_and_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let (input, recipe) = ([28, 28, 1], Recipe { batch_size: 16, ..Recipe::default() });
+    let on_gpu = losses(&mut session(gpu, "seed-cnn", input, &recipe), 20, 1e-3);
+    let on_cpu = losses(&mut session(Box::new(CpuExecutor::new()), "seed-cnn", input, &recipe), 20, 1e-3);
+    assert_eq!(on_gpu.len(), 20);
+    assert!(on_cpu[19] < on_cpu[0], "the loss fell: {on_cpu:?}");
+    for (step, (gpu, cpu)) in on_gpu.iter().zip(&on_cpu).enumerate() {
+        let error = ((gpu - cpu) / cpu).abs();
+        assert!(error <= 1e-4, "step {}: {gpu} on the GPU, {cpu} on the CPU", step + 1);
+    }
+}
+
+/// One step of plain descent at rate 1 moves each parameter by its gradient.
+fn gradients(
+    executor: Box<dyn Executor>,
+    model: &str,
+    input: [usize; 3],
+    size: usize,
+) -> (f32, Vec<(String, Vec<f32>)>) {
+    let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false };
+    let recipe = Recipe { batch_size: size, optimizer, ..Recipe::default() };
+    let mut session = session(executor, model, input, &recipe);
+    let floats = |tensor: &Tensor| tensor.as_f32().expect("floats").to_vec();
+    let before = session.tensors().expect("the parameters");
+    let loss = losses(&mut session, 1, 1.0)[0];
+    let after = session.tensors().expect("the parameters");
+    let moved = before.iter().zip(&after).map(|((name, old), (_, new))| {
+        (name.clone(), floats(old).iter().zip(floats(new)).map(|(old, new)| old - new).collect())
+    });
+    (loss, moved.collect())
+}
+
+/// Batch norm and ReLU amplify rounding: the gradients of an untrained resnet50 in single precision are some percent
+/// away from those in double precision, on any device. A GPU may be as far away as the CPU is, within a small factor.
+#[test]
+fn residual_networks_have_the_same_gradients_on_gpu_and_cpu() {
+    for (model, input, loss_bound) in [("resnet18", [16, 16, 3], 1e-5), ("resnet50", [65, 65, 3], 1e-4)] {
+        let Some(gpu) = gpu() else { return };
+        let (gpu_loss, on_gpu) = gradients(gpu, model, input, 2);
+        let (cpu_loss, on_cpu) = gradients(Box::new(CpuExecutor::new()), model, input, 2);
+        let (_, exact) = gradients(Box::new(CpuExecutor::<f64>::default()), model, input, 2);
+        let error = ((gpu_loss - cpu_loss) / cpu_loss).abs();
+        assert!(error <= loss_bound, "{model}: a loss of {gpu_loss} on the GPU, {cpu_loss} on the CPU");
+        for (((name, gpu), (_, cpu)), (_, exact)) in on_gpu.iter().zip(&on_cpu).zip(&exact) {
+            let bound = (4.0 * check::relative_error(cpu, exact)).max(1e-3);
+            let error = check::relative_error(gpu, exact);
+            assert!(error <= bound, "{model}: the gradient of {name} is off by {error:.2e}, more than {bound:.2e}");
+        }
+    }
+}
+
+#[test]
+fn one_seed_gives_the_same_bits_and_another_does_not() {
+    let run = |seed| {
+        let recipe = Recipe { batch_size: 8, seed, ..Recipe::default() };
+        let mut session = session(Box::new(CpuExecutor::new()), "resnet18", [16, 16, 3], &recipe);
+        losses(&mut session, 3, 1e-3);
+        session.tensors().expect("the parameters")
+    };
+    let first = run(1);
+    assert!(first == run(1), "the same seed");
+    assert!(first != run(2), "another seed");
+}
+
+#[test]
+fn real_images_are_learnt() {
+    let splits = data::bundled(&data::OpenOptions::default()).expect("the shipped images");
+    let normalisation = Normalisation::of(&splits.train).expect("the statistics");
+    let recipe = Recipe { epochs: 2, ..Recipe::default() };
+    let order = Order::Shuffled { seed: recipe.seed };
+    let train = Loader::new(splits.train, LoaderOptions { order, ..LoaderOptions::new(128) }).expect("a loader");
+    let test = Loader::new(splits.test.expect("test images"), LoaderOptions::new(128)).expect("a loader");
+    let model = models::build("seed-cnn", [28, 28, 1], 10).expect("a model of the zoo");
+    let mut session = Session::new(Box::new(CpuExecutor::new()), model, recipe, normalisation).expect("a session");
+    Trainer::new(&mut session, &train).run().expect("a run");
+    let evaluation = session.evaluate(&test).expect("an evaluation");
+    assert_eq!(evaluation.images, 2000);
+    assert!(evaluation.accuracy >= 0.93, "test accuracy {}", evaluation.accuracy);
+}
