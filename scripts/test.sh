@@ -72,6 +72,7 @@ fi
 cargo fmt --check
 cargo clippy --all-targets --locked -- -D warnings
 export GABOR_SHADER_LOG=${GABOR_SHADER_LOG:-$PWD/target/shaders-compared.tsv}
+mkdir -p -- "$(dirname -- "$GABOR_SHADER_LOG")"
 rm -f -- "$GABOR_SHADER_LOG"
 cargo test --locked
 compared_shaders
