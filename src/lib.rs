@@ -1,5 +1,7 @@
 //! Train, evaluate and deploy convolutional image classifiers on any GPU, or on the CPU where there is none.
 
+#![warn(missing_docs)]
+
 pub mod autodiff;
 pub mod check;
 pub mod cpu;
