@@ -293,7 +293,7 @@ impl Graph {
     /// # Errors
     /// If the number of moments is not [`Optimizer::moments`], or parameters, moments and gradients are not f32 of one
     /// shape.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "each is a value of the graph with a role of its own")]
     pub fn optimizer_step(
         &mut self,
         optimizer: &Optimizer,

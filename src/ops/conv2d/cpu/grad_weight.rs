@@ -134,7 +134,7 @@ impl<'a> GradWeight<'a> {
     }
 
     /// Adds the positions of strip `at` to the sums of a block of panels.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "the memory of a strip is lent by the caller, piece by piece")]
     fn add_strip<T: Real>(
         &self,
         at: usize,
