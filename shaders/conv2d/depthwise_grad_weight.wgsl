@@ -53,9 +53,10 @@ fn main(
             let gradient = dy[(line * TARGET_WIDTH + j) * UNITS + channel];
             for (var t = 0u; t < KERNEL_WIDTH; t++) {
                 let column = i32(j * STRIDE_WIDTH + t * DILATION_WIDTH) - i32(BEFORE_WIDTH);
-                if u32(column) < SOURCE_WIDTH {
-                    sums[t] = fma(x[(start + u32(column)) * UNITS + channel], gradient, sums[t]);
-                }
+                // What is outside reads the first element instead, so that no read waits for a branch.
+                let within = u32(column) < SOURCE_WIDTH;
+                let value = x[select(0u, (start + u32(column)) * UNITS + channel, within)];
+                sums[t] = fma(select(Element(0.0), value, within), gradient, sums[t]);
             }
         }
     }

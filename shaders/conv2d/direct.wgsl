@@ -110,6 +110,7 @@ fn main(
             let tap = kernel_row * KERNEL_WIDTH + u32(columns.kernel + i32(tap_column) * columns.kernel_step);
             let distance = reach(tap_row, tap_column, rows, columns, GROUPS * K);
             // Pixels outside read the first one, and what they read is dropped.
+            var useful = false;
             var within: array<bool, ROWS>;
             var starts: array<u32, ROWS>;
             for (var i = 0u; i < ROWS; i++) {
@@ -117,6 +118,10 @@ fn main(
                 let column = corners[i].column + i32(tap_column) * columns.offset_step;
                 within[i] = inside(row, column);
                 starts[i] = select(0u, corners[i].place + distance, within[i]) + group * K;
+                useful = useful || within[i];
+            }
+            if !useful {
+                continue;
             }
             for (var channel = 0u; channel < K; channel++) {
                 var values: array<f32, ROWS>;

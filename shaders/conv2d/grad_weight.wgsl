@@ -13,7 +13,7 @@
 //
 // Rows and columns past the edge read what others read, because what comes of them is not stored.
 //
-// CHUNK: positions of a split, a multiple of 16. VECTOR_K: CHANNELS is a multiple of 4. VECTOR_N: N is. EDGE_P: a step
+// CHUNK: positions of a split, a multiple of 16. VECTOR_K: CHANNELS is a multiple of 4. WIDE: it is one of 64. VECTOR_N: N is. EDGE_P: a step
 // may pass the end of the positions. CHECKED: a tap may lie outside of the image, or EDGE_P.
 import package::constants::{
     BATCH, CHANNELS, N, THREADS_M, THREADS_N, VECTORS_M, VECTORS_N, CHUNK, SPLITS,
@@ -34,8 +34,13 @@ const K: u32 = KERNEL_HEIGHT * KERNEL_WIDTH * CHANNELS;
 const N4: u32 = (N + 3u) / 4u;
 const POSITIONS: u32 = BATCH * TARGET_HEIGHT * TARGET_WIDTH;
 
-// Positions that one invocation loads: of x neighbours, of dy every so many-th.
+// Vectors of x that one invocation loads: of neighbouring positions, or with WIDE of one position, whose vectors then lie
+// in one tap, a few apart so that neighbouring invocations read neighbours.
 const LOADS_A: u32 = 16u * TILE_M4 / INVOCATIONS;
+@if(WIDE) const PLACES_A: u32 = 1u;
+@if(!WIDE) const PLACES_A: u32 = LOADS_A;
+const STEP_A: u32 = 16u / LOADS_A;
+// Vectors of dy that it loads, each of them so many positions after the one before.
 const LOADS_B: u32 = 16u * TILE_N4 / INVOCATIONS;
 const STEP_B: u32 = INVOCATIONS / TILE_N4;
 
@@ -96,9 +101,9 @@ fn taps_of(k: u32, rows: Axis, columns: Axis) -> Taps {
     );
 }
 
-// What four rows read at a position, and which of it is inside of the image.
-struct Fetched {
-    value: vec4<f32>,
+// Where four rows read at a position, and which of it is inside of the image.
+struct Place {
+    at: Numbers,
     inside: Inside,
 }
 
@@ -108,19 +113,19 @@ fn load_a(places: Numbers) -> vec4<f32> {
 }
 
 // What is outside reads the first element of the image instead.
-fn fetch_a(taps: Taps, at: u32) -> Fetched {
+fn place_of_a(taps: Taps, at: u32) -> Place {
     let window = windows[at];
     let places = Numbers(window.place) + taps.distances;
     @if(CHECKED) {
         let inside = (Numbers(window.taps) & taps.bits) == taps.bits;
-        return Fetched(load_a(select(Numbers(0u), places, inside)), inside);
+        return Place(select(Numbers(0u), places, inside), inside);
     }
-    @if(!CHECKED) { return Fetched(load_a(places), Inside(true)); }
+    @if(!CHECKED) { return Place(places, Inside(true)); }
 }
 
-fn value_of(fetched: Fetched) -> vec4<f32> {
-    @if(CHECKED) { return select(vec4<f32>(0.0), fetched.value, fetched.inside); }
-    @if(!CHECKED) { return fetched.value; }
+fn existing(value: vec4<f32>, place: Place) -> vec4<f32> {
+    @if(CHECKED) { return select(vec4<f32>(0.0), value, place.inside); }
+    @if(!CHECKED) { return value; }
 }
 
 // Four neighbours of dy from `at` on, which is not read past `last`, and of which `rest` are followed by another.
@@ -169,9 +174,13 @@ fn main(
     }
 
     // What this invocation loads.
-    let taps = taps_of((first_k4 + local % TILE_M4) * 4u, rows, columns);
-    let row_a = local / TILE_M4 * LOADS_A;
-    let place_a = row_a / 4u * FOUR_A + row_a % 4u * ONE_A + local % TILE_M4;
+    @if(WIDE) let group_a = local % (TILE_M4 / LOADS_A);
+    @if(WIDE) let vector_a = group_a / STEP_A * 16u + group_a % STEP_A;
+    @if(WIDE) let row_a = local / (TILE_M4 / LOADS_A);
+    @if(!WIDE) let vector_a = local % TILE_M4;
+    @if(!WIDE) let row_a = local / TILE_M4 * LOADS_A;
+    let taps = taps_of((first_k4 + vector_a) * 4u, rows, columns);
+    let place_a = row_a / 4u * FOUR_A + row_a % 4u * ONE_A + vector_a;
     let column_b = min(first_n4 + local % TILE_N4, N4 - 1u) * COLUMN_B;
     let row_b = local / TILE_N4 * ROW_B + column_b;
     let last_b = (POSITIONS - 1u) * ROW_B + column_b;
@@ -184,7 +193,8 @@ fn main(
         sums[i] = vec4<f32>(0.0);
     }
 
-    var a: array<Fetched, LOADS_A>;
+    var a_places: array<Place, PLACES_A>;
+    var a: array<vec4<f32>, LOADS_A>;
     var b: array<vec4<f32>, LOADS_B>;
     let end = min((split + 1u) * CHUNK, POSITIONS);
     for (var first = split * CHUNK; first < end; first += INVOCATIONS) {
@@ -193,8 +203,12 @@ fn main(
         workgroupBarrier();
         let length = min(end - first, INVOCATIONS);
         let last = (length - 1u) / 16u * 16u;
+        for (var i = 0u; i < PLACES_A; i++) {
+            a_places[i] = place_of_a(taps, row_a + i);
+        }
         for (var i = 0u; i < LOADS_A; i++) {
-            a[i] = fetch_a(taps, row_a + i);
+            @if(WIDE) { a[i] = x[a_places[0].at + i * STEP_A]; }
+            @if(!WIDE) { a[i] = load_a(a_places[i].at); }
         }
         for (var i = 0u; i < LOADS_B; i++) {
             b[i] = load_b(first * ROW_B + row_b + i * (STEP_B * ROW_B), last_b, rest_b);
@@ -206,14 +220,19 @@ fn main(
                 b_tile[local + j * INVOCATIONS] = b[j];
             }
             for (var i = 0u; i < LOADS_A; i++) {
-                a_tile[place_a + i * ONE_A] = value_of(a[i]);
+                @if(WIDE) { a_tile[place_a + i * STEP_A] = existing(a[i], a_places[0]); }
+                @if(!WIDE) { a_tile[place_a + i * ONE_A] = existing(a[i], a_places[i]); }
             }
             workgroupBarrier();
 
             // After the last step it is fetched once more, which costs less than to keep what was fetched alive.
             let next = min(step + 16u, last);
+            for (var i = 0u; i < PLACES_A; i++) {
+                a_places[i] = place_of_a(taps, next + row_a + i);
+            }
             for (var i = 0u; i < LOADS_A; i++) {
-                a[i] = fetch_a(taps, next + row_a + i);
+                @if(WIDE) { a[i] = x[a_places[0].at + i * STEP_A]; }
+                @if(!WIDE) { a[i] = load_a(a_places[i].at); }
             }
             for (var i = 0u; i < LOADS_B; i++) {
                 b[i] = load_b((first + next) * ROW_B + row_b + i * (STEP_B * ROW_B), last_b, rest_b);

@@ -17,9 +17,9 @@
 //
 // Positions and channels past the edge read what others read, because what comes of them is not stored.
 //
-// K, N: source and target channels. VECTOR_K: K is a multiple of 4, so a is loaded by vectors. VECTOR_N: N is a
-// multiple of 4. EDGE_K: a step may pass the end of k. CHECKED: a tap may lie outside of the image, or EDGE_K. PAIRS: an
-// invocation loads two rows of a, not four. VECTOR_FUSED: the epilogue takes four channels at once.
+// K, N: source and target channels. VECTOR_K: K is a multiple of 4, so a is loaded by vectors. WIDE: K is one of 16, so
+// that a step belongs to one tap. VECTOR_N: N is a multiple of 4. EDGE_K: a step may pass the end of k. CHECKED: a tap may
+// lie outside of the image, or EDGE_K. VECTOR_FUSED: the epilogue takes four channels at once. PAIRS is always on.
 import package::constants::{
     BATCH, K, N, THREADS_M, THREADS_N, VECTORS_M, VECTORS_N, KERNEL_WIDTH,
 };
@@ -27,7 +27,7 @@ import package::conv2d::axis::{
     Axis, Corner, rows_of, columns_of, corner_of, reach, target_of, tap_bits, taps_inside, NO_TAP,
 };
 import package::conv2d::tile::{
-    INVOCATIONS, TILE_M4, TILE_N4, SUMS, ONE_A, FOUR_A, Part, a_tile, b_tile, multiply,
+    INVOCATIONS, TILE_M4, TILE_N4, SUMS, ONE_A, FOUR_A, a_tile, b_tile, multiply,
 };
 import package::fused::{Element, fused};
 import package::lib::index::workgroup;
@@ -41,9 +41,12 @@ import package::lib::index::workgroup;
 
 const N4: u32 = (N + 3u) / 4u;
 
-// Rows of a that one invocation loads, of each a vector along k.
-@if(PAIRS) const LOADS_A: u32 = 2u;
-@if(!PAIRS) const LOADS_A: u32 = 4u;
+// Vectors along k that one invocation loads of each of two rows of a, and their distance: those of a step are four.
+const LOADS_A: u32 = TILE_M4 * 8u / INVOCATIONS;
+const STEP_A: u32 = 4u / LOADS_A;
+// Places where it reads a row: with WIDE the others follow from the first.
+@if(WIDE) const PLACES_A: u32 = 1u;
+@if(!WIDE) const PLACES_A: u32 = LOADS_A;
 // Vectors of b that one invocation loads, each of them so many rows after the one before.
 const LOADS_B: u32 = TILE_N4 * 16u / INVOCATIONS;
 const ROWS_B: u32 = INVOCATIONS / TILE_N4;
@@ -100,45 +103,42 @@ struct Window {
     taps: u32,
 }
 
+// What an invocation reads of a row of a: a vector of four channels or four single ones.
+@if(VECTOR_K) alias Numbers = u32;
+@if(!VECTOR_K) alias Numbers = vec4<u32>;
 @if(VECTOR_K) alias Inside = bool;
 @if(!VECTOR_K) alias Inside = vec4<bool>;
 
-// Four elements of a row of a as they were read, and which of them are inside of the image.
-struct Fetched {
-    value: vec4<f32>,
+// Where that is, and which of it is inside of the image.
+struct Place {
+    at: Numbers,
     inside: Inside,
 }
 
-// Those from unit `at` of the table on. What is outside reads the first element of the image instead.
-@if(VECTOR_K)
-fn fetch_a(window: Window, at: u32) -> Fetched {
-    let unit = units[at];
-    @if(CHECKED) {
-        let inside = (window.taps & unit.tap) == unit.tap;
-        return Fetched(source[select(0u, window.place + unit.distance, inside)], inside);
-    }
-    @if(!CHECKED) { return Fetched(source[window.place + unit.distance], true); }
-}
-
-@if(!VECTOR_K)
-fn fetch_a(window: Window, at: u32) -> Fetched {
-    let taps = vec4<u32>(units[at].tap, units[at + 1u].tap, units[at + 2u].tap, units[at + 3u].tap);
+// The place at unit `at` of the table. What is outside reads the first element of the image instead.
+fn place_of_a(window: Window, at: u32) -> Place {
+    @if(VECTOR_K) let distances = units[at].distance;
+    @if(VECTOR_K) let taps = units[at].tap;
+    @if(!VECTOR_K)
     let distances =
         vec4<u32>(units[at].distance, units[at + 1u].distance, units[at + 2u].distance, units[at + 3u].distance);
-    let inside = (vec4<u32>(window.taps) & taps) == taps;
-    let places = select(vec4<u32>(0u), window.place + distances, inside);
-    return Fetched(vec4<f32>(source[places.x], source[places.y], source[places.z], source[places.w]), inside);
+    @if(!VECTOR_K) let taps = vec4<u32>(units[at].tap, units[at + 1u].tap, units[at + 2u].tap, units[at + 3u].tap);
+    let places = Numbers(window.place) + distances;
+    @if(CHECKED) {
+        let inside = (Numbers(window.taps) & taps) == taps;
+        return Place(select(Numbers(0u), places, inside), inside);
+    }
+    @if(!CHECKED) { return Place(places, Inside(true)); }
 }
 
-fn value_of(fetched: Fetched) -> vec4<f32> {
-    @if(CHECKED) { return select(vec4<f32>(0.0), fetched.value, fetched.inside); }
-    @if(!CHECKED) { return fetched.value; }
+fn load_a(at: Numbers) -> vec4<f32> {
+    @if(VECTOR_K) { return source[at]; }
+    @if(!VECTOR_K) { return vec4<f32>(source[at.x], source[at.y], source[at.z], source[at.w]); }
 }
 
-// Element `k` of each row, as it lies in a_tile.
-fn part(rows: ptr<function, array<vec4<f32>, LOADS_A>>, k: u32) -> Part {
-    @if(PAIRS) { return Part((*rows)[0][k], (*rows)[1][k]); }
-    @if(!PAIRS) { return Part((*rows)[0][k], (*rows)[1][k], (*rows)[2][k], (*rows)[3][k]); }
+fn existing(value: vec4<f32>, place: Place) -> vec4<f32> {
+    @if(CHECKED) { return select(vec4<f32>(0.0), value, place.inside); }
+    @if(!CHECKED) { return value; }
 }
 
 // Where load `i` of an invocation reads b for the step at `unit` of the table that begins with unit `first`.
@@ -188,6 +188,58 @@ fn store(pixel: u32, n4: u32, value: vec4<f32>) {
     if n4 * 4u + 3u < N { output[at + 3u] = fused(value.w, at + 3u); }
 }
 
+// What an invocation fetches for a step: of two rows of a, and of b.
+struct Fetched {
+    a_places: array<array<Place, PLACES_A>, 2>,
+    a: array<array<vec4<f32>, LOADS_A>, 2>,
+    b: array<vec4<f32>, LOADS_B>,
+}
+
+// The step at unit `unit` of the table that begins with unit `first`, of which it loads vectors along k from k4 on.
+fn fetch(
+    fetched: ptr<function, Fetched>,
+    windows: ptr<function, array<Window, 2>>,
+    own: OwnB,
+    first: u32,
+    unit: u32,
+    k4: u32,
+) {
+    var b_places: array<u32, LOADS_B>;
+    for (var i = 0u; i < LOADS_B; i++) {
+        b_places[i] = place_of_b(first, unit, own, i);
+    }
+    for (var r = 0u; r < 2u; r++) {
+        for (var i = 0u; i < PLACES_A; i++) {
+            (*fetched).a_places[r][i] = place_of_a((*windows)[r], unit + (k4 + i * STEP_A) * VECTOR_UNITS);
+        }
+        for (var i = 0u; i < LOADS_A; i++) {
+            @if(WIDE) { (*fetched).a[r][i] = load_a((*fetched).a_places[r][0].at + i * STEP_A); }
+            @if(!WIDE) { (*fetched).a[r][i] = load_a((*fetched).a_places[r][i].at); }
+        }
+    }
+    for (var i = 0u; i < LOADS_B; i++) {
+        (*fetched).b[i] = load_b(b_places[i], own.rest);
+    }
+}
+
+// Writes it to workgroup memory. What was fetched last is used first, so that all is waited for once.
+fn put(fetched: ptr<function, Fetched>, local: u32, a_place: u32) {
+    for (var i = 0u; i < LOADS_B; i++) {
+        let j = LOADS_B - 1u - i;
+        b_tile[local + j * INVOCATIONS] = (*fetched).b[j];
+    }
+    for (var i = 0u; i < LOADS_A; i++) {
+        let place = min(i, PLACES_A - 1u);
+        let upper = existing((*fetched).a[0][i], (*fetched).a_places[0][place]);
+        let lower = existing((*fetched).a[1][i], (*fetched).a_places[1][place]);
+        let at = a_place + i * (STEP_A * FOUR_A);
+        a_tile[at] = vec2<f32>(upper.x, lower.x);
+        a_tile[at + ONE_A] = vec2<f32>(upper.y, lower.y);
+        a_tile[at + 2u * ONE_A] = vec2<f32>(upper.z, lower.z);
+        a_tile[at + 3u * ONE_A] = vec2<f32>(upper.w, lower.w);
+    }
+}
+
 @compute @workgroup_size(INVOCATIONS)
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -206,15 +258,16 @@ fn main(
         return;
     }
 
-    // What this invocation loads: of a neighbouring rows at vector k4 along k, of b vector b_column of every
-    // INVOCATIONS / TILE_N4-th row.
-    let k4 = local % 4u;
-    let a_place = k4 * FOUR_A + local / 4u;
-    var windows: array<Window, LOADS_A>;
-    for (var i = 0u; i < LOADS_A; i++) {
-        let at = min(first_m + local / 4u * LOADS_A + i, positions - 1u);
+    // What this invocation loads: of two neighbouring rows of a the vectors along k from k4 on, of b vector column_b of
+    // every ROWS_B-th row.
+    let k4 = local % STEP_A;
+    let pair = local / STEP_A;
+    let a_place = k4 * FOUR_A + pair;
+    var windows: array<Window, 2>;
+    for (var r = 0u; r < 2u; r++) {
+        let at = min(first_m + pair * 2u + r, positions - 1u);
         let corner = corner_of(at, positions, rows, columns, UNITS);
-        windows[i] = Window(corner.place, taps_inside(corner, rows, columns));
+        windows[r] = Window(corner.place, taps_inside(corner, rows, columns));
     }
     let all_units = rows.taps * columns.taps * UNITS;
     let row_b = local / TILE_N4;
@@ -232,44 +285,20 @@ fn main(
         sums[i] = vec4<f32>(0.0);
     }
 
-    var a: array<Fetched, LOADS_A>;
-    var b: array<vec4<f32>, LOADS_B>;
+    var fetched: Fetched;
     for (var first = 0u; first < all_units; first += INVOCATIONS) {
         tabulate(first, local, all_units, rows, columns);
         workgroupBarrier();
         let end = min(all_units - first, INVOCATIONS);
         let last = (end - 1u) / STEP_UNITS * STEP_UNITS;
-        for (var i = 0u; i < LOADS_A; i++) {
-            a[i] = fetch_a(windows[i], k4 * VECTOR_UNITS);
-        }
-        for (var i = 0u; i < LOADS_B; i++) {
-            b[i] = load_b(place_of_b(first, 0u, own_b, i), own_b.rest);
-        }
+        fetch(&fetched, &windows, own_b, first, 0u, k4);
         for (var unit = 0u; unit < end; unit += STEP_UNITS) {
-            // What was fetched last is used first, so that all is waited for once.
-            for (var i = 0u; i < LOADS_B; i++) {
-                let j = LOADS_B - 1u - i;
-                b_tile[local + j * INVOCATIONS] = b[j];
-            }
-            var values: array<vec4<f32>, LOADS_A>;
-            for (var i = 0u; i < LOADS_A; i++) {
-                values[i] = value_of(a[i]);
-            }
-            a_tile[a_place] = part(&values, 0u);
-            a_tile[a_place + ONE_A] = part(&values, 1u);
-            a_tile[a_place + 2u * ONE_A] = part(&values, 2u);
-            a_tile[a_place + 3u * ONE_A] = part(&values, 3u);
+            put(&fetched, local, a_place);
             workgroupBarrier();
 
             // After the last step it is fetched once more, which costs less than to keep what was fetched alive.
             let next = min(unit + STEP_UNITS, last);
-            for (var i = 0u; i < LOADS_A; i++) {
-                a[i] = fetch_a(windows[i], next + k4 * VECTOR_UNITS);
-            }
-            for (var i = 0u; i < LOADS_B; i++) {
-                b[i] = load_b(place_of_b(first, next, own_b, i), own_b.rest);
-            }
-
+            fetch(&fetched, &windows, own_b, first, next, k4);
             multiply(&sums, m, n);
             workgroupBarrier();
         }

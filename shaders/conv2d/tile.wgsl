@@ -16,9 +16,10 @@ const SUMS: u32 = VECTORS_M * VECTORS_N * 4u;
 @if(PAIRS) const PARTS: u32 = 2u;
 @if(!PAIRS) const PARTS: u32 = 1u;
 
-// Distance in a_tile of one step of k and of four. Parts of every fourth step lie in different banks.
+// Distance in a_tile of one step of k and of four, between which there is a gap, so that the parts of every fourth step
+// that are written at once lie in different banks.
 const ONE_A: u32 = TILE_M4 * PARTS;
-const FOUR_A: u32 = ONE_A * 4u + 2u * PARTS;
+const FOUR_A: u32 = (TILE_M4 * 4u + 16u * VECTORS_M / THREADS_N) * PARTS;
 
 // a as [k][rows], b as [k][columns].
 var<workgroup> a_tile: array<Part, FOUR_A * 4u>;

@@ -15,6 +15,9 @@ use crate::{
     tensor::Shape,
 };
 
+/// Target channels from which on only tiles are worth trying.
+const FEW_CHANNELS: usize = 32;
+
 /// A sum over taps as `conv2d/axis` knows it: the forward pass, or the gradient of the input.
 pub(super) struct Correlation<'a> {
     pub geometry: &'a Geometry,
@@ -77,7 +80,13 @@ impl Correlation<'_> {
         }
         let [_, n] = self.channels();
         let tiles = Tile::choose(self.phases(), self.positions(), n, limits);
-        tiles.iter().map(|tile| self.implicit_gemm(tile)).collect()
+        let mut candidates: Vec<Candidate> = tiles.iter().map(|tile| self.implicit_gemm(tile)).collect();
+        // Few channels fill little of a tile.
+        if n < FEW_CHANNELS {
+            let place = if n <= FEW_CHANNELS / 4 { 0 } else { candidates.len() };
+            candidates.insert(place, self.direct(limits));
+        }
+        candidates
     }
 
     /// Source and target channels of a group.
@@ -163,7 +172,8 @@ impl Correlation<'_> {
             .feature("VECTOR_K", k.is_multiple_of(4))
             .feature("EDGE_K", edge)
             .feature("CHECKED", edge || self.reaches_outside())
-            .feature("PAIRS", tile.loads_pairs())
+            .feature("PAIRS", true)
+            .feature("WIDE", k.is_multiple_of(STEPS))
             .feature("VECTOR_N", n.is_multiple_of(4))
             .feature("VECTOR_FUSED", self.epilogue.vector);
         let workgroups = spread_workgroups(tile.workgroups(self.positions(), n));

@@ -67,6 +67,7 @@ pub(super) fn tiled(geometry: &Geometry, tile: &Tile, limits: &Limits) -> Candid
         .constant("SPLITS", splits)
         .feature("EDGE_P", edge)
         .feature("CHECKED", edge || padded)
+        .feature("WIDE", channels.is_multiple_of(64) && tile.height() >= 64)
         .feature("VECTOR_K", channels.is_multiple_of(4))
         .feature("VECTOR_N", n.is_multiple_of(4));
     summed(geometry, tile.name("grad_weight"), shader, spread_workgroups(workgroups * splits), splits)
@@ -100,7 +101,8 @@ pub(super) fn direct(geometry: &Geometry, limits: &Limits) -> Candidate {
 
 fn depthwise(geometry: &Geometry, limits: &Limits) -> Candidate {
     let channels = geometry.in_channels;
-    let vector = channels.is_multiple_of(4);
+    // A sum for each tap of a row has to fit the registers.
+    let vector = channels.is_multiple_of(4) && geometry.window.width.kernel <= 8;
     let invocations = channels / if vector { 4 } else { 1 } * geometry.window.height.kernel;
     let (chunk, splits) = lines(geometry, invocations, limits);
     let shader = axis_constants(Shader::file("conv2d/depthwise_grad_weight"), geometry, false)

@@ -134,6 +134,7 @@ mod tests {
             (strided, [2, 3, 6, 20]),
             (plain, [3, 3, 5, 7]),
             (plain, [1, 1, 16, 32]),
+            (strided, [3, 3, 64, 16]),
             (plain, [3, 2, 180, 16]),
         ] {
             let geometry = Geometry::new(&options, 2, [24, 22], filter[2], filter).unwrap();

@@ -22,7 +22,7 @@ pub(super) struct Tile {
 pub(super) const TILES: [Tile; 5] = [
     Tile { threads: [16, 16], vectors: [2, 2], efficiency: 1.0 },
     Tile { threads: [16, 8], vectors: [2, 2], efficiency: 0.95 },
-    Tile { threads: [16, 8], vectors: [1, 2], efficiency: 0.85 },
+    Tile { threads: [16, 8], vectors: [1, 2], efficiency: 0.8 },
     Tile { threads: [16, 8], vectors: [2, 1], efficiency: 0.75 },
     Tile { threads: [8, 8], vectors: [1, 1], efficiency: 0.5 },
 ];
@@ -32,7 +32,7 @@ impl Tile {
         self.threads[0] * self.threads[1]
     }
 
-    fn height(&self) -> usize {
+    pub fn height(&self) -> usize {
         self.threads[0] * self.vectors[0] * 4
     }
 
@@ -43,7 +43,8 @@ impl Tile {
     /// Workgroup memory: the steps of both factors, with a gap after every four of the left one's, and the table of where
     /// they lie, up to three numbers an invocation.
     fn bytes(&self) -> usize {
-        (self.height() + self.width()) * STEPS * 4 + STEPS / 4 * 32 + self.invocations() * 12
+        let gaps = STEPS / 4 * (16 * self.vectors[0] / self.threads[1]) * 16;
+        (self.height() + self.width()) * STEPS * 4 + gaps + self.invocations() * 12
     }
 
     /// Workgroups for a product of `m` rows and `n` columns.
@@ -74,11 +75,6 @@ impl Tile {
         });
         tiles.truncate(CHOICES);
         tiles
-    }
-
-    /// Whether an invocation loads two rows of the left factor, not four.
-    pub fn loads_pairs(&self) -> bool {
-        4 * self.height() == 2 * self.invocations()
     }
 
     /// The constants of `conv2d/tile`.
