@@ -11,7 +11,7 @@ use gabor::{
     models,
     nn::Parameters,
     ops::{Conv2dOptions, Optimizer, Padding},
-    plan::{Plan, PlanOptions, Target, Work},
+    plan::{Choices, Plan, PlanOptions, Target, Work},
     tensor::TensorType,
     train::{Recipe, training_graph},
 };
@@ -98,14 +98,14 @@ impl Found {
     fn training(&mut self, name: &str, input: [usize; 3], recipe: Recipe) -> anyhow::Result<()> {
         let model = models::build(name, input, 10).with_context(|| format!("the zoo has no {name}"))?;
         let normalisation = Normalisation { mean: vec![0.5; input[2]], std: vec![0.25; input[2]] };
-        let mut parameters = Parameters::new(Target::Gpu(limits()).block_limit());
+        let mut parameters = Parameters::new(Target::Gpu(limits(), Choices::default()).block_limit());
         let (graph, _) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
         self.plan(&graph)
     }
 
     fn plan(&mut self, graph: &Graph) -> anyhow::Result<()> {
         let limits = limits();
-        let plan = Plan::new(graph, &Target::Gpu(limits.clone()), PlanOptions::default())?;
+        let plan = Plan::new(graph, &Target::Gpu(limits.clone(), Choices::default()), PlanOptions::default())?;
         for step in &plan.steps {
             let Work::Run { op, signature, .. } = &step.work else { continue };
             for candidate in op.gpu(signature, &limits) {
