@@ -3,9 +3,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gabor::{
-    data::Normalisation,
+    bench::{Program, synthetic_normalisation},
+    models::Model,
     nn::Parameters,
-    plan::{Plan, PlanOptions, Step, Target, Work},
+    plan::{Executor, Plan, PlanOptions, Step, Target, Work},
     train::{Recipe, inference_graph, training_graph},
 };
 use serde_json::{Value, json};
@@ -18,6 +19,16 @@ use super::{console::Console, devices, values};
   gabor plan resnet18
   gabor plan vgg11 --image-size 64 --classes 100 --mode infer --device gpu")]
 pub struct PlanArgs {
+    #[command(flatten)]
+    step: StepArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A step of a network of the zoo
+#[derive(Args)]
+pub struct StepArgs {
     /// The network
     #[arg(value_parser = values::model())]
     model: String,
@@ -39,9 +50,6 @@ pub struct PlanArgs {
     /// A training step, or inference
     #[arg(long, value_enum, default_value_t = Mode::Train)]
     mode: Mode,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,12 +60,12 @@ enum Mode {
 
 impl PlanArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let executor = devices::open(&self.device)?;
-        let plan = self.plan(executor.target())?;
+        let executor = devices::open(self.step.device())?;
+        let plan = self.step.plan(executor.target())?;
         let figures = json!({
-            "model": self.model,
+            "model": self.step.model,
             "device": executor.device(),
-            "batch_size": self.batch_size,
+            "batch_size": self.step.batch_size,
             "steps": plan.steps.iter().map(row).collect::<Vec<_>>(),
             "flop": plan.steps.iter().map(Step::flop).sum::<u64>(),
             "bytes": plan.steps.iter().map(Step::bytes).sum::<u64>(),
@@ -68,13 +76,34 @@ impl PlanArgs {
         console.json(self.json).result(&figures, plan)?;
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    fn plan(&self, target: Target) -> Result<Plan> {
+impl StepArgs {
+    /// The device that --device names.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    fn model(&self) -> Result<(Model, Recipe)> {
         let channels = if self.channels == "1" { 1 } else { 3 };
         let model = values::zoo_model(&self.model, [self.image_size.0, self.image_size.1, channels], self.classes)?;
-        let normalisation = Normalisation { mean: vec![0.5; channels], std: vec![0.25; channels] };
         let recipe = Recipe { batch_size: self.batch_size, ..Recipe::default() };
         recipe.check().map_err(anyhow::Error::msg)?;
+        Ok((model, recipe))
+    }
+
+    /// The step on a device, with synthetic images.
+    pub fn program(&self, executor: Box<dyn Executor>) -> Result<Program> {
+        let (model, recipe) = self.model()?;
+        Ok(match self.mode {
+            Mode::Train => Program::training(executor, &model, &recipe)?,
+            Mode::Infer => Program::inference(executor, &model, self.batch_size)?,
+        })
+    }
+
+    fn plan(&self, target: Target) -> Result<Plan> {
+        let (model, recipe) = self.model()?;
+        let normalisation = synthetic_normalisation(model.input[2]);
         let mut parameters = Parameters::new(target.block_limit());
         let graph = match self.mode {
             Mode::Train => training_graph(&model, &mut parameters, &recipe, &normalisation)?.0,

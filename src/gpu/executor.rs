@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{
     Checks, Gpu, GpuError, buffer,
-    profile::{Timing, profile},
+    profile::profile,
     program::{Arenas, Program, variable},
     readback::Readback,
 };
 use crate::{
     graph::{Variable, VariableId, Variables},
-    plan::{BufferKind, Executor, ExecutorError, Outputs, Plan, ProgramId, Target},
+    plan::{BufferKind, Executor, ExecutorError, Outputs, Plan, ProgramId, Target, Timing},
     tensor::{Tensor, TensorType},
 };
 
@@ -46,17 +46,6 @@ impl GpuExecutor {
     /// The GPU.
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
-    }
-
-    /// Replays a plan once, timing each dispatch. The run counts: variables change, but its outputs are dropped.
-    ///
-    /// # Errors
-    /// As [`Executor::run`].
-    pub fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
-        let (program, _) = &self.programs[program.0];
-        let feeds = matched(program, feeds)?;
-        let written = self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds));
-        written.and_then(|()| profile(&self.gpu, program)).map_err(|error| self.error(error, 0))
     }
 
     fn error(&self, error: GpuError, bytes: u64) -> ExecutorError {
@@ -150,6 +139,13 @@ impl Executor for GpuExecutor {
     fn collect(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError> {
         let collected = self.programs[program.0].1.collect(&self.gpu, wait);
         collected.map_err(|error| self.error(error, 0))
+    }
+
+    fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
+        let (program, _) = &self.programs[program.0];
+        let feeds = matched(program, feeds)?;
+        let written = self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds));
+        written.and_then(|()| profile(&self.gpu, program)).map_err(|error| self.error(error, 0))
     }
 
     fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {

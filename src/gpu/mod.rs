@@ -17,6 +17,5 @@ pub use device::{Gpu, software};
 pub use error::GpuError;
 pub use executor::GpuExecutor;
 pub use pipeline::Checks;
-pub use profile::Timing;
 pub use shader::assemble;
 pub use single::run_candidate;

@@ -7,7 +7,7 @@ mod fuse;
 mod memory;
 mod table;
 
-pub use executor::{Executor, ExecutorError, Outputs, ProgramId};
+pub use executor::{Executor, ExecutorError, Outputs, ProgramId, Timing};
 pub use memory::MemoryUse;
 
 use std::sync::Arc;
