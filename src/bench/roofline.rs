@@ -49,7 +49,7 @@ impl Roofline {
             Target::Cpu => COPIED,
             Target::Gpu(limits) => COPIED.min((limits.max_binding / 4) as usize),
         };
-        let time = Duration::from_millis(200);
+        let time = Duration::from_millis(400);
         let mut copy = Program::kernel(executor, &[[elements].into()], |graph, inputs| {
             Ok(vec![graph.apply1(Copy, &[inputs[0]])?])
         })?;

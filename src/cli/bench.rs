@@ -13,7 +13,7 @@ use clap::{
 };
 use gabor::{
     bench::{self, Case, Figure, Report, Roofline, WORKLOADS},
-    plan::Target,
+    plan::{Executor, Target},
 };
 use indicatif::ProgressBar;
 
@@ -79,7 +79,7 @@ impl BenchArgs {
             let folder = folder(path);
             ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
         }
-        let executor = devices::open(&self.device)?;
+        let executor = self.open()?;
         let (device, target) = (executor.device(), executor.target());
         drop(executor);
 
@@ -94,7 +94,7 @@ impl BenchArgs {
         // The probe's memory is not that of what was measured.
         let peak_rss_mib = peak_rss_mib();
         bar.set_message("the device's peak");
-        let peak = Roofline::probe(|| devices::open(&self.device))?;
+        let peak = Roofline::probe(|| self.open())?;
         bar.finish_and_clear();
 
         let mut report = Report {
@@ -119,6 +119,10 @@ impl BenchArgs {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn open(&self) -> Result<Box<dyn Executor>> {
+        devices::open(&self.device)
+    }
+
     /// What was asked for, each once and in order.
     fn cases(&self, target: &Target) -> Vec<Case> {
         let asked = |name: &str| self.what.is_empty() || self.what.iter().any(|what| what.eq_ignore_ascii_case(name));
@@ -140,7 +144,7 @@ impl BenchArgs {
     fn measure<'a>(&self, case: &'a Case) -> Result<Measured<'a>> {
         let what = || format!("{} {}", case.workload, case.what);
         let begun = Instant::now();
-        let mut program = case.load(devices::open(&self.device)?).with_context(what)?;
+        let mut program = case.load(self.open()?).with_context(what)?;
         program.run(1).with_context(what)?;
         let first = begun.elapsed();
         let time = program.time(Duration::from_secs_f64(self.seconds)).with_context(what)?.median();
@@ -148,6 +152,9 @@ impl BenchArgs {
         Ok(Measured { case, costs: program.costs().to_vec(), time, first })
     }
 }
+
+/// Operations for each byte moved below which a kernel's figure is GB/s: less than a window of three by three needs.
+const LEAST_INTENSITY: f64 = 2.0;
 
 /// A case with its time.
 struct Measured<'a> {
@@ -166,8 +173,7 @@ impl Measured<'_> {
         let (gflop_per_s, gb_per_s) = (flop / seconds / 1e9, bytes / seconds / 1e9);
         let (value, unit) = match batch {
             Some(batch) if self.case.is_step() => (*batch as f64 / seconds, "images/s"),
-            // What the memory bounds by far.
-            _ if flop / peak.flop < 0.25 * bytes / peak.bytes => (gb_per_s, "GB/s"),
+            _ if flop < LEAST_INTENSITY * bytes => (gb_per_s, "GB/s"),
             _ => (gflop_per_s, "GFLOP/s"),
         };
         Figure {

@@ -60,7 +60,7 @@ enum Mode {
 
 impl PlanArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let executor = devices::open(self.step.device())?;
+        let executor = self.step.open()?;
         let plan = self.step.plan(executor.target())?;
         let figures = json!({
             "model": self.step.model,
@@ -79,9 +79,9 @@ impl PlanArgs {
 }
 
 impl StepArgs {
-    /// The device that --device names.
-    pub fn device(&self) -> &str {
-        &self.device
+    /// Opens the device that --device names.
+    pub fn open(&self) -> Result<Box<dyn Executor>> {
+        devices::open(&self.device)
     }
 
     fn model(&self) -> Result<(Model, Recipe)> {

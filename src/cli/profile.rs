@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use gabor::bench::{Profile, Roofline};
 
-use super::{console::Console, devices, plan::StepArgs};
+use super::{console::Console, plan::StepArgs};
 
 /// Show where the time of a step goes: a table by dispatch and one by operation
 ///
@@ -32,8 +32,8 @@ pub struct ProfileArgs {
 
 impl ProfileArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let roofline = Roofline::probe(|| devices::open(self.step.device()))?;
-        let mut program = self.step.program(devices::open(self.step.device())?)?;
+        let roofline = Roofline::probe(|| self.step.open())?;
+        let mut program = self.step.program(self.step.open()?)?;
         let profile = Profile::take(&mut program, roofline, self.runs.into())?;
         if let Some(path) = &self.trace {
             let trace = serde_json::to_string(&profile.trace())?;

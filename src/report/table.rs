@@ -1,42 +1,42 @@
 use std::fmt;
 
-/// A table as text: columns as wide as their widest cell, two spaces apart.
+/// A table as text: columns as wide as their widest cell, two spaces apart. A column that has nothing but `-` in every
+/// row is left out.
 #[derive(Clone, Debug)]
-pub struct Table {
-    head: Vec<String>,
-    left: Vec<bool>,
-    rows: Vec<Vec<String>>,
+pub struct Table<const N: usize> {
+    head: [String; N],
+    left: [bool; N],
+    rows: Vec<[String; N]>,
 }
 
-impl Table {
+impl<const N: usize> Table<N> {
     /// A table of columns of these names. Numbers stand at the right; a column whose name begins with `<` is text and
     /// stands at the left.
-    pub fn new<const N: usize>(head: [&str; N]) -> Self {
+    pub fn new(head: [&str; N]) -> Self {
         Self {
-            head: head.iter().map(|name| name.trim_start_matches('<').to_string()).collect(),
-            left: head.iter().map(|name| name.starts_with('<')).collect(),
+            head: head.map(|name| name.trim_start_matches('<').to_string()),
+            left: head.map(|name| name.starts_with('<')),
             rows: Vec::new(),
         }
     }
 
     /// Adds a row, a cell a column.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+    pub fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells);
     }
 }
 
-impl fmt::Display for Table {
+impl<const N: usize> fmt::Display for Table<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut widths = vec![0; self.head.len()];
-        for row in std::iter::once(&self.head).chain(&self.rows) {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        for row in std::iter::once(&self.head).chain(&self.rows) {
+        let rows = || std::iter::once(&self.head).chain(&self.rows);
+        let filled = |column: &usize| self.rows.is_empty() || self.rows.iter().any(|row| row[*column] != "-");
+        let width = |column: usize| (column, rows().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        let columns: Vec<(usize, usize)> = (0..N).filter(filled).map(width).collect();
+        for row in rows() {
             let mut line = String::new();
-            for ((cell, &width), left) in row.iter().zip(&widths).zip(&self.left) {
-                line += &if *left { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+            for &(column, width) in &columns {
+                let cell = &row[column];
+                line += &if self.left[column] { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let mut table = Table::new(["<name", "n"]);
-        table.row(["a".to_string(), "10".to_string()]);
-        table.row(["longer".to_string(), "2".to_string()]);
+        let mut table = Table::new(["<name", "empty", "n"]);
+        table.row(["a", "-", "10"].map(String::from));
+        table.row(["longer", "-", "2"].map(String::from));
         assert_eq!(table.to_string(), "name     n\na       10\nlonger   2\n");
     }
 }
