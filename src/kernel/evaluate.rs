@@ -160,17 +160,27 @@ impl Evaluator {
     /// Computes the window `output` of the first expression's values, whose first element has flat index `first`. An
     /// input that is `None` is the window's own content before the call.
     pub fn run<T: Real>(&self, inputs: &[Option<&[T]>], output: &mut [T], first: usize) {
-        let mut workspace = self.workspace();
+        self.run_in(&mut self.workspace(), inputs, output, first);
+    }
+
+    /// [`Evaluator::run`] in working memory that is at hand.
+    pub fn run_in<T: Real>(
+        &self,
+        workspace: &mut Workspace<T>,
+        inputs: &[Option<&[T]>],
+        output: &mut [T],
+        first: usize,
+    ) {
         for (at, block) in output.chunks_mut(BLOCK).enumerate() {
             let (start, len) = (first + at * BLOCK, block.len());
-            self.gather(&mut workspace, inputs, start, len);
+            self.gather(workspace, inputs, start, len);
             vectorised(
                 #[inline(always)]
                 || {
-                    self.compute(&mut workspace, inputs, block, start, len);
+                    self.compute(workspace, inputs, block, start, len);
                     match self.results[0] {
                         Operand::Input(n) if inputs[n].is_none() => {}
-                        result => match self.view(result, &workspace, inputs, &[], start, len) {
+                        result => match self.view(result, workspace, inputs, &[], start, len) {
                             View::Slice(values) => block.copy_from_slice(values),
                             View::Constant(value) => block.fill(value),
                         },

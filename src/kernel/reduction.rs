@@ -56,12 +56,10 @@ impl Reduction {
         self.outputs.iter().any(|output| output.uses(self.terms.len() + n) > 0)
     }
 
-    /// With other inputs: `with` gives what replaces each in terms, `renumber` its number in outputs.
-    pub fn substitute(&self, with: &mut impl FnMut(usize) -> Expr, renumber: impl Fn(usize) -> usize) -> Self {
-        let terms: Vec<Expr> = self.terms.iter().map(|term| term.substitute(with)).collect();
-        let sums = self.terms.len();
-        let mut finish = |n: usize| Expr::Input(if n < sums { n } else { sums + renumber(n - sums) });
-        let outputs = self.outputs.iter().map(|output| output.substitute(&mut finish)).collect();
-        Self { terms, outputs, ..self.clone() }
+    /// Storage buffers that one pass binds at most where the sums of `inputs` inputs are made in two.
+    pub fn bindings(&self, inputs: usize) -> usize {
+        let added = (0..inputs).filter(|n| self.adds(*n)).count();
+        let finished = (0..inputs).filter(|n| self.finishes_with(*n)).count();
+        1 + added.max(finished + self.outputs.len())
     }
 }

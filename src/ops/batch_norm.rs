@@ -310,6 +310,21 @@ mod tests {
     }
 
     #[test]
+    fn fused_with_activation() {
+        let build = |g: &mut Graph, v: &[Value]| {
+            let norm = g.batch_norm_train(v[0], v[1], v[2], EPSILON)?;
+            g.relu(norm.y)
+        };
+        for shape in [&[3, 5][..], &[2, 3, 4, 8], &[3, 70]] {
+            check::gradients(&inputs(shape), build);
+        }
+        // Among so many values some are too near to the kink for a finite difference.
+        for shape in [&[3, 5][..], &[2, 3, 4, 8], &[3, 70], &[2, 30, 30, 64], &[5000, 20]] {
+            check::gpu_matches_cpu(&inputs(shape), build);
+        }
+    }
+
+    #[test]
     fn fused_with_residual_and_activation() {
         let shape = [2, 3, 4, 8];
         let [x, gamma, beta] = inputs(&shape);
@@ -352,6 +367,31 @@ mod tests {
             assert!((f64::from(*got) / want - 1.0).abs() < 1e-5, "{got} is not {want}");
         }
         check::gpu_matches_cpu(&inputs, build);
+    }
+
+    /// With the mean at 100 deviations, a value is itself rounded by up to 100 half units of its deviation, and so are
+    /// the mean and `mean * scale`: the sum of the three is what `x * scale + shift` may be off by.
+    #[test]
+    fn scale_and_shift_cancel_no_more_than_the_input_is_rounded() {
+        let noise = check::random([4000, 3], 5);
+        let values: Vec<f32> = noise.as_f32().unwrap().iter().map(|x| 100.0 + x).collect();
+        let ones = Tensor::f32([3], vec![1.0; 3]);
+        let inputs = [Tensor::f32([4000, 3], values.clone()), ones.clone(), check::random([3], 3)];
+        let y = check::evaluate(&inputs, train);
+        let beta = inputs[2].as_f32().unwrap();
+        let mut worst = 0f64;
+        for c in 0..3 {
+            let channel: Vec<f64> = values.iter().skip(c).step_by(3).map(|x| f64::from(*x)).collect();
+            let mean = channel.iter().sum::<f64>() / 4000.0;
+            let variance = channel.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 4000.0;
+            let got = y.as_f32().unwrap().iter().skip(c).step_by(3);
+            for (x, got) in channel.iter().zip(got) {
+                let want = (x - mean) / (variance + f64::from(EPSILON)).sqrt() + f64::from(beta[c]);
+                worst = worst.max((f64::from(*got) - want).abs());
+            }
+        }
+        let half_unit = f64::from(f32::EPSILON) / 2.0;
+        assert!(worst < 3.5 * 100.0 * half_unit, "off by {worst:.1e}");
     }
 
     #[test]

@@ -102,8 +102,8 @@ impl Op for Reduce {
         let mut stretched = shape.to_vec();
         stretched[*first_axis..first_axis + axes].fill(1);
         let dy = backward.graph.reshape(dy, stretched)?;
-        let dy = if scale == 1.0 { dy } else { backward.graph.scale(dy, scale.into())? };
-        Ok(vec![Some(backward.graph.broadcast_to(dy, shape)?)])
+        let dy = backward.graph.broadcast_to(dy, shape)?;
+        Ok(vec![Some(if scale == 1.0 { dy } else { backward.graph.scale(dy, scale.into())? })])
     }
 
     fn reduction(&self) -> Option<&Reduction> {
