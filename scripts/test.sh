@@ -70,11 +70,11 @@ export GABOR_TEST_GPU=${GABOR_TEST_GPU:-required}
 if (($# > 0)); then
     exec cargo test --locked "$@"
 fi
-cargo fmt --check
-cargo clippy --all-targets --locked -- -D warnings
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked -- -D warnings
 export GABOR_SHADER_LOG=${GABOR_SHADER_LOG:-$PWD/target/shaders-compared.tsv}
 mkdir -p -- "$(dirname -- "$GABOR_SHADER_LOG")"
 rm -f -- "$GABOR_SHADER_LOG"
-cargo test --locked
+cargo test --workspace --locked
 compared_shaders
 echo "all checks passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"

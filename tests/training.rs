@@ -132,6 +132,23 @@ fn one_seed_gives_the_same_bits_and_another_does_not() {
 }
 
 #[test]
+fn recomputation_takes_less_memory_for_the_same_losses() {
+    let run = |recompute| {
+        let recipe = Recipe { batch_size: 8, recompute, ..Recipe::default() };
+        let mut session = session(Box::new(CpuExecutor::new()), "resnet18", [32, 32, 3], &recipe);
+        (losses(&mut session, 3, 1e-3), session.memory().planned, session.recomputation_saves())
+    };
+    let (kept, memory, nothing) = run(false);
+    let (recomputed, less, saved) = run(true);
+    assert_eq!(nothing, 0);
+    assert_eq!(memory - less, saved);
+    assert!(10 * less < 9 * memory, "{less} bytes of {memory}");
+    for (kept, recomputed) in kept.iter().zip(&recomputed) {
+        assert!((kept - recomputed).abs() <= 1e-6 * kept, "{kept} and {recomputed}");
+    }
+}
+
+#[test]
 fn real_images_are_learnt() {
     let splits = data::bundled(&data::OpenOptions::default()).expect("the shipped images");
     let normalisation = Normalisation::of(&splits.train).expect("the statistics");

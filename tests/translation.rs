@@ -11,7 +11,7 @@ use gabor::{
     models,
     nn::Parameters,
     ops::Optimizer,
-    plan::{Plan, PlanOptions, Target, Work},
+    plan::{Choices, Plan, PlanOptions, Target, Work},
     train::{Recipe, inference_graph, training_graph},
 };
 use naga::{
@@ -34,8 +34,9 @@ fn limits(software: bool) -> Limits {
 fn shaders(graph: &Graph, found: &mut HashSet<Shader>) {
     for software in [false, true] {
         for fuse in [false, true] {
-            let target = Target::Gpu(limits(software));
-            let plan = Plan::new(graph, &target, PlanOptions { fuse, share: true }).expect("a plan");
+            let target = Target::Gpu(limits(software), Choices::default());
+            let plan =
+                Plan::new(graph, &target, PlanOptions { fuse, share: true, ..PlanOptions::default() }).expect("a plan");
             for step in &plan.steps {
                 if let Work::Run { op, signature, .. } = &step.work {
                     let candidates = op.gpu(signature, &limits(software));

@@ -35,7 +35,7 @@ pub fn gradients_of(
         assert_eq!(problem.graph.shape(grad), problem.inputs[wrt[at]].1.shape(), "shape of the gradient");
         problem.graph.output(format!("grad{at}"), grad);
     }
-    let (mut cpu, program) = problem.load::<f64>(PlanOptions { fuse: true, share: false });
+    let (mut cpu, program) = problem.load::<f64>(PlanOptions { fuse: true, share: false, ..PlanOptions::default() });
     let places: Vec<_> = cpu.plan(program).outputs.iter().map(|(_, location, _)| *location).collect();
     cpu.run(program, &[]).expect("a run without feeds");
     let grads: Vec<Vec<f64>> = places[1..].iter().map(|place| cpu.peek_float(program, *place)).collect();

@@ -58,7 +58,7 @@ pub fn software_gpu() -> Option<std::sync::Arc<Gpu>> {
 
 fn compare(gpu: &Gpu, problem: &Problem) {
     for fuse in [false, true] {
-        let (mut cpu, program) = problem.load::<f32>(PlanOptions { fuse, share: false });
+        let (mut cpu, program) = problem.load::<f32>(PlanOptions { fuse, share: false, ..PlanOptions::default() });
         cpu.run(program, &[]).expect("a run without feeds");
         let steps: Vec<Step> = cpu.plan(program).steps.clone();
         for step in &steps {

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use gabor::{
     data::{self, DataError, OpenOptions, Splits},
+    gpu::Tuning,
     train::{Recipe, write_whole},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,6 +27,8 @@ pub struct RunConfig {
     pub model: String,
     /// What to compute on.
     pub device: String,
+    /// How much time may go into finding fast kernels on a GPU.
+    pub tune: Tuning,
     /// How images are normalised.
     pub normalise: Normalise,
     /// Seconds between checkpoints within an epoch.
@@ -44,6 +47,7 @@ impl Default for RunConfig {
             data: None,
             model: "seed-cnn".into(),
             device: "auto".into(),
+            tune: Tuning::Quick,
             normalise: Normalise::Data,
             checkpoint_every: 60.0,
             log_steps: false,

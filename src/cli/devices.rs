@@ -4,16 +4,16 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use gabor::{
     device,
-    gpu::{AdapterInfo, DeviceChoice},
-    plan::Executor,
+    gpu::{AdapterInfo, DeviceChoice, Tuning},
+    plan::{Choices, Executor},
 };
 use serde_json::json;
 
 use super::console::Console;
 
-/// Opens the device that --device names.
-pub fn open(choice: &str) -> Result<Box<dyn Executor>> {
-    device::open(choice).map_err(|error| anyhow!("{error}; --device cpu is always there"))
+/// Opens the device that --device names, with kernels chosen as --tune says where `known` does not say it.
+pub fn open(choice: &str, tuning: Tuning, known: Choices) -> Result<Box<dyn Executor>> {
+    device::open_tuned(choice, tuning, known).map_err(|error| anyhow!("{error}; --device cpu is always there"))
 }
 
 /// List the devices that --device can name

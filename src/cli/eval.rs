@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use gabor::{
     data::{DataError, Dataset, ImageSource, Loader, LoaderOptions, OpenOptions, Splits},
+    gpu::Tuning,
     train::{Card, Classifier, Evaluation, read_card},
 };
 use serde_json::{Value, json};
@@ -17,7 +18,8 @@ use super::{
     config::{RunConfig, open_data},
     console::Console,
     devices,
-    run_folder::{WeightsChoice, config_beside, weights_file},
+    run_folder::{WeightsChoice, config_beside, kernels_beside, weights_file},
+    values,
 };
 
 /// Measure a trained model on images
@@ -46,6 +48,9 @@ pub struct EvalArgs {
     /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
+    /// How to choose kernels on a GPU, where the run has not chosen
+    #[arg(long, value_name = "HOW", value_parser = values::tuning(), default_value = "off")]
+    tune: Tuning,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -71,7 +76,7 @@ impl EvalArgs {
         let card = read_card(&weights)?;
         let config = config_beside(&weights)?;
         let batch = self.batch_size.map_or(config.recipe.batch_size, |batch| batch as usize);
-        let executor = devices::open(&self.device)?;
+        let executor = devices::open(&self.device, self.tune, kernels_beside(&weights)?)?;
         let mut classifier = Classifier::load(&weights, executor, batch)?;
 
         let (splits, own) = self.open(&config, &card)?;

@@ -1,11 +1,13 @@
-use std::process::ExitCode;
+use std::{fmt::Write, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gabor::{
     data::Normalisation,
+    gpu::Tuning,
+    graph::Graph,
     nn::Parameters,
-    plan::{Plan, PlanOptions, Step, Target, Work},
+    plan::{Choices, Plan, PlanOptions, Step, Work},
     train::{Recipe, inference_graph, training_graph},
 };
 use serde_json::{Value, json};
@@ -36,6 +38,12 @@ pub struct PlanArgs {
     /// What the plan is for: auto, gpu, cpu, or the number or a part of the name of a device
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
+    /// How to choose kernels on a GPU
+    #[arg(long, value_name = "HOW", value_parser = values::tuning(), default_value = "off")]
+    tune: Tuning,
+    /// Compute cheap values again in the backward pass instead of keeping them, and say what that saves
+    #[arg(long)]
+    recompute: bool,
     /// A training step, or inference
     #[arg(long, value_enum, default_value_t = Mode::Train)]
     mode: Mode,
@@ -52,35 +60,50 @@ enum Mode {
 
 impl PlanArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let executor = devices::open(&self.device)?;
-        let plan = self.plan(executor.target())?;
+        let mut executor = devices::open(&self.device, self.tune, Choices::default())?;
+        let (graph, parameters) = self.graph(executor.target().block_limit())?;
+        let options = PlanOptions { recompute: self.recompute, ..PlanOptions::default() };
+        executor.tune(&graph, parameters.variables(), options)?;
+        let target = executor.target();
+        let plan = Plan::new(&graph, &target, options)?;
+        let kept = Plan::new(&graph, &target, PlanOptions { recompute: false, ..options })?.memory.planned;
+        let saved = kept.saturating_sub(plan.memory.planned);
+        let sum = |of: fn(&Step) -> u64| plan.steps.iter().map(of).sum::<u64>();
         let figures = json!({
             "model": self.model,
             "device": executor.device(),
             "batch_size": self.batch_size,
             "steps": plan.steps.iter().map(row).collect::<Vec<_>>(),
-            "flop": plan.steps.iter().map(Step::flop).sum::<u64>(),
-            "bytes": plan.steps.iter().map(Step::bytes).sum::<u64>(),
+            "flop": sum(Step::flop),
+            "bytes": sum(Step::bytes),
+            "moved": sum(Step::moved),
             "memory": {
                 "planned": plan.memory.planned, "values": plan.memory.values, "resident": plan.memory.resident,
+                "recomputation_saves": saved,
             },
         });
-        console.json(self.json).result(&figures, plan)?;
+        let mut text = plan.to_string();
+        if self.recompute {
+            let share = 100.0 * saved as f64 / kept.max(1) as f64;
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "recomputation saves {:.1} MiB, {share:.0}%", saved as f64 / (1 << 20) as f64);
+        }
+        console.json(self.json).result(&figures, text)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn plan(&self, target: Target) -> Result<Plan> {
+    fn graph(&self, block_limit: usize) -> Result<(Graph, Parameters)> {
         let channels = if self.channels == "1" { 1 } else { 3 };
         let model = values::zoo_model(&self.model, [self.image_size.0, self.image_size.1, channels], self.classes)?;
         let normalisation = Normalisation { mean: vec![0.5; channels], std: vec![0.25; channels] };
         let recipe = Recipe { batch_size: self.batch_size, ..Recipe::default() };
         recipe.check().map_err(anyhow::Error::msg)?;
-        let mut parameters = Parameters::new(target.block_limit());
+        let mut parameters = Parameters::new(block_limit);
         let graph = match self.mode {
             Mode::Train => training_graph(&model, &mut parameters, &recipe, &normalisation)?.0,
             Mode::Infer => inference_graph(&model, &mut parameters, self.batch_size, &normalisation)?,
         };
-        Ok(Plan::new(&graph, &target, PlanOptions::default())?)
+        Ok((graph, parameters))
     }
 }
 
@@ -94,6 +117,7 @@ fn row(step: &Step) -> Value {
     };
     json!({
         "layer": step.layer, "op": step.name(), "kernel": kernel, "outputs": outputs, "bytes": step.bytes(),
+        "moved": step.moved(),
         "flop": step.flop(),
     })
 }

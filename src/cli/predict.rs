@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use gabor::{
     data::{DecodeLimits, ImageDecoder, ImageSize},
+    gpu::Tuning,
     train::{Classifier, Prediction, read_card},
 };
 use serde_json::{Value, json};
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 use super::{
     console::{self, Console},
     devices,
-    run_folder::{WeightsChoice, config_beside, weights_file},
+    run_folder::{WeightsChoice, config_beside, kernels_beside, weights_file},
+    values,
 };
 
 /// Say what is in images
@@ -36,6 +38,9 @@ pub struct PredictArgs {
     /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
+    /// How to choose kernels on a GPU, where the run has not chosen
+    #[arg(long, value_name = "HOW", value_parser = values::tuning(), default_value = "off")]
+    tune: Tuning,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -53,7 +58,8 @@ impl PredictArgs {
         let fit = config_beside(&weights)?.images.fit;
         let decoder = ImageDecoder { size, fit, limits: DecodeLimits::default() };
         let batch = self.images.len().min(BATCH);
-        let mut classifier = Classifier::load(&weights, devices::open(&self.device)?, batch)?;
+        let mut classifier =
+            Classifier::load(&weights, devices::open(&self.device, self.tune, kernels_beside(&weights)?)?, batch)?;
 
         let (mut text, mut objects) = (String::new(), Vec::new());
         let mut failed = false;

@@ -6,11 +6,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use gabor::train::{BEST, LAST, RESUME, write_whole};
+use gabor::{
+    plan::Choices,
+    train::{BEST, LAST, RESUME, write_whole},
+};
 
 use super::config::RunConfig;
 
 const CONFIG: &str = "config.toml";
+const KERNELS: &str = "kernels.json";
 
 /// The folder of a run.
 #[derive(Clone, Debug)]
@@ -81,6 +85,19 @@ impl RunFolder {
         self.0.join(RESUME)
     }
 
+    /// The kernels that the run computes with, so that it goes on with the same ones.
+    pub fn read_kernels(&self) -> Result<Choices> {
+        kernels_in(&self.0)
+    }
+
+    /// Writes the kernels that the run computes with, where there was a choice.
+    pub fn write_kernels(&self, kernels: &Choices) -> Result<()> {
+        if kernels.is_empty() {
+            return Ok(());
+        }
+        Ok(write_whole(&self.0.join(KERNELS), &serde_json::to_vec_pretty(kernels)?)?)
+    }
+
     /// Writes the names of the classes, one a line.
     pub fn write_classes(&self, classes: &[String]) -> Result<()> {
         Ok(write_whole(&self.0.join("classes.txt"), (classes.join("\n") + "\n").as_bytes())?)
@@ -121,4 +138,18 @@ pub fn weights_file(run: &Path, choice: Option<WeightsChoice>) -> Result<PathBuf
 pub fn config_beside(weights: &Path) -> Result<RunConfig> {
     let path = weights.with_file_name(CONFIG);
     if path.is_file() { RunConfig::read(&path) } else { Ok(RunConfig::default()) }
+}
+
+/// The kernels that the run in the folder of a weights file computes with; none, where the file was taken elsewhere.
+pub fn kernels_beside(weights: &Path) -> Result<Choices> {
+    kernels_in(weights.parent().unwrap_or(Path::new("")))
+}
+
+fn kernels_in(folder: &Path) -> Result<Choices> {
+    let path = folder.join(KERNELS);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged: remove it", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Choices::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gabor::{
     data::{Dataset, Fit, Normalisation, download::PublicSet},
+    gpu::Tuning,
     models::{self, Model, ZOO},
     ops::Optimizer,
     train::Schedule,
@@ -45,6 +46,20 @@ pub fn schedule() -> impl TypedValueParser<Value = Schedule> {
 /// Names of data sets that can be downloaded.
 pub fn public_set() -> impl TypedValueParser<Value = PublicSet> {
     PossibleValuesParser::new(PublicSet::ALL.map(PublicSet::name)).try_map(|name| name.parse::<PublicSet>())
+}
+
+/// `off`, `quick` or `full`.
+pub fn tuning() -> impl TypedValueParser<Value = Tuning> {
+    let values = [
+        PossibleValue::new("off").help("An estimate of the cost chooses kernels"),
+        PossibleValue::new("quick").help("About five seconds of timing the most important ones"),
+        PossibleValue::new("full").help("Up to two minutes of timing all"),
+    ];
+    PossibleValuesParser::new(values).map(|name| match name.as_str() {
+        "quick" => Tuning::Quick,
+        "full" => Tuning::Full,
+        _ => Tuning::Off,
+    })
 }
 
 /// `crop` or `stretch`.

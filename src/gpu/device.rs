@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -29,6 +29,7 @@ pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Pipelines,
+    cache: Option<PathBuf>,
     failures: Arc<Failures>,
 }
 
@@ -48,7 +49,7 @@ impl Gpu {
         Self::open_with(choice, cache)
     }
 
-    /// As [`Gpu::open`], with compiled pipelines kept in the folder `cache`, or nowhere.
+    /// As [`Gpu::open`], with compiled pipelines and the choice of kernels kept in the folder `cache`, or nowhere.
     ///
     /// # Errors
     /// As [`Gpu::open`].
@@ -84,8 +85,8 @@ impl Gpu {
         }));
 
         let limits = limits(&device, &adapter_info, info.software());
-        let pipelines = Pipelines::new(&device, &adapter_info, cache);
-        Ok(Self { info, limits, device, queue, pipelines, failures })
+        let pipelines = Pipelines::new(&device, &adapter_info, cache.clone());
+        Ok(Self { info, limits, device, queue, pipelines, cache, failures })
     }
 
     /// The adapter.
@@ -96,6 +97,11 @@ impl Gpu {
     /// What the choice of kernels depends on.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Where what is learnt about the device outlives the process, if anywhere.
+    pub(super) fn cache_folder(&self) -> Option<&Path> {
+        self.cache.as_deref()
     }
 
     /// Whether dispatches can be timed on the device itself.

@@ -7,10 +7,11 @@ use super::{
     profile::{Timing, profile},
     program::{Arenas, Program, variable},
     readback::Readback,
+    tune::{Tuner, Tuning, tune},
 };
 use crate::{
-    graph::{Variable, VariableId, Variables},
-    plan::{BufferKind, Executor, ExecutorError, Outputs, Plan, ProgramId, Target},
+    graph::{Graph, Variable, VariableId, Variables},
+    plan::{BufferKind, Choices, Executor, ExecutorError, Outputs, Plan, PlanOptions, ProgramId, Target, Tuned},
     tensor::{Tensor, TensorType},
 };
 
@@ -22,7 +23,8 @@ pub struct GpuExecutor {
     variables: Vec<Variable>,
     buffers: Vec<wgpu::Buffer>,
     arenas: Arenas,
-    programs: Vec<(Program, Readback)>,
+    pub(super) programs: Vec<(Program, Readback)>,
+    tuner: Tuner,
 }
 
 impl GpuExecutor {
@@ -40,7 +42,14 @@ impl GpuExecutor {
             buffers: Vec::new(),
             arenas: Arenas::default(),
             programs: Vec::new(),
+            tuner: Tuner::default(),
         }
+    }
+
+    /// With kernels chosen by timing them as far as `tuning` allows, except where `known` says which to take.
+    pub fn tuned(mut self, tuning: Tuning, known: Choices) -> Self {
+        self.tuner = Tuner::new(&self.gpu, tuning, known);
+        self
     }
 
     /// The GPU.
@@ -56,10 +65,10 @@ impl GpuExecutor {
         let (program, _) = &self.programs[program.0];
         let feeds = matched(program, feeds)?;
         let written = self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds));
-        written.and_then(|()| profile(&self.gpu, program)).map_err(|error| self.error(error, 0))
+        written.and_then(|()| profile(&self.gpu, program, |_| true)).map_err(|error| self.error(error, 0))
     }
 
-    fn error(&self, error: GpuError, bytes: u64) -> ExecutorError {
+    pub(super) fn error(&self, error: GpuError, bytes: u64) -> ExecutorError {
         match error {
             GpuError::Lost { reason } => ExecutorError::Lost(reason),
             GpuError::OutOfMemory { .. } => ExecutorError::OutOfMemory { device: self.device(), bytes },
@@ -104,7 +113,7 @@ impl Executor for GpuExecutor {
     }
 
     fn target(&self) -> Target {
-        Target::Gpu(self.gpu.limits().clone())
+        Target::Gpu(self.gpu.limits().clone(), self.tuner.choices.clone())
     }
 
     /// WebGPU does not tell: what is too much fails when it is allocated.
@@ -120,6 +129,10 @@ impl Executor for GpuExecutor {
             self.variables.push(declared.clone());
         }
         Ok(())
+    }
+
+    fn tune(&mut self, graph: &Graph, variables: &Variables, options: PlanOptions) -> Result<Tuned, ExecutorError> {
+        tune(&self.gpu, &mut self.tuner, graph, variables, options)
     }
 
     fn load(&mut self, plan: Plan) -> Result<ProgramId, ExecutorError> {
@@ -180,9 +193,7 @@ impl Executor for GpuExecutor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        check::software_gpu, cpu::CpuExecutor, gpu::DeviceChoice, graph::Graph, plan::PlanOptions, tensor::DType,
-    };
+    use crate::{check::software_gpu, cpu::CpuExecutor, gpu::DeviceChoice, tensor::DType};
 
     fn executor() -> Option<GpuExecutor> {
         software_gpu().map(GpuExecutor::new)

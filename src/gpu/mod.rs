@@ -2,6 +2,7 @@
 
 mod adapter;
 mod buffer;
+mod cache;
 mod device;
 mod error;
 mod executor;
@@ -11,6 +12,7 @@ mod program;
 mod readback;
 mod shader;
 mod single;
+mod tune;
 
 pub use adapter::{AdapterInfo, AdapterKind, DeviceChoice, adapters};
 pub use device::{Gpu, software};
@@ -20,3 +22,4 @@ pub use pipeline::Checks;
 pub use profile::Timing;
 pub use shader::assemble;
 pub use single::run_candidate;
+pub use tune::Tuning;

@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -12,7 +11,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Gpu, GpuError,
+    Gpu, GpuError, cache,
     device::lock,
     shader::{assemble, name},
 };
@@ -187,15 +186,8 @@ fn read_cache(path: &Path) -> Option<Vec<u8>> {
     (Sha256::digest(data).as_slice() == checksum).then(|| data.to_vec())
 }
 
-/// Written beside and renamed, so that a reader never sees half a file.
 fn write_cache(path: &Path, data: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&Sha256::digest(data))?;
-    file.write_all(data)?;
-    file.persist(path)?;
-    Ok(())
+    cache::write(path, &[&Sha256::digest(data), data])
 }
 
 #[cfg(test)]

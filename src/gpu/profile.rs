@@ -18,10 +18,11 @@ pub struct Timing {
 /// Dispatches timed by one query set: two timestamps each.
 const BATCH: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
-/// Runs the commands of `program`, timing each.
-pub(super) fn profile(gpu: &Gpu, program: &Program) -> Result<Vec<Timing>, GpuError> {
-    let mut timings = Vec::with_capacity(program.commands.len());
-    for run in program.commands.chunk_by(|(_, a), (_, b)| a.is_dispatch() && b.is_dispatch()) {
+/// Runs the commands of the steps of `program` that `wanted` names, timing each.
+pub(super) fn profile(gpu: &Gpu, program: &Program, wanted: impl Fn(usize) -> bool) -> Result<Vec<Timing>, GpuError> {
+    let commands: Vec<&(usize, Command)> = program.commands.iter().filter(|(step, _)| wanted(*step)).collect();
+    let mut timings = Vec::with_capacity(commands.len());
+    for run in commands.chunk_by(|(_, a), (_, b)| a.is_dispatch() && b.is_dispatch()) {
         for batch in run.chunks(BATCH) {
             let on_device = gpu.has_timestamps() && batch[0].1.is_dispatch();
             let times = if on_device { device_times(gpu, batch)? } else { host_times(gpu, batch)? };
@@ -38,7 +39,7 @@ pub(super) fn profile(gpu: &Gpu, program: &Program) -> Result<Vec<Timing>, GpuEr
 }
 
 /// Each dispatch in a pass of its own between two timestamps.
-fn device_times(gpu: &Gpu, dispatches: &[(usize, Command)]) -> Result<Vec<Duration>, GpuError> {
+fn device_times(gpu: &Gpu, dispatches: &[&(usize, Command)]) -> Result<Vec<Duration>, GpuError> {
     let count = 2 * dispatches.len() as u32;
     let bytes = u64::from(count) * 8;
     let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
@@ -69,7 +70,7 @@ fn device_times(gpu: &Gpu, dispatches: &[(usize, Command)]) -> Result<Vec<Durati
 }
 
 /// Each command submitted alone and waited for.
-fn host_times(gpu: &Gpu, commands: &[(usize, Command)]) -> Result<Vec<Duration>, GpuError> {
+fn host_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<Duration>, GpuError> {
     let mut times = Vec::with_capacity(commands.len());
     for (_, command) in commands {
         gpu.wait(None)?;

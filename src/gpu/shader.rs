@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use anstream::adapter::strip_str;
 use include_dir::{Dir, include_dir};
+use sha2::{Digest, Sha256};
 use wesl::{CompileOptions, EscapeMangler, Features, ModulePath, ResolveError, Resolver, syntax::PathOrigin};
 
 use super::GpuError;
@@ -37,6 +38,20 @@ pub fn assemble(shader: &Shader) -> Result<String, GpuError> {
     let compiled = wesl::compile_sourcemap(&root, &modules, &EscapeMangler, &options);
     // WESL colours its messages, wherever they go.
     compiled.map(|result| result.to_string()).map_err(|error| failed(strip_str(&error.to_string()).to_string()))
+}
+
+/// A hash of the text of all shader files.
+pub(super) fn digest() -> [u8; 32] {
+    fn add(folder: &Dir<'_>, digest: &mut Sha256) {
+        for file in folder.files() {
+            digest.update(file.path().to_string_lossy().as_bytes());
+            digest.update(file.contents());
+        }
+        folder.dirs().for_each(|folder| add(folder, digest));
+    }
+    let mut digest = Sha256::new();
+    add(&SHADERS, &mut digest);
+    digest.finalize().into()
 }
 
 /// Name of a shader in messages.

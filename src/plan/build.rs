@@ -6,6 +6,7 @@ use super::{
     Buffer, BufferKind, Location, MemoryUse, Plan, PlanError, PlanOptions, Step, Target, Work,
     fuse::{self, Uses},
     memory::{self, Lifetime},
+    recompute::{Rewritten, recompute},
 };
 use crate::{
     graph::{Graph, Node, Source, Value, VariableId},
@@ -30,10 +31,9 @@ struct Place {
     offset: usize,
 }
 
-struct Builder<'a> {
-    graph: &'a Graph,
+struct Builder {
+    graph: Rewritten,
     options: PlanOptions,
-    nodes: Vec<Node>,
     uses: Uses,
     storages: Vec<Storage>,
     variables: HashMap<VariableId, usize>,
@@ -45,16 +45,22 @@ struct Builder<'a> {
 }
 
 pub(super) fn build(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Plan, PlanError> {
-    let mut nodes = graph.nodes().to_vec();
-    let roots = graph.outputs().iter().map(|(_, v)| *v).chain(graph.assigns().iter().map(|(_, v)| *v));
-    let mut uses = Uses::count(&nodes, roots);
+    let mut graph = Rewritten {
+        nodes: graph.nodes().to_vec(),
+        outputs: graph.outputs().to_vec(),
+        assigns: graph.assigns().to_vec(),
+    };
+    let mut uses = Uses::count(&graph.nodes, graph.roots());
     if options.fuse {
-        fuse::fuse(&mut nodes, &mut uses);
+        fuse::fuse(&mut graph.nodes, &mut uses);
+    }
+    if options.recompute {
+        recompute(&mut graph, &uses);
+        uses = Uses::count(&graph.nodes, graph.roots());
     }
     let mut builder = Builder {
         graph,
         options,
-        nodes,
         uses,
         storages: Vec::new(),
         variables: HashMap::new(),
@@ -65,7 +71,7 @@ pub(super) fn build(graph: &Graph, target: &Target, options: PlanOptions) -> Res
     };
     builder.find_last_reads();
     builder.place_packs();
-    for at in 0..builder.nodes.len() {
+    for at in 0..builder.graph.nodes.len() {
         if builder.uses.is_live(at) {
             builder.node(at, target)?;
         }
@@ -74,32 +80,32 @@ pub(super) fn build(graph: &Graph, target: &Target, options: PlanOptions) -> Res
     builder.finish(target)
 }
 
-impl Builder<'_> {
+impl Builder {
     /// The value whose storage `value` is a view of.
     fn root(&self, mut value: Value) -> Value {
-        while let Source::Op(op) = &self.nodes[value.node].source {
+        while let Source::Op(op) = &self.graph.nodes[value.node].source {
             if !op.is_view() {
                 break;
             }
-            value = self.nodes[value.node].inputs[0];
+            value = self.graph.nodes[value.node].inputs[0];
         }
         value
     }
 
     fn find_last_reads(&mut self) {
-        for at in 0..self.nodes.len() {
+        for at in 0..self.graph.nodes.len() {
             if !self.uses.is_live(at) {
                 continue;
             }
-            for input in self.nodes[at].inputs.clone() {
+            for input in self.graph.nodes[at].inputs.clone() {
                 let root = self.root(input);
                 self.last_read.insert(root, at);
-                if let Source::Variable { id, .. } = self.nodes[root.node].source {
+                if let Source::Variable { id, .. } = self.graph.nodes[root.node].source {
                     self.last_read_variable.insert(id, at);
                 }
             }
         }
-        for (_, value) in self.graph.outputs() {
+        for (_, value) in &self.graph.outputs.clone() {
             self.last_read.insert(self.root(*value), usize::MAX);
         }
     }
@@ -107,18 +113,18 @@ impl Builder<'_> {
     /// Gives the inputs of each pack their place inside it, where they are free to be computed there.
     fn place_packs(&mut self) {
         let mut taken: HashSet<Value> = HashSet::new();
-        for at in 0..self.nodes.len() {
-            let Source::Op(op) = &self.nodes[at].source else { continue };
+        for at in 0..self.graph.nodes.len() {
+            let Source::Op(op) = &self.graph.nodes[at].source else { continue };
             let Some(offsets) = op.packs().map(<[usize]>::to_vec) else { continue };
             if !self.uses.is_live(at) {
                 continue;
             }
-            let ty = self.nodes[at].types[0].clone();
+            let ty = self.graph.nodes[at].types[0].clone();
             let storage = self.add_storage(&ty, Some(BufferKind::Zeroed), at);
             self.places.insert(Value { node: at, output: 0 }, Place { storage, offset: 0 });
-            for (input, offset) in self.nodes[at].inputs.clone().into_iter().zip(offsets) {
+            for (input, offset) in self.graph.nodes[at].inputs.clone().into_iter().zip(offsets) {
                 let root = self.root(input);
-                let Source::Op(op) = &self.nodes[root.node].source else { continue };
+                let Source::Op(op) = &self.graph.nodes[root.node].source else { continue };
                 let in_place = op.in_place().iter().any(|(_, output)| *output == root.output);
                 if op.packs().is_none() && !in_place && taken.insert(root) {
                     self.places.insert(root, Place { storage, offset });
@@ -134,13 +140,13 @@ impl Builder<'_> {
             kind,
             first: usize::MAX,
             last: 0,
-            layer: self.nodes[at].scope.to_string(),
+            layer: self.graph.nodes[at].scope.to_string(),
         });
         self.storages.len() - 1
     }
 
     fn node(&mut self, at: usize, target: &Target) -> Result<(), PlanError> {
-        let node = self.nodes[at].clone();
+        let node = self.graph.nodes[at].clone();
         let first = Value { node: at, output: 0 };
         match &node.source {
             Source::Feed(name) => {
@@ -167,7 +173,7 @@ impl Builder<'_> {
                 for (input, offset) in node.inputs.iter().zip(offsets) {
                     let place = self.places[input];
                     if place.storage != pack.storage || place.offset != offset {
-                        let elements = self.nodes[input.node].types[input.output].elements();
+                        let elements = self.graph.nodes[input.node].types[input.output].elements();
                         let to = Place { storage: pack.storage, offset };
                         self.copy(&node.scope, place, to, elements);
                     }
@@ -214,13 +220,16 @@ impl Builder<'_> {
         }
 
         let signature = Signature {
-            inputs: node.inputs.iter().map(|v| self.nodes[v.node].types[v.output].clone()).collect(),
+            inputs: node.inputs.iter().map(|v| self.graph.nodes[v.node].types[v.output].clone()).collect(),
             outputs: node.types.clone(),
         };
         let (kernel, scratch) = match target {
-            Target::Cpu => (None, vec![op.cpu_scratch(&signature)]),
-            Target::Gpu(limits) => {
-                let kernel = op.gpu(&signature, limits).into_iter().next().ok_or_else(|| PlanError::NoKernel {
+            Target::Cpu => {
+                (None, Some(op.cpu_scratch(&signature)).filter(|elements| *elements > 0).into_iter().collect())
+            }
+            Target::Gpu(limits, choices) => {
+                let candidates = op.gpu(&signature, limits);
+                let kernel = choices.pick(op.name(), candidates).ok_or_else(|| PlanError::NoKernel {
                     layer: node.scope.to_string(),
                     op: op.name().to_string(),
                     types: signature.inputs.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", "),
@@ -231,8 +240,7 @@ impl Builder<'_> {
         };
         let scratch: Vec<Location> = scratch
             .into_iter()
-            .filter(|elements| *elements > 0)
-            .map(|elements| {
+            .map(|elements: usize| {
                 let storage = self.add_storage(&TensorType::f32([elements]), None, at);
                 self.touch(Place { storage, offset: 0 }, elements)
             })
@@ -257,9 +265,9 @@ impl Builder<'_> {
             return false;
         }
         let root = self.root(source);
-        match self.nodes[root.node].source {
+        match self.graph.nodes[root.node].source {
             Source::Variable { id, offset } => {
-                let assigned = self.graph.assigns().iter().any(|(to, value)| *to == id && *value == result);
+                let assigned = self.graph.assigns.iter().any(|(to, value)| *to == id && *value == result);
                 assigned && offset == 0 && self.last_read_variable.get(&id) == Some(&at)
             }
             Source::Op(_) => {
@@ -286,8 +294,8 @@ impl Builder<'_> {
     }
 
     fn assign_variables(&mut self) {
-        for (id, value) in self.graph.assigns() {
-            let ty = self.nodes[value.node].types[value.output].clone();
+        for (id, value) in &self.graph.assigns.clone() {
+            let ty = self.graph.nodes[value.node].types[value.output].clone();
             let storage = self.variable(*id, ty.dtype);
             self.storages[storage].elements = self.storages[storage].elements.max(ty.elements());
             let place = self.places[value];
@@ -299,12 +307,12 @@ impl Builder<'_> {
 
     fn finish(mut self, target: &Target) -> Result<Plan, PlanError> {
         let mut outputs = Vec::new();
-        for (name, value) in self.graph.outputs() {
-            let ty = self.nodes[value.node].types[value.output].clone();
+        for (name, value) in &self.graph.outputs.clone() {
+            let ty = self.graph.nodes[value.node].types[value.output].clone();
             let location = self.touch(self.places[value], ty.elements());
             outputs.push((name.clone(), location, ty));
         }
-        if let Target::Gpu(limits) = target {
+        if let Target::Gpu(limits, _) = target {
             let limit = limits.max_binding.min(limits.max_buffer);
             // A variable may be as large as a buffer: only windows of it are bound.
             let whole = |s: &&Storage| !matches!(s.kind, Some(BufferKind::Variable(_) | BufferKind::Zeroed));

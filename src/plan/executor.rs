@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use thiserror::Error;
 
-use super::{Plan, Target};
+use super::{Plan, PlanOptions, Target};
 use crate::{
-    graph::{VariableId, Variables},
+    graph::{Graph, VariableId, Variables},
     tensor::Tensor,
 };
 
@@ -42,6 +44,19 @@ pub enum ExecutorError {
     Device(String),
 }
 
+/// What tuning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuned {
+    /// Different calls that more than one kernel can compute.
+    pub calls: usize,
+    /// Of these, the ones whose kernels were timed now; others were known, or time ran out before them.
+    pub timed: usize,
+    /// Of these, the ones for which another kernel than the estimated best was faster.
+    pub faster: usize,
+    /// How long it took.
+    pub time: Duration,
+}
+
 /// Something that replays plans. Variables belong to the executor and are shared by all plans that it has loaded.
 pub trait Executor: Send {
     /// Name of the device, as a person knows it.
@@ -58,6 +73,17 @@ pub trait Executor: Send {
     /// # Errors
     /// If memory runs out or the device fails; likewise in the other methods.
     fn declare(&mut self, variables: &Variables) -> Result<(), ExecutorError>;
+
+    /// Times the kernels among which the operations of `graph` can choose, and from then on hands out a
+    /// [`Executor::target`] that takes the fastest; as far as it was told to when it was opened. Nothing where there is
+    /// no choice.
+    ///
+    /// # Errors
+    /// If memory runs out or the device fails.
+    fn tune(&mut self, graph: &Graph, variables: &Variables, options: PlanOptions) -> Result<Tuned, ExecutorError> {
+        let _ = (graph, variables, options);
+        Ok(Tuned::default())
+    }
 
     /// Prepares a plan: allocates its buffers and makes its pipelines. Its variables must have been declared.
     ///

@@ -2,12 +2,15 @@
 //! where their lifetimes do not meet, and what is left is a list of steps that an executor replays.
 
 mod build;
+mod choices;
 mod executor;
 mod fuse;
 mod memory;
+mod recompute;
 mod table;
 
-pub use executor::{Executor, ExecutorError, Outputs, ProgramId};
+pub use choices::{Choices, call};
+pub use executor::{Executor, ExecutorError, Outputs, ProgramId, Tuned};
 pub use memory::MemoryUse;
 
 use std::sync::Arc;
@@ -25,8 +28,8 @@ use crate::{
 pub enum Target {
     /// Native code on this machine's processor.
     Cpu,
-    /// A GPU of these limits.
-    Gpu(gpu::Limits),
+    /// A GPU of these limits, and the kernels that were found to be fast on it.
+    Gpu(gpu::Limits, Choices),
 }
 
 impl Target {
@@ -34,7 +37,7 @@ impl Target {
     pub fn block_limit(&self) -> usize {
         match self {
             Self::Cpu => usize::MAX,
-            Self::Gpu(limits) => (limits.max_binding.min(limits.max_buffer) / 4) as usize,
+            Self::Gpu(limits, _) => (limits.max_binding.min(limits.max_buffer) / 4) as usize,
         }
     }
 }
@@ -46,11 +49,14 @@ pub struct PlanOptions {
     pub fuse: bool,
     /// Let values share buffers. Without it every value of the graph can be read after a run.
     pub share: bool,
+    /// Compute pointwise values again for readers much later, such as a backward pass, instead of keeping them: less
+    /// memory for more time.
+    pub recompute: bool,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { fuse: true, share: true }
+        Self { fuse: true, share: true, recompute: false }
     }
 }
 
@@ -149,6 +155,28 @@ impl Step {
         match &self.work {
             Work::Copy => 0,
             Work::Run { op, signature, .. } => op.flop(signature),
+        }
+    }
+
+    /// Bytes that its dispatches move, each buffer that one binds once: partial sums between two dispatches of one
+    /// kernel count on top of [`Step::bytes`].
+    pub fn moved(&self) -> u64 {
+        let Work::Run { op, signature, kernel: Some(kernel) } = &self.work else { return self.bytes() };
+        let read_in_place: usize = op.in_place().iter().map(|(input, _)| signature.inputs[*input].bytes()).sum();
+        let bindings = kernel.passes.iter().flat_map(|pass| &pass.bindings);
+        let bytes = bindings.map(|binding| match *binding {
+            gpu::Binding::Input(at) => signature.inputs[at].bytes(),
+            gpu::Binding::Output(at) | gpu::Binding::OutputRead(at) => signature.outputs[at].bytes(),
+            gpu::Binding::Scratch(at) | gpu::Binding::ScratchRead(at) => 4 * kernel.scratch[at],
+        });
+        (read_in_place + bytes.sum::<usize>()) as u64
+    }
+
+    /// Number of dispatches, or of calls of native code.
+    pub fn dispatches(&self) -> usize {
+        match &self.work {
+            Work::Run { kernel: Some(kernel), .. } => kernel.passes.len(),
+            _ => 1,
         }
     }
 

@@ -1,11 +1,12 @@
 use std::fmt;
 
-use super::{Plan, Work};
+use super::{Plan, Step, Work};
 
-/// The plan as a table: a row a step with its layer, operation, kernel, output, bytes and flop, and the sums below.
+/// The plan as a table: a row a step with its layer, operation, kernel, output, the bytes that it must move at least, those
+/// that it moves, and its flop; the sums below.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<[String; 7]> = self
+        let rows: Vec<[String; 8]> = self
             .steps
             .iter()
             .enumerate()
@@ -25,11 +26,12 @@ impl fmt::Display for Plan {
                     kernel,
                     output,
                     quantity(step.bytes()),
+                    quantity(step.moved()),
                     quantity(step.flop()),
                 ]
             })
             .collect();
-        let head = ["#", "layer", "op", "kernel", "output", "bytes", "flop"].map(String::from);
+        let head = ["#", "layer", "op", "kernel", "output", "floor bytes", "moved", "flop"].map(String::from);
         let mut widths = head.clone().map(|h| h.len());
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -47,9 +49,16 @@ impl fmt::Display for Plan {
             }
             writeln!(f)?;
         }
-        let bytes: u64 = self.steps.iter().map(super::Step::bytes).sum();
-        let flop: u64 = self.steps.iter().map(super::Step::flop).sum();
-        writeln!(f, "{} steps, {} flop, {} moved at least", self.steps.len(), quantity(flop), bytes_text(bytes))?;
+        let sum = |of: fn(&Step) -> u64| self.steps.iter().map(of).sum::<u64>();
+        writeln!(
+            f,
+            "{} steps in {} dispatches, {} flop, {} moved, of which {} at least",
+            self.steps.len(),
+            self.steps.iter().map(Step::dispatches).sum::<usize>(),
+            quantity(sum(Step::flop)),
+            bytes_text(sum(Step::moved)),
+            bytes_text(sum(Step::bytes)),
+        )?;
         writeln!(
             f,
             "memory: {} for values that share buffers, {:.0}% of the {} they sum up to; {} for variables, inputs and constants",

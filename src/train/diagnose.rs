@@ -29,7 +29,7 @@ pub(super) fn first_non_finite(
             }
         }
     }
-    let plan = Plan::new(graph, &Target::Cpu, PlanOptions { fuse: false, share: false })?;
+    let plan = Plan::new(graph, &Target::Cpu, PlanOptions { fuse: false, share: false, ..PlanOptions::default() })?;
     let steps: Vec<Step> = plan.steps.clone();
     let program = cpu.load(plan)?;
     cpu.run(program, feeds)?;

@@ -197,11 +197,11 @@ impl Classifier {
     ) -> Result<Self, TrainError> {
         let weights = Weights::open(path)?;
         let card = weights.card.clone();
-        let target = executor.target();
-        let mut parameters = Parameters::new(target.block_limit());
+        let mut parameters = Parameters::new(executor.target().block_limit());
         let graph = inference_graph(&model, &mut parameters, batch, &card.normalisation)?;
         executor.declare(parameters.variables())?;
-        let program = executor.load(Plan::new(&graph, &target, PlanOptions::default())?)?;
+        executor.tune(&graph, parameters.variables(), PlanOptions::default())?;
+        let program = executor.load(Plan::new(&graph, &executor.target(), PlanOptions::default())?)?;
         for parameter in parameters.iter() {
             let block = &parameters.blocks()[parameter.block];
             executor.write(block.variable, parameter.offset, &weights.tensor(&parameter.name, &parameter.shape)?)?;

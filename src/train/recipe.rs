@@ -33,6 +33,8 @@ pub struct Recipe {
     pub statistics_momentum: f64,
     /// Seed of initial weights, shuffling, dropout and augmentation.
     pub seed: u64,
+    /// Compute pointwise values again in the backward pass instead of keeping them: less memory, more time.
+    pub recompute: bool,
     /// End after this many steps, whatever the number of epochs.
     pub max_steps: Option<u64>,
 }
@@ -53,6 +55,7 @@ impl Default for Recipe {
             balance_classes: false,
             statistics_momentum: 0.1,
             seed: 0,
+            recompute: false,
             max_steps: None,
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     graph::Graph,
     models::Model,
     nn::{Parameters, Role},
-    plan::{Executor, Outputs, Plan, PlanError, PlanOptions, ProgramId, Target},
+    plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanError, PlanOptions, ProgramId, Target, Tuned},
     tensor::Tensor,
 };
 
@@ -26,6 +26,9 @@ pub struct Session {
     graph: Graph,
     train: ProgramId,
     inference: Inference,
+    tuned: Tuned,
+    memory: MemoryUse,
+    recomputation_saves: u64,
     /// Steps that were submitted and not reported yet: number and images that count.
     pending: VecDeque<(u64, usize)>,
     step: u64,
@@ -59,13 +62,19 @@ impl Session {
     ) -> Result<Self, TrainError> {
         recipe.check().map_err(TrainError::Setting)?;
         normalisation.check(model.input[2])?;
-        let target = executor.target();
-        let mut parameters = Parameters::new(target.block_limit());
+        let mut parameters = Parameters::new(executor.target().block_limit());
         let inference = inference_graph(&model, &mut parameters, recipe.batch_size, &normalisation)?;
         let (graph, state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
-        let budget = Budget { target: executor.target(), memory: executor.available_memory() };
+        let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
+        let tuned = executor.tune(&graph, parameters.variables(), options)?;
+        executor.tune(&inference, parameters.variables(), PlanOptions::default())?;
+        let target = executor.target();
+        let budget = Budget { target: target.clone(), options, memory: executor.available_memory() };
         let too_large = |excess| batch_too_large(excess, &model, &recipe, &normalisation, &budget, executor.device());
         let train_plan = budget.plan(&graph).map_err(too_large)?;
+        let memory = train_plan.memory;
+        let kept = Plan::new(&graph, &target, PlanOptions { recompute: false, ..options })?.memory;
+        let recomputation_saves = kept.planned.saturating_sub(memory.planned);
         let inference_plan = Plan::new(&inference, &target, PlanOptions::default())?;
         executor.declare(parameters.variables())?;
         let train = executor.load(train_plan)?;
@@ -83,6 +92,9 @@ impl Session {
             graph,
             train,
             inference,
+            tuned,
+            memory,
+            recomputation_saves,
             pending: VecDeque::new(),
             step: 0,
         })
@@ -106,6 +118,29 @@ impl Session {
     /// Name of the device.
     pub fn device(&self) -> String {
         self.executor.device()
+    }
+
+    /// What finding fast kernels for the training step took and found.
+    pub fn tuned(&self) -> Tuned {
+        self.tuned
+    }
+
+    /// The kernels that were chosen on a GPU; none on the CPU.
+    pub fn kernels(&self) -> Choices {
+        match self.executor.target() {
+            Target::Gpu(_, choices) => choices,
+            Target::Cpu => Choices::default(),
+        }
+    }
+
+    /// Memory that a training step takes.
+    pub fn memory(&self) -> MemoryUse {
+        self.memory
+    }
+
+    /// Bytes that the step takes less than it would without [`Recipe::recompute`].
+    pub fn recomputation_saves(&self) -> u64 {
+        self.recomputation_saves
     }
 
     /// Steps so far.
@@ -270,13 +305,14 @@ impl BatchTensors {
 /// What a plan may take.
 struct Budget {
     target: Target,
+    options: PlanOptions,
     memory: Option<u64>,
 }
 
 impl Budget {
     /// The plan of `graph`, where it fits.
     fn plan(&self, graph: &Graph) -> Result<Plan, PlanError> {
-        let plan = Plan::new(graph, &self.target, PlanOptions::default())?;
+        let plan = Plan::new(graph, &self.target, self.options)?;
         let bytes = plan.memory.planned + plan.memory.resident;
         match self.memory {
             Some(limit) if bytes > limit => {

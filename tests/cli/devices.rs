@@ -83,6 +83,29 @@ fn a_gpu_trains_as_the_cpu_does_and_goes_on_bit_for_bit() {
     assert_eq!(on_cpu["confusion"], on_gpu["confusion"]);
 }
 
+/// The kernels that tuning chose are those of the run, whatever is found later.
+#[test]
+fn a_resumed_run_takes_the_kernels_that_it_began_with() {
+    let place = Workplace::with_shapes();
+    let Some(gpu) = software_gpu(&place) else { return };
+    let train = format!("train shapes --batch-size 8 --log-steps --device {gpu} --max-steps 6");
+    let tuned = place.json(&format!("{train} --tune quick --out tuned --json"));
+    assert!(tuned["tuning"]["timed"].as_u64().unwrap() > 0, "{tuned}");
+    let again = place.json(&format!("{train} --tune quick --out again --json"));
+    assert_eq!(again["tuning"]["timed"], 0, "{again}");
+    assert!(place.bytes("tuned/resume.safetensors") == place.bytes("again/resume.safetensors"));
+
+    place.run(&format!("{train} --tune quick --out cut --max-steps 3").replace("--max-steps 6 ", "")).expect_code(0);
+    std::fs::remove_dir_all(place.path("cache")).unwrap();
+    let resumed = place.json("train --resume cut --max-steps 6 --json");
+    assert_eq!(resumed["tuning"]["timed"], 0, "{resumed}");
+    assert_eq!(place.read("tuned/kernels.json"), place.read("cut/kernels.json"));
+    assert!(place.bytes("tuned/resume.safetensors") == place.bytes("cut/resume.safetensors"));
+
+    std::fs::write(place.path("cut/kernels.json"), "{").unwrap();
+    place.run("train --resume cut --max-steps 7").expect_error(&["kernels.json is damaged"]);
+}
+
 #[test]
 fn a_batch_that_does_not_fit_a_gpu_is_answered_with_one_that_does() {
     let place = Workplace::with_shapes();

@@ -29,10 +29,11 @@ impl Workplace {
         workplace
     }
 
-    /// The command with these arguments, words apart by spaces.
+    /// The command with these arguments, words apart by spaces. It has a cache folder of its own.
     pub fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gabor"));
         command.current_dir(self.0.path()).args(args.split_whitespace()).env_remove("RUST_LOG");
+        command.env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 

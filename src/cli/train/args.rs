@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use gabor::{
     data::{Fit, SplitRatio},
+    gpu::Tuning,
     ops::Optimizer,
     train::Schedule,
 };
@@ -45,6 +46,12 @@ pub struct TrainArgs {
     /// of `gabor devices` [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Model and device")]
     device: Option<String>,
+    /// How to choose kernels on a GPU; the choice is kept in the run folder [default: quick]
+    #[arg(long, value_name = "HOW", value_parser = values::tuning(), help_heading = "Model and device")]
+    tune: Option<Tuning>,
+    /// Compute cheap values again in the backward pass instead of keeping them: less memory, more time
+    #[arg(long, help_heading = "Model and device")]
+    recompute: bool,
     /// Threads to compute with on the CPU [default: one a core]
     #[arg(long, value_name = "N", help_heading = "Model and device")]
     threads: Option<usize>,
@@ -147,9 +154,11 @@ pub struct TrainArgs {
 }
 
 /// What stays as it is when a run is resumed.
-const FIXED: [&str; 26] = [
+const FIXED: [&str; 28] = [
     "data",
     "model",
+    "tune",
+    "recompute",
     "batch_size",
     "lr",
     "schedule",
@@ -217,6 +226,7 @@ impl TrainArgs {
         set_some(&mut config.data, &self.data);
         set(&mut config.model, &self.model);
         set(&mut config.device, &self.device);
+        set(&mut config.tune, &self.tune);
         set(&mut config.normalise, &self.normalise);
         set(&mut config.checkpoint_every, &self.checkpoint_every);
         config.log_steps |= self.log_steps;
@@ -241,6 +251,7 @@ impl TrainArgs {
         set(&mut recipe.label_smoothing, &self.label_smoothing);
         set_some(&mut recipe.clip_norm, &self.clip_norm);
         set_some(&mut recipe.clip_value, &self.clip_value);
+        recipe.recompute |= self.recompute;
         recipe.balance_classes |= self.balance_classes;
         set(&mut recipe.seed, &self.seed);
         set_some(&mut recipe.max_steps, &self.max_steps);

@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration}
 use anyhow::{Result, ensure};
 use gabor::{
     data::{Dataset, Loader, LoaderOptions, Normalisation, Order, Splits},
+    plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
     train::{Evaluation, Outcome, Progress, Session, StopReason, Trainer, read_card},
 };
@@ -24,9 +25,10 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
         // So that the run can be resumed and evaluated from another folder. If there is no such data, opening it says so.
         *data = data.canonicalize().unwrap_or_else(|_| data.clone());
     }
-    let (job, session) = Job::prepare(config, None)?;
+    let (job, session) = Job::prepare(config, None, Choices::default())?;
     let folder = RunFolder::create(out, &job.config.model)?;
     job.config.write(&folder.config())?;
+    folder.write_kernels(&session.kernels())?;
     folder.write_classes(job.splits.classes())?;
     job.run(session, &folder, None, console)
 }
@@ -35,7 +37,7 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
 pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result<ExitCode> {
     let card = read_card(&folder.resume())?;
     // The normalisation as it was computed when the run began: the weights were trained for it.
-    let (job, mut session) = Job::prepare(config, Some(card.normalisation))?;
+    let (job, mut session) = Job::prepare(config, Some(card.normalisation), folder.read_kernels()?)?;
     ensure!(
         card.classes == job.splits.classes(),
         "the data has changed: the run in {} tells {} apart, and the classes of the data are {}",
@@ -45,6 +47,7 @@ pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result
     );
     let progress = session.resume(folder.path())?;
     job.config.write(&folder.config())?;
+    folder.write_kernels(&session.kernels())?;
     job.run(session, folder, Some(progress), console)
 }
 
@@ -55,10 +58,10 @@ pub struct Job {
 }
 
 impl Job {
-    fn prepare(config: RunConfig, normalisation: Option<Normalisation>) -> Result<(Self, Session)> {
+    fn prepare(config: RunConfig, normalisation: Option<Normalisation>, kernels: Choices) -> Result<(Self, Session)> {
         // First what needs no data: opening that can take a while.
         config.check()?;
-        let executor = devices::open(&config.device)?;
+        let executor = devices::open(&config.device, config.tune, kernels)?;
         let splits = open_data(config.data.as_deref(), &config.images)?;
         let size = splits.image_size();
         let input = [size.height, size.width, size.channels];

@@ -2,11 +2,16 @@
 
 use std::fmt::Write;
 
-use gabor::train::{EpochReport, Evaluation, Outcome, Progress, Session, StopReason};
+use gabor::{
+    plan::Tuned,
+    train::{EpochReport, Evaluation, Outcome, Progress, Session, StopReason},
+};
 use serde_json::{Value, json};
 
 use super::run::Job;
 use crate::cli::{console::grouped, run_folder::RunFolder};
+
+const MIB: f64 = (1 << 20) as f64;
 
 /// What will be trained, on what and where.
 pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<&Progress>) -> String {
@@ -30,6 +35,14 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
     let parameters = grouped(session.parameters().trained());
     let _ = writeln!(text, "model   {}, {parameters} parameters", session.model().name);
     let _ = writeln!(text, "device  {}", session.device());
+    if let Tuned { calls, timed: 1.., faster, time, .. } = session.tuned() {
+        let seconds = time.as_secs_f64();
+        let _ = writeln!(text, "kernels {calls} with a choice; timed for {seconds:.1} s, {faster} changed");
+    }
+    if session.recipe().recompute {
+        let [planned, saved] = [session.memory().planned, session.recomputation_saves()].map(|b| b as f64 / MIB);
+        let _ = writeln!(text, "memory  {planned:.1} MiB a step; recomputation saves {saved:.1} MiB");
+    }
     let _ = write!(text, "run     {}", folder.path().display());
     if let Some(progress) = resumed {
         let _ = write!(text, ", resumed after step {}", progress.step);
@@ -71,12 +84,20 @@ pub fn figures(
 ) -> Value {
     let progress = &outcome.progress;
     let last = outcome.last_epoch.as_ref();
+    let tuned = session.tuned();
     json!({
         "run": folder.path(),
         "data": job.config.data_name(),
         "model": session.model().name,
         "parameters": session.parameters().trained(),
         "device": session.device(),
+        "tuning": {
+            "calls": tuned.calls, "timed": tuned.timed, "faster": tuned.faster, "seconds": tuned.time.as_secs_f64(),
+        },
+        "memory": {
+            "planned": session.memory().planned, "resident": session.memory().resident,
+            "recomputation_saves": session.recomputation_saves(),
+        },
         "finished": outcome.reason == StopReason::Finished,
         "epochs": progress.epochs(),
         "steps": progress.step,

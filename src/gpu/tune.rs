@@ -1,0 +1,433 @@
+//! Autotuning: of the kernels that can compute a call, the one that is fastest on this device.
+//!
+//! Kernels are timed in place: a plan that takes the alternatives of some calls runs as a whole would, so that caches
+//! and neighbours are those of the real step, and a choice counts only where the whole step gains by it.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Gpu, GpuExecutor, cache, profile::profile, shader};
+use crate::{
+    graph::{Graph, Variables},
+    plan::{BufferKind, Choices, Executor, ExecutorError, Plan, PlanOptions, ProgramId, Target, Tuned, Work, call},
+    tensor::{DType, Tensor, TensorType},
+};
+
+/// How much time may go into finding fast kernels before a program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tuning {
+    /// None: an estimate of the cost chooses. What the cache holds is not used.
+    #[default]
+    Off,
+    /// About five seconds, on the calls that take most of the step.
+    Quick,
+    /// Up to two minutes, on every call.
+    Full,
+}
+
+impl Tuning {
+    fn budget(self) -> Duration {
+        match self {
+            Tuning::Off => Duration::ZERO,
+            Tuning::Quick => Duration::from_secs(5),
+            Tuning::Full => Duration::from_secs(120),
+        }
+    }
+}
+
+/// Calls whose alternatives one plan tries at once: few enough that compiling them does not overrun the time by much.
+const ROUND: usize = 12;
+
+/// Share of the step below which a call is not worth the time of a quick tuning.
+const NEGLIGIBLE: f64 = 0.01;
+
+/// An alternative has to be faster than the estimated best by this factor, so that noise changes nothing.
+const GAIN: f64 = 0.97;
+
+/// What the user's cache folder holds of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    kernel: String,
+    tuning: Tuning,
+}
+
+/// What is known of the kernels of a device, and how much may be done to know more.
+#[derive(Debug, Default)]
+pub(super) struct Tuner {
+    tuning: Tuning,
+    left: Duration,
+    /// What plans take: given from outside, or chosen here.
+    pub choices: Choices,
+    cached: BTreeMap<String, Entry>,
+    cache: Option<PathBuf>,
+}
+
+/// A call that more than one kernel can compute.
+struct Call {
+    name: String,
+    kernels: Vec<String>,
+    /// Its steps in the plan.
+    steps: Vec<usize>,
+    best: usize,
+    /// Time of the estimated best, and of the best.
+    first: Duration,
+    time: Duration,
+}
+
+impl Tuner {
+    /// With `known` choices, which are not questioned, and those in the user's cache folder.
+    pub fn new(gpu: &Gpu, tuning: Tuning, known: Choices) -> Self {
+        let cache = gpu.cache_folder().filter(|_| tuning != Tuning::Off).map(|folder| folder.join(cache_name(gpu)));
+        let cached = cache.as_deref().map(read_cache).unwrap_or_default();
+        Self { tuning, left: tuning.budget(), choices: known, cached, cache }
+    }
+
+    /// Takes the choice that the cache has for a call; false where it has none that is good enough.
+    fn recall(&mut self, call: &Call) -> bool {
+        let Some(entry) = self.cached.get(&call.name) else { return false };
+        let good = entry.tuning >= self.tuning && call.kernels.contains(&entry.kernel);
+        if good {
+            self.choices.set(&call.name, &entry.kernel);
+        }
+        good
+    }
+
+    /// Keeps what was found, here and in the cache. Failing to write it costs only time at the next start, so it is
+    /// only logged.
+    fn keep(&mut self, calls: &[Call]) {
+        for call in calls {
+            let kernel = call.kernels[call.best].clone();
+            self.choices.set(&call.name, &kernel);
+            self.cached.insert(call.name.clone(), Entry { kernel, tuning: self.tuning });
+        }
+        let Some(path) = &self.cache else { return };
+        let mut entries = read_cache(path);
+        entries.extend(self.cached.clone());
+        let written =
+            serde_json::to_vec_pretty(&entries).map_err(Into::into).and_then(|text| cache::write(path, &[&text]));
+        if let Err(error) = written {
+            tracing::warn!("the choice of kernels in {} was not written: {error}", path.display());
+        }
+    }
+}
+
+/// One file for each adapter, driver and state of the shaders.
+fn cache_name(gpu: &Gpu) -> String {
+    let info = gpu.info();
+    let digest = Sha256::new()
+        .chain_update(format!("{}\n{}\n{}\n", info.name, info.backend, info.driver))
+        .chain_update(shader::digest())
+        .finalize();
+    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("kernels_{hash}.json")
+}
+
+/// What a cache file holds; nothing where it is missing or damaged.
+fn read_cache(path: &std::path::Path) -> BTreeMap<String, Entry> {
+    std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// The calls of a plan that more than one kernel can compute.
+fn calls(plan: &Plan, gpu: &Gpu) -> Vec<Call> {
+    let mut found: BTreeMap<String, Call> = BTreeMap::new();
+    for (at, step) in plan.steps.iter().enumerate() {
+        let Work::Run { op, signature, .. } = &step.work else { continue };
+        let candidates = op.gpu(signature, gpu.limits());
+        if candidates.len() < 2 {
+            continue;
+        }
+        let name = call(op.name(), &candidates);
+        let new = || Call {
+            name: name.clone(),
+            kernels: candidates.into_iter().map(|candidate| candidate.name).collect(),
+            steps: Vec::new(),
+            best: 0,
+            first: Duration::ZERO,
+            time: Duration::ZERO,
+        };
+        found.entry(name.clone()).or_insert_with(new).steps.push(at);
+    }
+    found.into_values().collect()
+}
+
+/// See [`Executor::tune`].
+pub(super) fn tune(
+    gpu: &std::sync::Arc<Gpu>,
+    tuner: &mut Tuner,
+    graph: &Graph,
+    variables: &Variables,
+    options: PlanOptions,
+) -> Result<Tuned, ExecutorError> {
+    let start = Instant::now();
+    if tuner.tuning == Tuning::Off {
+        return Ok(Tuned::default());
+    }
+    let mut bench = Bench { executor: GpuExecutor::new(gpu.clone()), graph, options };
+    // What cannot be planned fails again where it is to be loaded, and is reported there.
+    let Ok(plan) = bench.plan(&tuner.choices) else { return Ok(Tuned::default()) };
+    let all = calls(&plan, gpu);
+    let mut tuned = Tuned { calls: all.len(), ..Tuned::default() };
+    let mut open: Vec<Call> =
+        all.into_iter().filter(|call| tuner.choices.get(&call.name).is_none() && !tuner.recall(call)).collect();
+    if !open.is_empty() {
+        match bench.choose(&mut open, variables, &tuner.choices, tuner.tuning, &mut tuner.left) {
+            Ok(timed) => tuned.timed = timed,
+            // Another copy of the step may not fit beside what there is: the estimate has to do.
+            Err(ExecutorError::OutOfMemory { .. }) => open.iter_mut().for_each(|call| call.best = 0),
+            Err(error) => return Err(error),
+        }
+        tuned.faster = open.iter().filter(|call| call.best != 0).count();
+        // Those that time did not suffice for as well: the next run is to take the same kernels.
+        tuner.keep(&open);
+    }
+    tuned.time = start.elapsed();
+    Ok(tuned)
+}
+
+/// A device of its own to time kernels on, so that variables of the real one stay as they are.
+struct Bench<'a> {
+    executor: GpuExecutor,
+    graph: &'a Graph,
+    options: PlanOptions,
+}
+
+impl Bench<'_> {
+    fn plan(&self, choices: &Choices) -> Result<Plan, ExecutorError> {
+        let target = Target::Gpu(self.executor.gpu().limits().clone(), choices.clone());
+        Plan::new(self.graph, &target, self.options).map_err(|error| ExecutorError::Device(error.to_string()))
+    }
+
+    /// Finds the best kernel of each of the `open` calls, the longest first, while there is time `left`: compiling the
+    /// kernels that would run anyway is not counted. Returns how many calls it got to.
+    fn choose(
+        &mut self,
+        open: &mut [Call],
+        variables: &Variables,
+        known: &Choices,
+        tuning: Tuning,
+        left: &mut Duration,
+    ) -> Result<usize, ExecutorError> {
+        if left.is_zero() {
+            return Ok(0);
+        }
+        self.executor.declare(variables)?;
+        let mut times = self.time(known, None)?;
+        let start = Instant::now();
+        let deadline = start + *left;
+        for call in open.iter_mut() {
+            call.time = call.steps.iter().map(|step| times.remove(step).unwrap_or_default()).sum();
+            call.first = call.time;
+        }
+        let rest: Duration = times.values().sum();
+        let step = rest + open.iter().map(|call| call.time).sum::<Duration>();
+        open.sort_by_key(|call| std::cmp::Reverse(call.time));
+        let worth = match tuning {
+            Tuning::Full => open.len(),
+            _ => open.iter().take_while(|call| call.time.as_secs_f64() > NEGLIGIBLE * step.as_secs_f64()).count(),
+        };
+        let mut timed = 0;
+        for round in open[..worth].chunks_mut(ROUND) {
+            if Instant::now() >= deadline {
+                break;
+            }
+            self.round(round, known, deadline)?;
+            timed += round.len();
+        }
+        let finished = &mut open[..timed];
+        if finished.iter().any(|call| call.best != 0) && !self.gains(finished, known)? {
+            finished.iter_mut().for_each(|call| call.best = 0);
+        }
+        *left = left.saturating_sub(start.elapsed());
+        Ok(timed)
+    }
+
+    /// Times the alternatives of some calls, one of each at a time.
+    fn round(&mut self, calls: &mut [Call], known: &Choices, deadline: Instant) -> Result<(), ExecutorError> {
+        let most = calls.iter().map(|call| call.kernels.len()).max().unwrap_or(0);
+        for alternative in 1..most {
+            if Instant::now() >= deadline {
+                break;
+            }
+            let mut choices = known.clone();
+            let mut steps = HashSet::new();
+            for call in calls.iter().filter(|call| alternative < call.kernels.len()) {
+                choices.set(&call.name, &call.kernels[alternative]);
+                steps.extend(&call.steps);
+            }
+            let times = match self.time(&choices, Some(&steps)) {
+                Ok(times) => times,
+                Err(ExecutorError::Device(error)) => {
+                    tracing::warn!("kernels that this device refuses are not used: {error}");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for call in calls.iter_mut().filter(|call| alternative < call.kernels.len()) {
+                let time: Duration = call.steps.iter().map(|step| times.get(step).copied().unwrap_or_default()).sum();
+                tracing::debug!(
+                    "{}: {} {time:?}, {} {:?}",
+                    call.name,
+                    call.kernels[alternative],
+                    call.kernels[0],
+                    call.first
+                );
+                let bar = if call.best == 0 { call.time.mul_f64(GAIN) } else { call.time };
+                if time < bar {
+                    (call.best, call.time) = (alternative, time);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shortest time of each step, or of those in `only`, over a few runs.
+    fn time(
+        &mut self,
+        choices: &Choices,
+        only: Option<&HashSet<usize>>,
+    ) -> Result<BTreeMap<usize, Duration>, ExecutorError> {
+        let program = self.load(choices)?;
+        let mut best: BTreeMap<usize, Duration> = BTreeMap::new();
+        let start = Instant::now();
+        for run in 0..4 {
+            // The first run warms up; where one takes long, that matters little.
+            if run > 0 && start.elapsed() > Duration::from_secs(1) {
+                break;
+            }
+            let timings = profile(self.executor.gpu(), &self.executor.programs[program.0].0, |step| {
+                only.is_none_or(|only| only.contains(&step))
+            });
+            let timings = timings.map_err(|error| self.executor.error(error, 0))?;
+            let mut sums: BTreeMap<usize, Duration> = BTreeMap::new();
+            for timing in timings {
+                *sums.entry(timing.step).or_default() += timing.time;
+            }
+            for (step, time) in sums {
+                best.entry(step).and_modify(|best| *best = time.min(*best)).or_insert(time);
+            }
+        }
+        self.executor.programs.clear();
+        Ok(best)
+    }
+
+    /// Whether the whole step is faster with what was found.
+    fn gains(&mut self, calls: &[Call], known: &Choices) -> Result<bool, ExecutorError> {
+        let mut choices = known.clone();
+        for call in calls {
+            choices.set(&call.name, &call.kernels[call.best]);
+        }
+        let programs = [self.load(known)?, self.load(&choices)?];
+        let feeds = self.feeds(programs[0]);
+        let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut best = [Duration::MAX; 2];
+        for _ in 0..3 {
+            for (program, best) in programs.iter().zip(&mut best) {
+                let start = Instant::now();
+                self.executor.run(*program, &feeds)?;
+                self.executor.collect(*program, true)?;
+                *best = start.elapsed().min(*best);
+            }
+        }
+        tracing::debug!(
+            "a step takes {:?} with the estimated kernels, {:?} with those that were faster",
+            best[0],
+            best[1]
+        );
+        self.executor.programs.clear();
+        Ok(best[1] < best[0])
+    }
+
+    fn load(&mut self, choices: &Choices) -> Result<ProgramId, ExecutorError> {
+        let plan = self.plan(choices)?;
+        self.executor.load(plan)
+    }
+
+    fn feeds(&self, program: ProgramId) -> Vec<(String, Tensor)> {
+        let plan = &self.executor.programs[program.0].0.plan;
+        let feed = |buffer: &crate::plan::Buffer| {
+            let BufferKind::Feed(name) = &buffer.kind else { return None };
+            let shape = [buffer.elements];
+            let tensor = match buffer.dtype {
+                // Weights of samples must not all be 0.
+                DType::F32 => Tensor::f32(shape, vec![1.0; buffer.elements]),
+                dtype => Tensor::zeros(&TensorType { dtype, shape: shape.into() }),
+            };
+            Some((name.clone(), tensor))
+        };
+        plan.buffers.iter().filter_map(feed).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check,
+        gpu::DeviceChoice,
+        ops::{Conv2dOptions, Padding},
+    };
+
+    fn convolution() -> Graph {
+        let mut graph = Graph::new();
+        let x = graph.feed("x", TensorType::f32([2, 16, 16, 16]));
+        let weight = graph.constant(check::random([3, 3, 16, 32], 1));
+        let options = Conv2dOptions { padding: Padding::all(1), ..Conv2dOptions::default() };
+        let y = graph.conv2d(x, weight, &options).unwrap();
+        graph.output("y", y);
+        graph
+    }
+
+    #[test]
+    fn what_was_tuned_is_known_the_next_time() {
+        let Some(shared) = check::software_gpu() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let tune = |tuning, known: Choices| {
+            let choice = DeviceChoice::Named(shared.info().name.clone());
+            let gpu = Gpu::open_with(&choice, Some(folder.path().into())).unwrap().unwrap();
+            let mut executor = GpuExecutor::new(gpu).tuned(tuning, known);
+            let tuned = executor.tune(&convolution(), &Variables::new(), PlanOptions::default()).unwrap();
+            let Target::Gpu(_, choices) = executor.target() else { panic!("a GPU") };
+            (tuned, choices)
+        };
+        let (off, none) = tune(Tuning::Off, Choices::default());
+        assert_eq!((off, none.len()), (Tuned::default(), 0));
+        let (quick, chosen) = tune(Tuning::Quick, Choices::default());
+        assert_eq!((quick.calls, quick.timed, chosen.len()), (1, 1, 1));
+        let (again, recalled) = tune(Tuning::Quick, Choices::default());
+        assert_eq!((again.timed, &recalled), (0, &chosen));
+        let (full, _) = tune(Tuning::Full, Choices::default());
+        assert_eq!(full.timed, 1, "a quick choice is not good enough for a full tuning");
+
+        let (call, kernel) = chosen.iter().next().unwrap();
+        let mut known = Choices::default();
+        known.set(call, "another");
+        let (given, kept) = tune(Tuning::Quick, known.clone());
+        assert_eq!((given.timed, kept), (0, known), "what is given is not questioned instead of {kernel}");
+    }
+
+    #[test]
+    fn a_plan_takes_the_kernel_that_was_chosen() {
+        let Some(gpu) = check::software_gpu() else { return };
+        let kernel = |choices: &Choices| {
+            let target = Target::Gpu(gpu.limits().clone(), choices.clone());
+            let plan = Plan::new(&convolution(), &target, PlanOptions::default()).unwrap();
+            let call = calls(&plan, &gpu).remove(0);
+            let Work::Run { kernel: Some(kernel), .. } = &plan.steps[0].work else { panic!("a kernel") };
+            (kernel.name.clone(), call)
+        };
+        let (first, call) = kernel(&Choices::default());
+        assert_eq!(first, call.kernels[0]);
+        let mut choices = Choices::default();
+        choices.set(&call.name, call.kernels.last().unwrap());
+        assert_eq!(kernel(&choices).0, *call.kernels.last().unwrap());
+        choices.set(&call.name, "a kernel of another version");
+        assert_eq!(kernel(&choices).0, first);
+    }
+}
