@@ -42,6 +42,10 @@ fn grid() -> Vec<Case> {
         ([2, 9, 8, 20], [3, 3, 1, 20], same.groups(20).stride(2)),
         ([1, 9, 8, 36], [5, 3, 1, 36], options().groups(36).dilation(2)),
         ([2, 6, 5, 4], [3, 3, 1, 12], same.groups(4)),
+        // Enough tiles and channels for Winograd's: whole tiles and not, images of a block and blocks of an image.
+        ([5, 7, 8, 32], [3, 3, 32, 48], same),
+        ([1, 21, 16, 48], [3, 3, 48, 32], options().padding(uneven)),
+        ([17, 4, 4, 32], [3, 3, 32, 32], options()),
     ]
 }
 

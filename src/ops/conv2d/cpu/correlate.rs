@@ -14,7 +14,7 @@ use super::{
     share_out,
     strip::{Region, Strip},
     tile::{Panel, Rows, Run, VECTORS},
-    vector,
+    vector, winograd,
 };
 use crate::{
     ops::conv2d::geometry::{Axis, Geometry},
@@ -32,23 +32,24 @@ const MOST_LANES: usize = 16;
 
 /// A sum over taps between two images.
 pub(super) struct Correlation {
-    batch: usize,
+    pub batch: usize,
     /// Rows and columns of each phase.
-    phases: Vec<[Axis; 2]>,
-    groups: usize,
+    pub phases: Vec<[Axis; 2]>,
+    pub groups: usize,
     /// Channels of a group.
-    source_channels: usize,
-    target_channels: usize,
-    weight: WeightLayout,
+    pub source_channels: usize,
+    pub target_channels: usize,
+    pub weight: WeightLayout,
 }
 
 /// Distances in the weight `[kernel height, kernel width, in_channels / groups, out_channels]`.
-struct WeightLayout {
-    kernel_width: usize,
-    tap: usize,
-    group: usize,
-    source: usize,
-    target: usize,
+#[derive(Clone, Copy)]
+pub(super) struct WeightLayout {
+    pub kernel_width: usize,
+    pub tap: usize,
+    pub group: usize,
+    pub source: usize,
+    pub target: usize,
 }
 
 /// How a batch is cut into tasks.
@@ -101,13 +102,13 @@ impl Correlation {
     }
 
     /// Height, width and channels of a target image.
-    fn target(&self) -> [usize; 3] {
+    pub fn target(&self) -> [usize; 3] {
         let [rows, columns] = self.phases[0];
         [rows.target, columns.target, self.groups * self.target_channels]
     }
 
     /// Height, width and channels of a source image.
-    fn source(&self) -> [usize; 3] {
+    pub fn source(&self) -> [usize; 3] {
         let [rows, columns] = self.phases[0];
         [rows.source, columns.source, self.groups * self.source_channels]
     }
@@ -140,6 +141,9 @@ impl Correlation {
     }
 
     pub fn scratch(&self) -> usize {
+        if let Some(winograd) = winograd::Correlation::of(self) {
+            return winograd.scratch();
+        }
         MOST_LANES + self.packed_total(MOST_LANES) + rayon::current_num_threads() * self.cut().strip.max(1)
     }
 
@@ -152,6 +156,9 @@ impl Correlation {
         scratch: &mut [T],
         finish: impl Fn(&mut [T], usize) + Sync,
     ) {
+        if let Some(winograd) = winograd::Correlation::of(self) {
+            return winograd.run(source, weight, target, scratch, finish);
+        }
         let lanes = vector::lanes::<T>();
         // Vectors of the panels should not straddle cache lines.
         let scratch = &mut scratch[..];

@@ -10,7 +10,7 @@ use super::{
     share_out,
     strip::{Region, Strip},
     tile::{Panel, Rows, Run, VECTORS},
-    vector,
+    vector, winograd,
 };
 use crate::{
     ops::conv2d::geometry::{Axis, Geometry},
@@ -107,6 +107,9 @@ impl<'a> GradWeight<'a> {
     }
 
     pub fn scratch(&self) -> usize {
+        if let Some(winograd) = winograd::GradWeight::of(self.geometry) {
+            return winograd.scratch();
+        }
         // A panel of fewer columns than the widest takes no more memory, but there are more of them.
         let widths = [2, 4, 8, 16, MOST_COLUMNS];
         let most = |of: &dyn Fn(usize) -> usize| widths.iter().map(|columns| of(*columns)).max().unwrap_or(0);
@@ -115,6 +118,9 @@ impl<'a> GradWeight<'a> {
     }
 
     pub fn run<T: Real>(&self, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut [T]) {
+        if let Some(winograd) = winograd::GradWeight::of(self.geometry) {
+            return winograd.run(x, dy, dw, scratch);
+        }
         let columns = VECTORS * vector::lanes::<T>();
         let (sums, memory) = scratch.split_at_mut(self.shares() * self.sums(columns));
         let of_share = self.sums(columns);

@@ -6,6 +6,7 @@ mod grad_weight;
 mod strip;
 mod tile;
 mod vector;
+mod winograd;
 
 use std::sync::Mutex;
 
