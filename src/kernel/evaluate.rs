@@ -1,5 +1,7 @@
 //! The CPU evaluation of a pointwise expression: block by block, one vectorised loop for each function.
 
+use std::cell::RefCell;
+
 use super::{
     Access,
     cpu::vectorised,
@@ -8,7 +10,12 @@ use super::{
 use crate::tensor::{Real, Shape};
 
 /// Elements of a block: small enough that all intermediate values stay in the first-level cache.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 512;
+
+thread_local! {
+    /// What a thread evaluates in: kept, so that a step does not allocate.
+    static MEMORY: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Operand {
@@ -80,68 +87,81 @@ impl Evaluator {
     /// Computes the window `output` of the result, whose first element has flat index `first`. An input that is `None`
     /// is the window's own content before the call.
     pub fn run<T: Real>(&self, inputs: &[Option<&[T]>], output: &mut [T], first: usize) {
-        let mut registers: Vec<Vec<T>> = vec![vec![T::ZERO; BLOCK]; self.registers];
-        let mut gathered: Vec<Vec<T>> = self
-            .accesses
-            .iter()
-            .map(|a| if matches!(a, Access::Full) { Vec::new() } else { vec![T::ZERO; BLOCK] })
-            .collect();
-        for (at, block) in output.chunks_mut(BLOCK).enumerate() {
-            let start = first + at * BLOCK;
-            for ((buffer, access), input) in gathered.iter_mut().zip(&self.accesses).zip(inputs) {
-                if let Some(input) = input {
-                    gather(access, input, &mut buffer[..], start, block.len());
-                }
+        let elements = (self.registers + self.accesses.len()) * BLOCK;
+        MEMORY.with_borrow_mut(|memory| {
+            if memory.len() < elements {
+                memory.resize(elements, 0.0);
             }
-            vectorised(
-                #[inline(always)]
-                || self.block(inputs, &gathered, &mut registers, block, start),
-            );
-        }
+            let memory: &mut [T] = bytemuck::cast_slice_mut(memory);
+            let (registers, gathered) = memory[..elements].split_at_mut(self.registers * BLOCK);
+            for (at, block) in output.chunks_mut(BLOCK).enumerate() {
+                let start = first + at * BLOCK;
+                let buffers = gathered.chunks_exact_mut(BLOCK);
+                for ((buffer, access), input) in buffers.zip(&self.accesses).zip(inputs) {
+                    // What repeats with every block is there already.
+                    let repeats = matches!(access, Access::Periodic(period) if BLOCK.is_multiple_of(*period));
+                    if let Some(input) = input.filter(|_| at == 0 || !repeats) {
+                        gather(access, input, buffer, start, block.len());
+                    }
+                }
+                vectorised(
+                    #[inline(always)]
+                    || self.block(inputs, gathered, registers, block, start),
+                );
+            }
+        });
     }
 
     #[inline(always)]
     fn block<T: Real>(
         &self,
         inputs: &[Option<&[T]>],
-        gathered: &[Vec<T>],
-        registers: &mut [Vec<T>],
+        gathered: &[T],
+        registers: &mut [T],
         block: &mut [T],
         start: usize,
     ) {
         let len = block.len();
         for (step, register) in &self.steps {
-            let mut out = std::mem::take(&mut registers[*register]);
-            {
-                let view = |operand: Operand| -> View<'_, T> {
-                    match operand {
-                        Operand::Constant(c) => View::Constant(T::from_f64(c)),
-                        Operand::Register(r) => View::Slice(&registers[r][..len]),
-                        Operand::Input(n) => match (&self.accesses[n], inputs[n]) {
-                            (_, None) => View::Slice(block),
-                            (Access::Full, Some(input)) => View::Slice(&input[start..start + len]),
-                            (Access::Scalar, Some(input)) => View::Constant(input[0]),
-                            _ => View::Slice(&gathered[n][..len]),
-                        },
-                    }
-                };
-                let out = &mut out[..len];
-                match *step {
-                    Step::Unary(f, a) => unary(f, view(a), out),
-                    Step::Binary(f, a, b) => binary(f, view(a), view(b), out),
-                    Step::Select(c, a, b) => select(view(c), view(a), view(b), out),
-                }
+            // Operands lie in registers below the result's.
+            let (below, out) = registers.split_at_mut(register * BLOCK);
+            let view = |operand| self.view(operand, inputs, gathered, below, block, start);
+            let out = &mut out[..len];
+            match *step {
+                Step::Unary(f, a) => unary(f, view(a), out),
+                Step::Binary(f, a, b) => binary(f, view(a), view(b), out),
+                Step::Select(c, a, b) => select(view(c), view(a), view(b), out),
             }
-            registers[*register] = out;
         }
-        match self.result {
-            Operand::Register(r) => block.copy_from_slice(&registers[r][..len]),
-            Operand::Constant(c) => block.fill(T::from_f64(c)),
+        if matches!(self.result, Operand::Input(n) if inputs[n].is_none()) {
+            return;
+        }
+        // Not a view of the block itself, which is written here.
+        match self.view(self.result, inputs, gathered, registers, &[], start) {
+            View::Slice(values) => block.copy_from_slice(&values[..len]),
+            View::Constant(value) => block.fill(value),
+        }
+    }
+
+    /// The values of an operand for a block of elements from `start` on; `block` is what it held before.
+    #[inline(always)]
+    fn view<'a, T: Real>(
+        &self,
+        operand: Operand,
+        inputs: &[Option<&'a [T]>],
+        gathered: &'a [T],
+        registers: &'a [T],
+        block: &'a [T],
+        start: usize,
+    ) -> View<'a, T> {
+        match operand {
+            Operand::Constant(c) => View::Constant(T::from_f64(c)),
+            Operand::Register(r) => View::Slice(&registers[r * BLOCK..]),
             Operand::Input(n) => match (&self.accesses[n], inputs[n]) {
-                (_, None) => {}
-                (Access::Full, Some(input)) => block.copy_from_slice(&input[start..start + len]),
-                (Access::Scalar, Some(input)) => block.fill(input[0]),
-                _ => block.copy_from_slice(&gathered[n][..len]),
+                (_, None) => View::Slice(block),
+                (Access::Full, Some(input)) => View::Slice(&input[start..]),
+                (Access::Scalar, Some(input)) => View::Constant(input[0]),
+                _ => View::Slice(&gathered[n * BLOCK..]),
             },
         }
     }

@@ -7,13 +7,13 @@
 use rayon::prelude::*;
 
 use super::{
-    Cut, Dense, GAP, PRODUCTS, TILE,
+    Cut, Dense, GAP, PRODUCTS, TILE, enough,
     transform::{Gather, Patch, Scatter, Weights},
-    worthwhile,
 };
 use crate::{
     ops::conv2d::{
         cpu::{
+            LINE, aligned,
             correlate::{self, WeightLayout},
             share_out,
             tile::{Panel, Run, VECTORS},
@@ -24,6 +24,8 @@ use crate::{
     tensor::Real,
 };
 
+/// Fewest tiles that are worth transforming the weight for.
+const FEWEST_TILES: usize = 96;
 /// Most tiles of a block, which the weight is fetched for anew.
 const MOST_TILES: usize = 96;
 /// Fewest tiles that a block is cut down to.
@@ -51,7 +53,7 @@ impl Correlation {
         let (source, target) = (correlation.source(), correlation.target());
         let [height, width, channels] = target;
         let tiles = correlation.batch * height.div_ceil(TILE) * width.div_ceil(TILE);
-        if correlation.groups > 1 || !axes.iter().all(plain) || !worthwhile(tiles, [source[2], channels]) {
+        if correlation.groups > 1 || !axes.iter().all(plain) || tiles < FEWEST_TILES || !enough([source[2], channels]) {
             return None;
         }
         let fitting = BLOCK / (PRODUCTS * (source[2] + channels));
@@ -76,7 +78,7 @@ impl Correlation {
     }
 
     pub fn scratch(&self) -> usize {
-        GAP + self.packed() + rayon::current_num_threads() * self.each()
+        LINE + self.packed() + rayon::current_num_threads() * self.each()
     }
 
     pub fn run<T: Real>(
@@ -87,9 +89,7 @@ impl Correlation {
         scratch: &mut [T],
         finish: impl Fn(&mut [T], usize) + Sync,
     ) {
-        // Vectors should not straddle cache lines.
-        let aligned = scratch.as_ptr().align_offset(64).min(GAP);
-        let (packed, memory) = scratch[aligned..].split_at_mut(self.packed());
+        let (packed, memory) = aligned(scratch).split_at_mut(self.packed());
         self.pack(weight, packed);
         let packed = &*packed;
         let (source_image, image) = (self.source.iter().product::<usize>(), self.target.iter().product::<usize>());

@@ -7,13 +7,13 @@
 use rayon::prelude::*;
 
 use super::{
-    Cut, Dense, GAP, PRODUCTS, TILE,
+    Cut, Dense, GAP, PRODUCTS, TILE, enough,
     transform::{Gradient, Patch, Scatter, WeightGradients},
-    worthwhile,
 };
 use crate::{
     ops::conv2d::{
         cpu::{
+            LINE, aligned,
             tile::{Panel, Run, VECTORS},
             vector,
         },
@@ -22,6 +22,8 @@ use crate::{
     tensor::Real,
 };
 
+/// Fewest tiles that are worth transforming the sums for.
+const FEWEST_TILES: usize = 48;
 /// Elements that the sums of all shares may take.
 const SUMS: usize = 2 << 20;
 /// Most shares.
@@ -48,7 +50,7 @@ impl<'a> GradWeight<'a> {
         let extents = axes.map(|axis| axis.output);
         let tiles = batch * extents.iter().map(|extent| extent.div_ceil(TILE)).product::<usize>();
         let plain = axes.iter().all(|axis| axis.kernel == 3 && axis.stride == 1 && axis.dilation == 1);
-        if *groups > 1 || !plain || !worthwhile(tiles, [*in_channels, *out_channels]) {
+        if *groups > 1 || !plain || tiles < FEWEST_TILES || !enough([*in_channels, *out_channels]) {
             return None;
         }
         let shares = (SUMS / (PRODUCTS * in_channels * out_channels)).clamp(1, SHARES);
@@ -83,12 +85,12 @@ impl<'a> GradWeight<'a> {
 
     pub fn scratch(&self) -> usize {
         let most = [2, 4, 8, 16, MOST_COLUMNS].iter().map(|columns| self.each(*columns)).max().unwrap_or(0);
-        self.geometry.in_channels + self.geometry.out_channels + self.shares() * most
+        LINE + self.geometry.in_channels + self.geometry.out_channels + self.shares() * most
     }
 
     pub fn run<T: Real>(&self, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut [T]) {
         let columns = VECTORS * vector::lanes::<T>();
-        let (zeros, rest) = scratch.split_at_mut(self.geometry.in_channels + self.geometry.out_channels);
+        let (zeros, rest) = aligned(scratch).split_at_mut(self.geometry.in_channels + self.geometry.out_channels);
         zeros.fill(T::ZERO);
         let (sums, memory) = rest.split_at_mut(self.shares() * self.sums(columns));
         let each = self.each(columns) - self.sums(columns);

@@ -23,15 +23,13 @@ const PRODUCTS: usize = 16;
 const CHANNELS: usize = 16;
 /// Fewest channels on either side that make the products outweigh the transforms.
 const FEWEST_CHANNELS: usize = 32;
-/// Fewest tiles that are worth transforming the weight for.
-const FEWEST_TILES: usize = 64;
 /// Elements between two products' matrices in memory: without them, what the transforms write at the same time would
 /// lie powers of two apart and fight for the same sets of the cache.
 const GAP: usize = 16;
 
-/// Whether a sum over 3 x 3 taps of so many tiles and channels is faster by this way.
-fn worthwhile(tiles: usize, channels: [usize; 2]) -> bool {
-    tiles >= FEWEST_TILES && channels.iter().all(|c| *c >= FEWEST_CHANNELS && c.is_multiple_of(CHANNELS))
+/// Whether there are channels enough on either side, in whole vectors.
+fn enough(channels: [usize; 2]) -> bool {
+    channels.iter().all(|c| *c >= FEWEST_CHANNELS && c.is_multiple_of(CHANNELS))
 }
 
 /// Some tiles of a batch: rows of tiles of one image, or all rows of several images.

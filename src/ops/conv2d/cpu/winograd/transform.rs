@@ -80,17 +80,16 @@ fn both<S: Simd, T: Vector<S>, F: Transform<N, M>, const N: usize, const M: usiz
 ) -> [[T::Lanes; M]; M] {
     let zero = T::splat(simd, T::ZERO);
     let (mut rows, mut result) = ([[zero; M]; N], [[zero; M]; M]);
-    for n in 0..N {
-        rows[n] = F::apply::<S, T>(simd, square[n]);
+    for (row, values) in rows.iter_mut().zip(square) {
+        *row = F::apply::<S, T>(simd, values);
     }
     for m in 0..M {
         let mut column = [zero; N];
-        for n in 0..N {
-            column[n] = rows[n][m];
+        for (value, row) in column.iter_mut().zip(&rows) {
+            *value = row[m];
         }
-        let column = F::apply::<S, T>(simd, column);
-        for n in 0..M {
-            result[n][m] = column[n];
+        for (row, value) in result.iter_mut().zip(F::apply::<S, T>(simd, column)) {
+            row[m] = value;
         }
     }
     result
@@ -139,12 +138,9 @@ impl<F: Transform<N, 4>, const N: usize> Kernel for Scatter<F, N> {
                 let to = first / columns * PRODUCTS * pitch + tile * panel;
                 for vector in (0..panel).step_by(T::LANES) {
                     let mut patch = [[T::splat(simd, T::ZERO); N]; N];
-                    for i in 0..N {
-                        for j in 0..N {
-                            // SAFETY: each pointer has a pixel's channels, and vectors divide them.
-                            patch[i][j] =
-                                unsafe { pixels[i][j].add(first + vector).cast::<T::Lanes>().read_unaligned() };
-                        }
+                    for (value, pixel) in patch.iter_mut().flatten().zip(pixels.as_flattened()) {
+                        // SAFETY: each pointer has a pixel's channels, and vectors divide them.
+                        *value = unsafe { pixel.add(first + vector).cast::<T::Lanes>().read_unaligned() };
                     }
                     let patch = both::<S, T, F, N, 4>(simd, self.transform, patch);
                     for (product, value) in patch.iter().flatten().enumerate() {
@@ -215,11 +211,12 @@ impl Kernel for Weights {
     #[inline(always)]
     fn run<S: Simd, T: Vector<S>>(self, simd: S, a: &[T], _: &[T], out: &mut [T]) {
         // Where target channels do not lie side by side they are turned, a square of source and target channels a time.
+        let taps = self.taps.as_flattened();
         let mut turned = [[T::ZERO; CHANNELS * CHANNELS]; 9];
         for first in (0..self.source_channels).step_by(CHANNELS) {
             for column in (0..self.columns).step_by(T::LANES) {
                 if self.target != 1 {
-                    for (turned, tap) in turned.iter_mut().zip(self.taps.as_flattened()) {
+                    for (turned, tap) in turned.iter_mut().zip(taps) {
                         for lane in 0..T::LANES {
                             let from = tap + (column + lane) * self.target + first * self.source;
                             for (channel, weight) in a[from..from + CHANNELS].iter().enumerate() {
@@ -230,14 +227,12 @@ impl Kernel for Weights {
                 }
                 for channel in 0..CHANNELS {
                     let mut weights = [[T::splat(simd, T::ZERO); 3]; 3];
-                    for i in 0..3 {
-                        for j in 0..3 {
-                            let from = match self.target {
-                                1 => &a[self.taps[i][j] + (first + channel) * self.source + column..],
-                                _ => &turned[i * 3 + j][channel * T::LANES..],
-                            };
-                            weights[i][j] = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..T::LANES]));
-                        }
+                    for (value, (tap, turned)) in weights.iter_mut().flatten().zip(taps.iter().zip(&turned)) {
+                        let from = match self.target {
+                            1 => &a[tap + (first + channel) * self.source + column..],
+                            _ => &turned[channel * T::LANES..],
+                        };
+                        *value = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..T::LANES]));
                     }
                     let weights = both::<S, T, Weight, 3, 4>(simd, Weight, weights);
                     for (product, value) in weights.iter().flatten().enumerate() {
