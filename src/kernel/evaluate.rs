@@ -241,12 +241,16 @@ fn binary<T: Real>(function: Binary, a: View<'_, T>, b: View<'_, T>, out: &mut [
 
 #[inline(always)]
 fn select<T: Real>(c: View<'_, T>, a: View<'_, T>, b: View<'_, T>, out: &mut [T]) {
-    map1(c, out, |c| c);
-    let choose = |o: &mut T, a: T, b: T| *o = if *o > T::ZERO { a } else { b };
+    let choose = |c: T, a: T, b: T| if c > T::ZERO { a } else { b };
+    let c = match c {
+        View::Slice(c) => c,
+        View::Constant(c) => return map1(if c > T::ZERO { a } else { b }, out, |x| x),
+    };
+    let outputs = out.iter_mut().zip(c);
     match (a, b) {
-        (View::Slice(a), View::Slice(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| choose(o, *a, *b)),
-        (View::Slice(a), View::Constant(b)) => out.iter_mut().zip(a).for_each(|(o, a)| choose(o, *a, b)),
-        (View::Constant(a), View::Slice(b)) => out.iter_mut().zip(b).for_each(|(o, b)| choose(o, a, *b)),
-        (View::Constant(a), View::Constant(b)) => out.iter_mut().for_each(|o| choose(o, a, b)),
+        (View::Slice(a), View::Slice(b)) => outputs.zip(a).zip(b).for_each(|(((o, c), a), b)| *o = choose(*c, *a, *b)),
+        (View::Slice(a), View::Constant(b)) => outputs.zip(a).for_each(|((o, c), a)| *o = choose(*c, *a, b)),
+        (View::Constant(a), View::Slice(b)) => outputs.zip(b).for_each(|((o, c), b)| *o = choose(*c, a, *b)),
+        (View::Constant(a), View::Constant(b)) => outputs.for_each(|(o, c)| *o = choose(*c, a, b)),
     }
 }

@@ -24,8 +24,8 @@ use crate::{
     tensor::Real,
 };
 
-/// Fewest tiles that are worth transforming the weight for.
-const FEWEST_TILES: usize = 96;
+/// Fewest positions that are worth transforming the weight for.
+const FEWEST_POSITIONS: usize = 448;
 /// Most tiles of a block, which the weight is fetched for anew.
 const MOST_TILES: usize = 96;
 /// Fewest tiles that a block is cut down to.
@@ -53,7 +53,11 @@ impl Correlation {
         let (source, target) = (correlation.source(), correlation.target());
         let [height, width, channels] = target;
         let tiles = correlation.batch * height.div_ceil(TILE) * width.div_ceil(TILE);
-        if correlation.groups > 1 || !axes.iter().all(plain) || tiles < FEWEST_TILES || !enough([source[2], channels]) {
+        if correlation.groups > 1
+            || !axes.iter().all(plain)
+            || correlation.batch * height * width < FEWEST_POSITIONS
+            || !enough([source[2], channels])
+        {
             return None;
         }
         let fitting = BLOCK / (PRODUCTS * (source[2] + channels));

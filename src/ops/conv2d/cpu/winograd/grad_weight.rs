@@ -62,7 +62,7 @@ impl<'a> GradWeight<'a> {
         self.cut.blocks.div_ceil(self.share)
     }
 
-    /// Elements of one panel of the transformed gradient, and of one product's matrix of it.
+    /// Panels of output channels.
     fn panels(&self, columns: usize) -> usize {
         self.geometry.out_channels.div_ceil(columns)
     }
