@@ -1,6 +1,6 @@
 //! The CPU evaluation of pointwise expressions: block by block, one vectorised loop for each function.
 
-use std::ops::Range;
+use std::{cell::RefCell, ops::Range};
 
 use super::{
     Access,
@@ -10,7 +10,12 @@ use super::{
 use crate::tensor::{Real, Shape};
 
 /// Elements of a block: small enough that all intermediate values stay in the first-level cache.
-pub const BLOCK: usize = 1024;
+pub const BLOCK: usize = 512;
+
+thread_local! {
+    /// What a thread evaluates in: kept, so that a step does not allocate.
+    static MEMORY: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Operand {
@@ -36,19 +41,23 @@ pub struct Evaluator {
     accesses: Vec<Access>,
 }
 
-/// What one thread needs to evaluate: a block for each register, and one for each input that is not read as it lies.
-pub struct Workspace<T> {
-    registers: Vec<Vec<T>>,
-    gathered: Vec<Gathered<T>>,
-    constant: Vec<T>,
+/// Where operands are read from.
+struct Operands<'a, T> {
+    inputs: &'a [Option<&'a [T]>],
+    /// A block for each input, used by those that are not read as they lie.
+    gathered: &'a [T],
+    /// What the block held before, for an input that is `None`.
+    own: &'a [T],
+    start: usize,
+    len: usize,
 }
 
-/// A block of an input in the order of the output's elements.
-struct Gathered<T> {
-    values: Vec<T>,
-    /// Where in its period a periodic input's block begins and how much of it is there: the next block is often the same.
-    phase: usize,
-    filled: usize,
+/// The blocks of all registers but number `out`, which is being written.
+#[derive(Clone, Copy)]
+struct Registers<'a, T> {
+    below: &'a [T],
+    above: &'a [T],
+    out: usize,
 }
 
 /// The values of an operand for one block.
@@ -143,172 +152,171 @@ impl Evaluator {
         Self { steps: steps.into_iter().zip(register_of).collect(), results, registers, accesses }
     }
 
-    /// Working memory for one thread.
-    pub fn workspace<T: Real>(&self) -> Workspace<T> {
-        let gathered = |access: &Access| match access {
-            Access::Full | Access::Scalar => Vec::new(),
-            Access::Periodic(_) | Access::Strided(_) => vec![T::ZERO; BLOCK],
-        };
-        let gathered = |access| Gathered { values: gathered(access), phase: 0, filled: 0 };
-        Workspace {
-            registers: vec![vec![T::ZERO; BLOCK]; self.registers],
-            gathered: self.accesses.iter().map(gathered).collect(),
-            constant: Vec::new(),
-        }
-    }
-
     /// Computes the window `output` of the first expression's values, whose first element has flat index `first`. An
     /// input that is `None` is the window's own content before the call.
     pub fn run<T: Real>(&self, inputs: &[Option<&[T]>], output: &mut [T], first: usize) {
-        self.run_in(&mut self.workspace(), inputs, output, first);
-    }
-
-    /// [`Evaluator::run`] in working memory that is at hand.
-    pub fn run_in<T: Real>(
-        &self,
-        workspace: &mut Workspace<T>,
-        inputs: &[Option<&[T]>],
-        output: &mut [T],
-        first: usize,
-    ) {
-        for (at, block) in output.chunks_mut(BLOCK).enumerate() {
-            let (start, len) = (first + at * BLOCK, block.len());
-            self.gather(workspace, inputs, start, len);
-            vectorised(
-                #[inline(always)]
-                || {
-                    self.compute(workspace, inputs, block, start, len);
-                    match self.results[0] {
-                        Operand::Input(n) if inputs[n].is_none() => {}
-                        result => match self.view(result, workspace, inputs, &[], start, len) {
+        self.with_memory(|registers, gathered, _| {
+            for (at, block) in output.chunks_mut(BLOCK).enumerate() {
+                let (start, len) = (first + at * BLOCK, block.len());
+                self.gather(inputs, gathered, start..start + len, BLOCK, at == 0);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        self.compute(registers, &Operands { inputs, gathered, own: block, start, len });
+                        if matches!(self.results[0], Operand::Input(n) if inputs[n].is_none()) {
+                            return;
+                        }
+                        // Not a view of the block itself, which is written here.
+                        let operands = Operands { inputs, gathered, own: &[], start, len };
+                        match self.view(self.results[0], &operands, Registers::all(registers)) {
                             View::Slice(values) => block.copy_from_slice(values),
                             View::Constant(value) => block.fill(value),
-                        },
-                    }
-                },
-            );
-        }
+                        }
+                    },
+                );
+            }
+        });
     }
 
     /// Computes the elements of flat indices `range`, in blocks of `block` elements, at most [`BLOCK`], and calls
     /// `body` with the number of each expression and its values.
     pub fn for_blocks<T: Real>(
         &self,
-        workspace: &mut Workspace<T>,
         inputs: &[Option<&[T]>],
         range: Range<usize>,
         block: usize,
         mut body: impl FnMut(usize, &[T]),
     ) {
-        for start in range.clone().step_by(block) {
-            let len = block.min(range.end - start);
-            self.gather(workspace, inputs, start, len);
-            vectorised(
-                #[inline(always)]
-                || {
-                    self.compute(workspace, inputs, &[], start, len);
-                    for (at, result) in self.results.iter().enumerate() {
-                        match self.view(*result, workspace, inputs, &[], start, len) {
-                            View::Slice(values) => body(at, values),
-                            View::Constant(value) => {
-                                workspace.constant.clear();
-                                workspace.constant.resize(len, value);
-                                body(at, &workspace.constant);
+        self.with_memory(|registers, gathered, constant| {
+            for start in range.clone().step_by(block) {
+                let len = block.min(range.end - start);
+                self.gather(inputs, gathered, start..start + len, block, start == range.start);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let operands = Operands { inputs, gathered, own: &[], start, len };
+                        self.compute(registers, &operands);
+                        for (at, result) in self.results.iter().enumerate() {
+                            match self.view(*result, &operands, Registers::all(registers)) {
+                                View::Slice(values) => body(at, values),
+                                View::Constant(value) => {
+                                    constant[..len].fill(value);
+                                    body(at, &constant[..len]);
+                                }
                             }
                         }
-                    }
-                },
-            );
-        }
+                    },
+                );
+            }
+        });
     }
 
-    fn gather<T: Real>(&self, workspace: &mut Workspace<T>, inputs: &[Option<&[T]>], start: usize, len: usize) {
-        for ((gathered, access), input) in workspace.gathered.iter_mut().zip(&self.accesses).zip(inputs) {
-            if let Some(input) = input {
-                gathered.fill(access, input, start, len);
+    /// Calls `body` with a block for each register, one for each input, and another one.
+    fn with_memory<T: Real>(&self, body: impl FnOnce(&mut [T], &mut [T], &mut [T])) {
+        let elements = (self.registers + self.accesses.len() + 1) * BLOCK;
+        MEMORY.with_borrow_mut(|memory| {
+            if memory.len() < elements {
+                memory.resize(elements, 0.0);
+            }
+            let memory: &mut [T] = bytemuck::cast_slice_mut(memory);
+            let (registers, memory) = memory[..elements].split_at_mut(self.registers * BLOCK);
+            let (gathered, constant) = memory.split_at_mut(self.accesses.len() * BLOCK);
+            body(registers, gathered, constant);
+        });
+    }
+
+    /// Copies the elements of inputs that belong to `len` elements of the output from `start` on, except where they lie
+    /// in that order. What repeats with blocks of `block` is there already where one was before.
+    fn gather<T: Real>(
+        &self,
+        inputs: &[Option<&[T]>],
+        gathered: &mut [T],
+        elements: Range<usize>,
+        block: usize,
+        is_first: bool,
+    ) {
+        for ((buffer, access), input) in gathered.chunks_exact_mut(BLOCK).zip(&self.accesses).zip(inputs) {
+            let repeats = matches!(access, Access::Periodic(period) if block.is_multiple_of(*period));
+            if let Some(input) = input.filter(|_| is_first || !repeats) {
+                gather(access, input, &mut buffer[..elements.len()], elements.start);
             }
         }
     }
 
     #[inline(always)]
-    fn compute<T: Real>(
-        &self,
-        workspace: &mut Workspace<T>,
-        inputs: &[Option<&[T]>],
-        own: &[T],
-        start: usize,
-        len: usize,
-    ) {
+    fn compute<T: Real>(&self, registers: &mut [T], operands: &Operands<'_, T>) {
         for (step, register) in &self.steps {
-            let mut out = std::mem::take(&mut workspace.registers[*register]);
-            {
-                let view = |operand: Operand| self.view(operand, workspace, inputs, own, start, len);
-                let out = &mut out[..len];
-                match *step {
-                    Step::Unary(f, a) => unary(f, view(a), out),
-                    Step::Binary(f, a, b) => binary(f, view(a), view(b), out),
-                    Step::Select(c, a, b) => select(view(c), view(a), view(b), out),
-                }
+            let (below, rest) = registers.split_at_mut(register * BLOCK);
+            let (out, above) = rest.split_at_mut(BLOCK);
+            let others = Registers { below, above, out: *register };
+            let view = |operand: Operand| self.view(operand, operands, others);
+            let out = &mut out[..operands.len];
+            match *step {
+                Step::Unary(f, a) => unary(f, view(a), out),
+                Step::Binary(f, a, b) => binary(f, view(a), view(b), out),
+                Step::Select(c, a, b) => select(view(c), view(a), view(b), out),
             }
-            workspace.registers[*register] = out;
         }
     }
 
+    /// The values of an operand for a block.
     #[inline(always)]
     fn view<'a, T: Real>(
         &self,
         operand: Operand,
-        workspace: &'a Workspace<T>,
-        inputs: &[Option<&'a [T]>],
-        own: &'a [T],
-        start: usize,
-        len: usize,
+        operands: &Operands<'a, T>,
+        registers: Registers<'a, T>,
     ) -> View<'a, T> {
+        let Operands { inputs, gathered, own, start, len } = *operands;
         match operand {
             Operand::Constant(c) => View::Constant(T::from_f64(c)),
-            Operand::Register(r) => View::Slice(&workspace.registers[r][..len]),
+            Operand::Register(r) => View::Slice(&registers.block(r)[..len]),
             Operand::Input(n) => match (&self.accesses[n], inputs[n]) {
                 (_, None) => View::Slice(own),
                 (Access::Full, Some(input)) => View::Slice(&input[start..start + len]),
                 (Access::Scalar, Some(input)) => View::Constant(input[0]),
-                _ => View::Slice(&workspace.gathered[n].values[..len]),
+                _ => View::Slice(&gathered[n * BLOCK..][..len]),
             },
         }
     }
 }
 
-impl<T: Real> Gathered<T> {
-    /// Copies the elements of `input` that belong to `len` elements of the output from `start` on.
-    fn fill(&mut self, access: &Access, input: &[T], start: usize, len: usize) {
-        match access {
-            Access::Full | Access::Scalar => {}
-            Access::Periodic(period) => {
-                let mut at = start % period;
-                if at == self.phase && len <= self.filled {
-                    return;
-                }
-                (self.phase, self.filled) = (at, len);
-                let mut filled = 0;
-                while filled < len {
-                    let run = (period - at).min(len - filled);
-                    self.values[filled..filled + run].copy_from_slice(&input[at..at + run]);
-                    filled += run;
-                    at = 0;
-                }
+impl<'a, T> Registers<'a, T> {
+    fn all(registers: &'a [T]) -> Self {
+        Self { below: registers, above: &[], out: usize::MAX }
+    }
+
+    fn block(self, register: usize) -> &'a [T] {
+        match register < self.out {
+            true => &self.below[register * BLOCK..],
+            false => &self.above[(register - self.out - 1) * BLOCK..],
+        }
+    }
+}
+
+/// Copies to `buffer` the elements of `input` that belong to as many elements of the output from `start` on.
+fn gather<T: Real>(access: &Access, input: &[T], buffer: &mut [T], start: usize) {
+    match access {
+        Access::Full | Access::Scalar => {}
+        Access::Periodic(period) => {
+            let (first, rest) = buffer.split_at_mut((period - start % period).min(buffer.len()));
+            first.copy_from_slice(&input[start % period..][..first.len()]);
+            for run in rest.chunks_mut(*period) {
+                run.copy_from_slice(&input[..run.len()]);
             }
-            Access::Strided(axes) => {
-                let (extent, stride) = axes.last().copied().unwrap_or((1, 0));
-                let mut filled = 0;
-                while filled < len {
-                    // Along the innermost axis the elements follow each other.
-                    let at = start + filled;
-                    let run = (extent - at % extent).min(len - filled);
-                    let first = access.index(at);
-                    for (offset, value) in self.values[filled..filled + run].iter_mut().enumerate() {
-                        *value = input[first + offset * stride];
-                    }
-                    filled += run;
+        }
+        Access::Strided(axes) => {
+            let (extent, stride) = axes.last().copied().unwrap_or((1, 0));
+            let mut filled = 0;
+            while filled < buffer.len() {
+                // Along the innermost axis the elements follow each other.
+                let at = start + filled;
+                let run = (extent - at % extent).min(buffer.len() - filled);
+                let first = access.index(at);
+                for (offset, value) in buffer[filled..filled + run].iter_mut().enumerate() {
+                    *value = input[first + offset * stride];
                 }
+                filled += run;
             }
         }
     }
@@ -360,12 +368,16 @@ fn binary<T: Real>(function: Binary, a: View<'_, T>, b: View<'_, T>, out: &mut [
 
 #[inline(always)]
 fn select<T: Real>(c: View<'_, T>, a: View<'_, T>, b: View<'_, T>, out: &mut [T]) {
-    map1(c, out, |c| c);
-    let choose = |o: &mut T, a: T, b: T| *o = if *o > T::ZERO { a } else { b };
+    let choose = |c: T, a: T, b: T| if c > T::ZERO { a } else { b };
+    let c = match c {
+        View::Slice(c) => c,
+        View::Constant(c) => return map1(if c > T::ZERO { a } else { b }, out, |x| x),
+    };
+    let outputs = out.iter_mut().zip(c);
     match (a, b) {
-        (View::Slice(a), View::Slice(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| choose(o, *a, *b)),
-        (View::Slice(a), View::Constant(b)) => out.iter_mut().zip(a).for_each(|(o, a)| choose(o, *a, b)),
-        (View::Constant(a), View::Slice(b)) => out.iter_mut().zip(b).for_each(|(o, b)| choose(o, a, *b)),
-        (View::Constant(a), View::Constant(b)) => out.iter_mut().for_each(|o| choose(o, a, b)),
+        (View::Slice(a), View::Slice(b)) => outputs.zip(a).zip(b).for_each(|(((o, c), a), b)| *o = choose(*c, *a, *b)),
+        (View::Slice(a), View::Constant(b)) => outputs.zip(a).for_each(|((o, c), a)| *o = choose(*c, *a, b)),
+        (View::Constant(a), View::Slice(b)) => outputs.zip(b).for_each(|((o, c), b)| *o = choose(*c, a, *b)),
+        (View::Constant(a), View::Constant(b)) => outputs.for_each(|(o, c)| *o = choose(*c, a, b)),
     }
 }

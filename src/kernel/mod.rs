@@ -9,7 +9,7 @@ pub mod gpu;
 pub mod random;
 mod reduction;
 
-pub use evaluate::{BLOCK, Evaluator, Workspace};
+pub use evaluate::{BLOCK, Evaluator};
 pub use expr::{Binary, Expr, Unary};
 pub use fused::{Access, Pass, fused_module, reduction_module, reduction_width, vector_width};
 pub use reduction::{Extents, Reduction};

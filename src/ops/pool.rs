@@ -201,11 +201,10 @@ impl Epilogue {
         let values: Vec<Option<&[T]>> =
             std::iter::once(None).chain(extra.map(|n| Some(args.inputs.float(n)))).collect();
         let evaluator = self.0.as_ref().map(|expr| Evaluator::new(expr, &shapes, shape));
-        let workspace = || evaluator.as_ref().map(|evaluator| (evaluator, evaluator.workspace()));
-        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each_init(workspace, |workspace, (at, output)| {
+        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each(|(at, output)| {
             body(at, output);
-            if let Some((evaluator, workspace)) = workspace {
-                evaluator.run_in(workspace, &values, output, at * row);
+            if let Some(evaluator) = &evaluator {
+                evaluator.run(&values, output, at * row);
             }
         });
     }

@@ -118,9 +118,10 @@ impl Op for Reduce {
     }
 
     fn cpu_scratch(&self, _: &Signature) -> usize {
-        let Extents { outer, inner, .. } = self.reduction.extents();
+        let extents = self.reduction.extents();
+        let Extents { outer, inner, .. } = extents;
         // The partial sums, and the sums of each term one after the other.
-        (parts(self.reduction.extents()) + 1) * self.reduction.terms.len() * outer * inner
+        (parts(extents) * lanes(extents) + inner) * outer * self.reduction.terms.len()
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
@@ -131,18 +132,18 @@ impl Op for Reduce {
         let inputs: Vec<Option<&[T]>> = (0..args.inputs.len()).map(|n| Some(args.inputs.float(n))).collect();
         let evaluator = Evaluator::several(&self.reduction.terms, &shapes, &self.reduction.shape);
 
-        let (partial, sums) = args.scratch.split_at_mut(parts * terms * extents.outer * extents.inner);
+        let (partial, sums) = args.scratch.split_at_mut(parts * terms * extents.outer * lanes(extents));
         add_up(extents, terms, &evaluator, &inputs, partial);
-        // In the order of the parts: [outer, parts, blocks, terms, columns] to [terms, outer, inner].
+        // In the order of the parts: [outer, parts, blocks of columns, terms, lanes] to [terms, outer, inner].
         sums.fill(T::ZERO);
         let (inner, columns) = (extents.inner, columns(extents));
-        for (at, part) in partial.chunks_exact(terms * inner).enumerate() {
+        for (at, part) in partial.chunks_exact((terms * lanes(extents)).max(1)).enumerate() {
             let o = at / parts;
-            for (block, part) in part.chunks(terms * columns).enumerate() {
-                let width = part.len() / terms;
-                for (t, part) in part.chunks_exact(width).enumerate() {
+            for (block, part) in part.chunks(terms * lanes(extents).min(BLOCK)).enumerate() {
+                for (t, part) in part.chunks_exact(part.len() / terms).enumerate() {
                     let first = (t * extents.outer + o) * inner + block * columns;
-                    sums[first..first + width].iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
+                    let part = part.iter().take(columns);
+                    sums[first..].iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
                 }
             }
         }
@@ -185,42 +186,46 @@ fn parts(extents: Extents) -> usize {
     extents.n.div_ceil(rows_of_part(columns(extents))).max(1)
 }
 
-/// Partial sums `[outer, parts, blocks of columns, terms, columns]` of the evaluator's expressions.
+/// Partial sums that one task has of each term, in blocks of [`BLOCK`] at most: one a column, or as many as hold some
+/// whole rows of few columns, of which lane `j` belongs to column `j % columns`.
+fn lanes(extents: Extents) -> usize {
+    extents.inner * (LANES / extents.inner.max(1)).max(1)
+}
+
+/// Partial sums `[outer, parts, blocks of columns, terms, lanes]` of the evaluator's expressions; those of a column are
+/// added up in its first lane.
 fn add_up<T: Real>(extents: Extents, terms: usize, evaluator: &Evaluator, inputs: &[Option<&[T]>], partial: &mut [T]) {
     let Extents { n, inner, .. } = extents;
-    let (columns, parts) = (columns(extents), parts(extents));
+    let (columns, parts, lanes) = (columns(extents), parts(extents), lanes(extents));
     let rows = rows_of_part(columns);
     // Sums of few terms are not worth a task each.
     let least = (1 << 14) / (n.min(rows) * inner).max(1);
-    partial.par_chunks_mut((terms * inner).max(1)).with_min_len(least.max(1)).enumerate().for_each(|(at, partial)| {
+    partial.par_chunks_mut((terms * lanes).max(1)).with_min_len(least.max(1)).enumerate().for_each(|(at, partial)| {
         let (o, first) = (at / parts, at % parts * rows);
         let rows = o * n + first..o * n + n.min(first + rows);
-        partial.par_chunks_mut(terms * columns).enumerate().for_each(|(block, partial)| {
-            let width = partial.len() / terms;
-            // As many lanes as hold some whole rows of few columns: lane `j` belongs to column `j % width`.
-            let lanes = width * (LANES / width).max(1);
-            let mut sums = vec![T::ZERO; terms * lanes];
-            let mut workspace = evaluator.workspace();
+        partial.par_chunks_mut(terms * lanes.min(BLOCK)).enumerate().for_each(|(block, sums)| {
+            sums.fill(T::ZERO);
+            let lanes = sums.len() / terms;
             let mut add = |range, block| {
-                evaluator.for_blocks(&mut workspace, inputs, range, block, |term, values| {
+                evaluator.for_blocks(inputs, range, block, |term, values| {
                     let sums = &mut sums[term * lanes..(term + 1) * lanes];
                     for values in values.chunks(lanes) {
                         sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
                     }
                 });
             };
-            if width == inner {
+            if inner <= BLOCK {
                 add(rows.start * inner..rows.end * inner, inner * (BLOCK / inner));
             } else {
                 for row in rows.clone() {
                     let start = row * inner + block * columns;
-                    add(start..start + width, width);
+                    add(start..start + lanes, lanes);
                 }
             }
-            for (partial, lanes) in partial.chunks_exact_mut(width).zip(sums.chunks_exact(lanes)) {
-                partial.fill(T::ZERO);
-                for lanes in lanes.chunks_exact(width) {
-                    partial.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += *lane);
+            for lanes in sums.chunks_exact_mut(lanes) {
+                let (sums, others) = lanes.split_at_mut(columns.min(lanes.len()));
+                for lanes in others.chunks_exact(columns) {
+                    sums.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += *lane);
                 }
             }
         });
