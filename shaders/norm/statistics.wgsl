@@ -3,13 +3,16 @@
 // mean = m_a + (m_b - m_a) b / (a + b) and q = q_a + q_b + (m_b - m_a)^2 a b / (a + b).
 //
 // binding 0  input     [ITEMS, CHANNELS] f32
-// binding 1  mean      [SPLITS, CHANNELS] f32
-// binding 2  squares   [SPLITS, CHANNELS] f32: the sums of squared deviations
-// With FINISH, where SPLITS is 1:
-// binding 2  inv_std   [CHANNELS] f32: 1 / sqrt(q / TOTAL + EPSILON)
-// binding 3  variance  [CHANNELS] f32: q / (TOTAL - 1)
-// With MERGE, items are the splits of an earlier pass, of PART rows each but the last one: binding 0 is its mean,
-// binding 4 its squares.
+// binding 1  parts     [SPLITS, CHANNELS, 2] f32: mean and sum of squared deviations of each part
+// With FINISH, where SPLITS is 1, instead of parts:
+// binding 1  gamma     [CHANNELS] f32
+// binding 2  beta      [CHANNELS] f32
+// binding 3  scale     [CHANNELS] f32: gamma * inv_std
+// binding 4  shift     [CHANNELS] f32: beta - mean * scale
+// binding 5  mean      [CHANNELS] f32
+// binding 6  inv_std   [CHANNELS] f32: 1 / sqrt(q / TOTAL + EPSILON)
+// binding 7  variance  [CHANNELS] f32: q / (TOTAL - 1)
+// With MERGE, items are the splits of an earlier pass, of PART rows each but the last one: binding 0 is its parts.
 //
 // A workgroup of 256 owns WIDTH neighbouring Elements of channels (four channels each where VECTOR is on) of one split,
 // which takes CHUNK items. Invocations are WIDTH wide and 256 / WIDTH deep: each merges every (256 / WIDTH)-th item of
@@ -19,12 +22,21 @@ import package::constants::{ITEMS, CHANNELS, WIDTH, CHUNK, SPLITS, PART, TOTAL, 
 import package::lib::element::Element;
 import package::lib::index::workgroup;
 
-@group(0) @binding(0) var<storage, read> input: array<Element>;
-@group(0) @binding(1) var<storage, read_write> mean: array<Element>;
-@if(!FINISH) @group(0) @binding(2) var<storage, read_write> squares: array<Element>;
-@if(FINISH) @group(0) @binding(2) var<storage, read_write> inv_std: array<Element>;
-@if(FINISH) @group(0) @binding(3) var<storage, read_write> variance: array<Element>;
-@if(MERGE) @group(0) @binding(4) var<storage, read> input_squares: array<Element>;
+struct Part {
+    mean: Element,
+    squares: Element,
+}
+
+@if(!MERGE) @group(0) @binding(0) var<storage, read> input: array<Element>;
+@if(MERGE) @group(0) @binding(0) var<storage, read> input: array<Part>;
+@if(!FINISH) @group(0) @binding(1) var<storage, read_write> parts: array<Part>;
+@if(FINISH) @group(0) @binding(1) var<storage, read> gamma: array<Element>;
+@if(FINISH) @group(0) @binding(2) var<storage, read> beta: array<Element>;
+@if(FINISH) @group(0) @binding(3) var<storage, read_write> scale: array<Element>;
+@if(FINISH) @group(0) @binding(4) var<storage, read_write> shift: array<Element>;
+@if(FINISH) @group(0) @binding(5) var<storage, read_write> mean: array<Element>;
+@if(FINISH) @group(0) @binding(6) var<storage, read_write> inv_std: array<Element>;
+@if(FINISH) @group(0) @binding(7) var<storage, read_write> variance: array<Element>;
 
 const DEPTH: u32 = 256u / WIDTH;
 const BLOCKS: u32 = (CHANNELS + WIDTH - 1u) / WIDTH;
@@ -49,7 +61,8 @@ fn merge(a: Moments, b: Moments) -> Moments {
 fn item(n: u32, c: u32) -> Moments {
     @if(MERGE) {
         let rows = min(PART, TOTAL - n * PART);
-        return Moments(input[n * CHANNELS + c], input_squares[n * CHANNELS + c], f32(rows));
+        let part = input[n * CHANNELS + c];
+        return Moments(part.mean, part.squares, f32(rows));
     }
     @if(!MERGE) {
         return Moments(input[n * CHANNELS + c], Element(0.0), 1.0);
@@ -90,12 +103,16 @@ fn main(
         workgroupBarrier();
     }
     if depth == 0u && inside {
-        mean[split * CHANNELS + c] = moments.mean;
         @if(!FINISH) {
-            squares[split * CHANNELS + c] = moments.squares;
+            parts[split * CHANNELS + c] = Part(moments.mean, moments.squares);
         }
         @if(FINISH) {
-            inv_std[c] = 1.0 / sqrt(moments.squares / f32(TOTAL) + EPSILON);
+            let channel_inv_std = 1.0 / sqrt(moments.squares / f32(TOTAL) + EPSILON);
+            let channel_scale = gamma[c] * channel_inv_std;
+            scale[c] = channel_scale;
+            shift[c] = beta[c] - moments.mean * channel_scale;
+            mean[c] = moments.mean;
+            inv_std[c] = channel_inv_std;
             variance[c] = moments.squares / f32(TOTAL - 1u);
         }
     }

@@ -1,10 +1,11 @@
-// Average pooling: output[n, oh, ow, c] = sum over taps (kh, kw) of
-// input[n, oh * STRIDE_H + kh * DILATION_H - BEFORE_H, ow * STRIDE_W + kw * DILATION_W - BEFORE_W, c] / divisor,
+// Average pooling: output[n, oh, ow, c] = fused(sum over taps (kh, kw) of
+// input[n, oh * STRIDE_H + kh * DILATION_H - BEFORE_H, ow * STRIDE_W + kw * DILATION_W - BEFORE_W, c] / divisor),
 // where positions outside the image are 0 and the divisor counts the taps in the image, or with INCLUDE_PADDING in the
 // padded image.
 //
 // binding 0  input   [BATCH, HEIGHT, WIDTH, CHANNELS] f32
 // binding 1  output  [BATCH, OUT_HEIGHT, OUT_WIDTH, CHANNELS] f32
+// binding 2 + n  input 1 + n of the epilogue, broadcast to the output; declared in package::fused
 //
 // An invocation owns one Element of the output (four neighbouring channels where VECTOR is on), a workgroup 256 in a
 // row. COUNT: number of Elements of the output. CHANNELS counts Elements too.
@@ -12,8 +13,8 @@ import package::constants::{
     COUNT, HEIGHT, WIDTH, CHANNELS, OUT_HEIGHT, OUT_WIDTH,
     KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, BEFORE_H, BEFORE_W,
 };
+import package::fused::{Element, fused};
 import package::lib::average::divisor;
-import package::lib::element::Element;
 import package::lib::index::linear;
 import package::lib::window::taps_of;
 
@@ -44,5 +45,5 @@ fn main(
             sum += input[((n * HEIGHT + h) * WIDTH + w) * CHANNELS + c];
         }
     }
-    output[i] = sum / divisor(oh, ow);
+    output[i] = fused(sum / divisor(oh, ow), i);
 }

@@ -1,8 +1,9 @@
-// Gradient of average pooling: input_grad[n, h, w, c] = sum of output_grad[n, oh, ow, c] / divisor(oh, ow) over the
-// windows (oh, ow) that have a tap at (h, w), in their order.
+// Gradient of average pooling: input_grad[n, h, w, c] = fused(sum of output_grad[n, oh, ow, c] / divisor(oh, ow)
+// over the windows (oh, ow) that have a tap at (h, w), in their order).
 //
 // binding 0  output_grad  [BATCH, OUT_HEIGHT, OUT_WIDTH, CHANNELS] f32
 // binding 1  input_grad   [BATCH, HEIGHT, WIDTH, CHANNELS] f32
+// binding 2 + n  input 1 + n of the epilogue, broadcast to the output; declared in package::fused
 //
 // An invocation owns one Element of input_grad (four neighbouring channels where VECTOR is on), a workgroup 256 in a
 // row. COUNT: number of Elements of input_grad. CHANNELS counts Elements too.
@@ -10,8 +11,8 @@ import package::constants::{
     COUNT, HEIGHT, WIDTH, CHANNELS, OUT_HEIGHT, OUT_WIDTH,
     KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, BEFORE_H, BEFORE_W,
 };
+import package::fused::{Element, fused};
 import package::lib::average::divisor;
-import package::lib::element::Element;
 import package::lib::index::linear;
 import package::lib::window::windows_at;
 
@@ -47,5 +48,5 @@ fn main(
             }
         }
     }
-    input_grad[i] = sum;
+    input_grad[i] = fused(sum, i);
 }

@@ -2,7 +2,7 @@ use std::fmt::Debug;
 
 use super::{Backward, GraphError, ShapeError, Value};
 use crate::{
-    kernel::{Expr, Signature, cpu, gpu},
+    kernel::{Expr, Reduction, Signature, cpu, gpu},
     tensor::{Real, TensorType},
 };
 
@@ -30,6 +30,11 @@ pub trait Op: Debug + Send + Sync + 'static {
 
     /// The expression of a pointwise operation of one output, over its inputs.
     fn pointwise(&self) -> Option<Expr> {
+        None
+    }
+
+    /// What an operation computes that is sums of expressions over its inputs.
+    fn reduction(&self) -> Option<&Reduction> {
         None
     }
 

@@ -11,6 +11,40 @@ pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
 
+/// An output that tasks write at places of their own which do not lie side by side, such as columns of a matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
+    elements: usize,
+    output: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: whoever takes a part answers for no other task having it at the same time.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub fn new(output: &'a mut [T]) -> Self {
+        Self { start: output.as_mut_ptr(), elements: output.len(), output: PhantomData }
+    }
+
+    /// Where element `at` lies.
+    pub fn at(self, at: usize) -> *mut T {
+        assert!(at < self.elements, "the element is inside of the output");
+        self.start.wrapping_add(at)
+    }
+
+    /// `count` elements from `at` on.
+    ///
+    /// # Safety
+    /// Nobody else may have any of them while the result is in use.
+    pub unsafe fn part(self, at: usize, count: usize) -> &'a mut [T] {
+        assert!(at <= self.elements && count <= self.elements - at, "the part is inside of the output");
+        // SAFETY: it is inside; the rest is promised by the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), count) }
+    }
+}
+
 /// One argument: `elements` of the storage that begins at `start`. Floats are stored as the executor's [`Real`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawArg {

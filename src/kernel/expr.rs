@@ -137,6 +137,18 @@ impl Expr {
         }
     }
 
+    /// Whether a function takes many times as long as an addition.
+    pub fn is_transcendental(&self) -> bool {
+        match self {
+            Expr::Input(_) | Expr::Constant(_) => false,
+            Expr::Unary(f, a) => {
+                matches!(f, Unary::Exp | Unary::Ln | Unary::Tanh | Unary::Erf) || a.is_transcendental()
+            }
+            Expr::Binary(_, a, b) => a.is_transcendental() || b.is_transcendental(),
+            Expr::Select(c, a, b) => c.is_transcendental() || a.is_transcendental() || b.is_transcendental(),
+        }
+    }
+
     /// How often input `n` occurs.
     pub fn uses(&self, n: usize) -> usize {
         match self {

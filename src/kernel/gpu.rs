@@ -5,6 +5,9 @@ use std::borrow::Cow;
 /// Largest number of workgroups along one dimension of a dispatch (WebGPU's and most adapters' limit).
 pub const MAX_WORKGROUPS: u32 = 65_535;
 
+/// Storage buffers that one dispatch may bind: WebGPU's smallest limit.
+pub const MAX_BINDINGS: usize = 8;
+
 /// Lanes of a workgroup of the kernels that give each invocation one element.
 pub const LINEAR_WORKGROUP: u32 = 256;
 

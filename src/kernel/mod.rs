@@ -7,10 +7,12 @@ mod expr;
 mod fused;
 pub mod gpu;
 pub mod random;
+mod reduction;
 
-pub use evaluate::Evaluator;
+pub use evaluate::{BLOCK, Evaluator};
 pub use expr::{Binary, Expr, Unary};
-pub use fused::{Access, fused_module, vector_width};
+pub use fused::{Access, Pass, fused_module, reduction_module, reduction_width, vector_width};
+pub use reduction::{Extents, Reduction};
 
 use crate::tensor::TensorType;
 

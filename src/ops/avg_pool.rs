@@ -1,9 +1,12 @@
-use rayon::prelude::*;
+use std::sync::Arc;
 
-use super::{pool::Pooling, window::WindowOptions};
+use super::{
+    pool::{Epilogue, Pooling},
+    window::WindowOptions,
+};
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
-    kernel::{Signature, cpu, gpu},
+    graph::{Backward, DynOp, Graph, GraphError, Op, ShapeError, Value},
+    kernel::{Expr, Signature, cpu, gpu},
     tensor::{Real, TensorType},
 };
 
@@ -12,6 +15,7 @@ use crate::{
 struct AvgPool2d {
     options: WindowOptions,
     count_include_pad: bool,
+    epilogue: Epilogue,
 }
 
 /// Gradient of [`AvgPool2d`], of its output's gradient.
@@ -19,6 +23,7 @@ struct AvgPool2d {
 struct AvgPool2dGrad {
     pooling: Pooling,
     count_include_pad: bool,
+    epilogue: Epilogue,
 }
 
 impl AvgPool2d {
@@ -33,26 +38,37 @@ impl Op for AvgPool2d {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
-        let [input] = inputs else { return Err(ShapeError::new("expects one input")) };
-        Ok(vec![TensorType::f32(Pooling::new(&self.options, input)?.output())])
+        let [input, ..] = inputs else { return Err(ShapeError::new("expects one input")) };
+        let output = Pooling::new(&self.options, input)?.output();
+        self.epilogue.check(inputs, 1, &output)?;
+        Ok(vec![TensorType::f32(output)])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
+        if self.epilogue != Epilogue::default() {
+            return Err(backward.not_differentiable(self.name()));
+        }
         let pooling = self.pooling(backward.graph.ty(backward.inputs[0]));
         let dy = backward.grad();
-        let op = AvgPool2dGrad { pooling, count_include_pad: self.count_include_pad };
+        let count_include_pad = self.count_include_pad;
+        let op = AvgPool2dGrad { pooling, count_include_pad, epilogue: Epilogue::default() };
         Ok(vec![Some(backward.graph.apply1(op, &[dy])?)])
     }
 
+    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+        Some(Arc::new(Self { epilogue: self.epilogue.with(epilogue)?, ..self.clone() }))
+    }
+
     fn flop(&self, signature: &Signature) -> u64 {
-        (signature.outputs[0].elements() * self.pooling(&signature.inputs[0]).taps()) as u64
+        let taps = self.pooling(&signature.inputs[0]).taps() as u64;
+        (taps + self.epilogue.operations()) * signature.outputs[0].elements() as u64
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
         let pooling = self.pooling(args.inputs.ty(0));
         let input = args.inputs.float(0);
         let row = pooling.width.output * pooling.channels;
-        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each(|(at, output)| {
+        self.epilogue.for_rows(&mut args, 1, row, |at, output| {
             cpu::vectorised(
                 #[inline(always)]
                 || row_of_means(&pooling, self.count_include_pad, at, input, output),
@@ -62,7 +78,7 @@ impl Op for AvgPool2d {
 
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
         let pooling = self.pooling(&signature.inputs[0]);
-        candidates("pool/average", &pooling, self.count_include_pad, signature)
+        candidates("pool/average", &pooling, self.count_include_pad, &self.epilogue, signature)
     }
 }
 
@@ -73,17 +89,26 @@ impl Op for AvgPool2dGrad {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let dy = TensorType::f32(self.pooling.output());
-        if inputs != [&dy] {
+        self.epilogue.check(inputs, 1, &self.pooling.input())?;
+        if *inputs[0] != dy {
             return Err(ShapeError::new(format!("expects {dy}")));
         }
         Ok(vec![TensorType::f32(self.pooling.input())])
+    }
+
+    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+        Some(Arc::new(Self { epilogue: self.epilogue.with(epilogue)?, ..self.clone() }))
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        (1 + self.epilogue.operations()) * signature.outputs[0].elements() as u64
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
         let pooling = &self.pooling;
         let dy = args.inputs.float(0);
         let row = pooling.width.input * pooling.channels;
-        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each(|(at, dx)| {
+        self.epilogue.for_rows(&mut args, 1, row, |at, dx| {
             cpu::vectorised(
                 #[inline(always)]
                 || row_of_gradient(pooling, self.count_include_pad, at, dy, dx),
@@ -92,7 +117,7 @@ impl Op for AvgPool2dGrad {
     }
 
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
-        candidates("pool/average_gradient", &self.pooling, self.count_include_pad, signature)
+        candidates("pool/average_gradient", &self.pooling, self.count_include_pad, &self.epilogue, signature)
     }
 }
 
@@ -100,20 +125,15 @@ fn candidates(
     path: &'static str,
     pooling: &Pooling,
     count_include_pad: bool,
+    epilogue: &Epilogue,
     signature: &Signature,
 ) -> Vec<gpu::Candidate> {
-    let elements = signature.outputs[0].elements();
-    let vector = pooling.vector_width();
-    let pass = gpu::Pass {
-        shader: pooling
-            .shader(path, elements)
+    epilogue.candidates("avg_pool", path, pooling, 1, signature, |shader| {
+        shader
             .constant("PADDED_H", pooling.height.padded)
             .constant("PADDED_W", pooling.width.padded)
-            .feature("INCLUDE_PADDING", count_include_pad),
-        bindings: vec![gpu::Binding::Input(0), gpu::Binding::Output(0)],
-        workgroups: gpu::linear_workgroups(elements / vector),
-    };
-    vec![gpu::Candidate::single(format!("avg_pool x{vector}"), pass)]
+            .feature("INCLUDE_PADDING", count_include_pad)
+    })
 }
 
 /// The number of elements that the sum of window `(oh, ow)` is divided by.
@@ -174,7 +194,8 @@ impl Graph {
         options: &WindowOptions,
         count_include_pad: bool,
     ) -> Result<Value, GraphError> {
-        self.apply1(AvgPool2d { options: *options, count_include_pad }, &[images])
+        let op = AvgPool2d { options: *options, count_include_pad, epilogue: Epilogue::default() };
+        self.apply1(op, &[images])
     }
 }
 
@@ -204,6 +225,20 @@ mod tests {
             for include in [false, true] {
                 check::gradients(&[check::random(shape, 1)], |graph, x| graph.avg_pool2d(x[0], &options, include));
             }
+        }
+    }
+
+    #[test]
+    fn what_follows_is_fused() {
+        for (shape, options) in cases() {
+            let build = |graph: &mut Graph, x: &[Value]| {
+                let y = graph.tanh(x[0])?;
+                let y = graph.avg_pool2d(y, &options, true)?;
+                graph.multiply(y, x[1])
+            };
+            let inputs = [check::random(shape, 1), check::random([shape[3]], 3)];
+            check::gradients(&inputs, build);
+            check::gpu_matches_cpu(&inputs, build);
         }
     }
 

@@ -72,7 +72,7 @@ impl Grid {
 
     /// The reduction of this one's splits to one: few channels a workgroup, because the splits are many.
     pub fn merge(&self) -> Self {
-        Self { items: self.splits, vector: 1, width: 4, chunk: self.splits, splits: 1, ..*self }
+        Self { items: self.splits, width: self.width.min(4), chunk: self.splits, splits: 1, ..*self }
     }
 
     /// Elements of an array with a number for each split and channel.

@@ -1,9 +1,9 @@
 use rayon::prelude::*;
 
-use super::{norm_sums::NormSums, rows::Rows};
+use super::{reduce::Reduce, rows::Rows};
 use crate::{
     graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
-    kernel::{Signature, cpu, gpu},
+    kernel::{Expr, Reduction, Signature, cpu, gpu},
     tensor::{DType, Real, TensorType},
 };
 
@@ -52,7 +52,18 @@ impl Op for LayerNorm {
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
         let (dy, x, gamma) = (backward.grad(), backward.inputs[0], backward.inputs[1]);
         let (mean, inv_std) = (backward.outputs[1], backward.outputs[2]);
-        let sums = backward.graph.apply(NormSums::OfRows, &[dy, x, mean, inv_std])?;
+        let shape = backward.input_shape(0);
+        let sums = {
+            let [dy, x, mean, inv_std] = [0, 1, 2, 3].map(Expr::Input);
+            let (terms, outputs) =
+                (vec![dy.clone() * ((x - mean) * inv_std), dy], vec![Expr::Input(0), Expr::Input(1)]);
+            Reduction { shape: shape.clone(), first_axis: 0, axes: shape.rank() - 1, terms, outputs }
+        };
+        // One statistic a row.
+        let rows = [&shape[..shape.rank() - 1], &[1]].concat();
+        let (row_mean, row_inv_std) =
+            (backward.graph.reshape(mean, rows.clone())?, backward.graph.reshape(inv_std, rows)?);
+        let sums = backward.graph.apply(Reduce::new("layer_norm_sums", sums), &[dy, x, row_mean, row_inv_std])?;
         let dx = backward.graph.apply1(LayerNormGrad, &[dy, x, mean, inv_std, gamma])?;
         Ok(vec![Some(dx), Some(sums[0]), Some(sums[1])])
     }

@@ -1,9 +1,14 @@
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
-use super::{pool::Pooling, window::WindowOptions};
+use super::{
+    pool::{Epilogue, Pooling},
+    window::WindowOptions,
+};
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
-    kernel::{Signature, cpu, gpu},
+    graph::{Backward, DynOp, Graph, GraphError, Op, ShapeError, Value},
+    kernel::{Expr, Signature, cpu, gpu},
     tensor::{Real, TensorType},
 };
 
@@ -18,6 +23,7 @@ struct MaxPool2d {
 #[derive(Clone, Debug, PartialEq)]
 struct MaxPool2dGrad {
     pooling: Pooling,
+    epilogue: Epilogue,
 }
 
 impl MaxPool2d {
@@ -55,7 +61,8 @@ impl Op for MaxPool2d {
         };
         let pooling = self.pooling(backward.graph.ty(backward.inputs[0]));
         let dy = backward.grad();
-        Ok(vec![Some(backward.graph.apply1(MaxPool2dGrad { pooling }, &[dy, argmax])?)])
+        let op = MaxPool2dGrad { pooling, epilogue: Epilogue::default() };
+        Ok(vec![Some(backward.graph.apply1(op, &[dy, argmax])?)])
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
@@ -88,17 +95,18 @@ impl Op for MaxPool2d {
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
         let pooling = self.pooling(&signature.inputs[0]);
         let elements = signature.outputs[0].elements();
-        let (mut bindings, mut owned) = (vec![gpu::Binding::Input(0), gpu::Binding::Output(0)], pooling.vector_width());
+        let vector = pooling.vector_width();
+        let (mut bindings, mut owned) = (vec![gpu::Binding::Input(0), gpu::Binding::Output(0)], vector);
         if self.keep_argmax {
             bindings.push(gpu::Binding::Output(1));
             owned = 4;
         }
         let pass = gpu::Pass {
-            shader: pooling.shader("pool/max", elements).feature("ARGMAX", self.keep_argmax),
+            shader: pooling.shader("pool/max", elements, vector).feature("ARGMAX", self.keep_argmax),
             bindings,
             workgroups: gpu::linear_workgroups(elements.div_ceil(owned)),
         };
-        vec![gpu::Candidate::single(format!("max_pool x{}", pooling.vector_width()), pass)]
+        vec![gpu::Candidate::single(format!("max_pool x{vector}"), pass)]
     }
 }
 
@@ -109,17 +117,26 @@ impl Op for MaxPool2dGrad {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let (dy, argmax) = (TensorType::f32(self.pooling.output()), TensorType::u8(self.pooling.output()));
-        if inputs != [&dy, &argmax] {
+        self.epilogue.check(inputs, 2, &self.pooling.input())?;
+        if inputs[..2] != [&dy, &argmax] {
             return Err(ShapeError::new(format!("expects {dy} and {argmax}")));
         }
         Ok(vec![TensorType::f32(self.pooling.input())])
+    }
+
+    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+        Some(Arc::new(Self { epilogue: self.epilogue.with(epilogue)?, ..self.clone() }))
+    }
+
+    fn flop(&self, signature: &Signature) -> u64 {
+        (1 + self.epilogue.operations()) * signature.outputs[0].elements() as u64
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
         let pooling = &self.pooling;
         let (dy, argmax) = (args.inputs.float(0), args.inputs.byte(1));
         let row = pooling.width.input * pooling.channels;
-        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each(|(at, dx)| {
+        self.epilogue.for_rows(&mut args, 2, row, |at, dx| {
             cpu::vectorised(
                 #[inline(always)]
                 || row_of_gradient(pooling, at, dy, argmax, dx),
@@ -128,14 +145,8 @@ impl Op for MaxPool2dGrad {
     }
 
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
-        let elements = signature.outputs[0].elements();
-        let vector = self.pooling.vector_width();
-        let pass = gpu::Pass {
-            shader: self.pooling.shader("pool/max_gradient", elements),
-            bindings: vec![gpu::Binding::Input(0), gpu::Binding::Input(1), gpu::Binding::Output(0)],
-            workgroups: gpu::linear_workgroups(elements / vector),
-        };
-        vec![gpu::Candidate::single(format!("max_pool_gradient x{vector}"), pass)]
+        let shader = |shader| shader;
+        self.epilogue.candidates("max_pool_gradient", "pool/max_gradient", &self.pooling, 2, signature, shader)
     }
 }
 
@@ -237,6 +248,20 @@ mod tests {
             for keep_argmax in [false, true] {
                 check::gradients(&[check::random(shape, 1)], |graph, x| graph.max_pool2d(x[0], &options, keep_argmax));
             }
+        }
+    }
+
+    #[test]
+    fn what_follows_is_fused() {
+        for (shape, options) in cases() {
+            let build = |graph: &mut Graph, x: &[Value]| {
+                let y = graph.tanh(x[0])?;
+                let y = graph.max_pool2d(y, &options, true)?;
+                graph.multiply(y, x[1])
+            };
+            let inputs = [check::random(shape, 1), check::random([shape[3]], 3)];
+            check::gradients(&inputs, build);
+            check::gpu_matches_cpu(&inputs, build);
         }
     }
 

@@ -1,12 +1,14 @@
-//! What max and average pooling share: the geometry of a window that slides over a batch of images.
+//! What max and average pooling share: the geometry of a window that slides over a batch of images, and the epilogue.
 
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::window::{Padding, Window, Window1d, WindowOptions};
 use crate::{
     graph::ShapeError,
-    kernel::gpu,
-    tensor::{DType, Shape, TensorType},
+    kernel::{Evaluator, Expr, Signature, cpu, fused_module, gpu, vector_width},
+    tensor::{DType, Real, Shape, TensorType},
 };
 
 /// That `images` are what every pooling takes.
@@ -135,9 +137,8 @@ impl Pooling {
         if self.channels.is_multiple_of(4) { 4 } else { 1 }
     }
 
-    /// The shader in `path` with this geometry, channels counted in vectors, for `count` elements in total.
-    pub fn shader(&self, path: &'static str, elements: usize) -> gpu::Shader {
-        let vector = self.vector_width();
+    /// The shader in `path` with this geometry, channels counted in vectors, for so many elements in total.
+    pub fn shader(&self, path: &'static str, elements: usize, vector: usize) -> gpu::Shader {
         gpu::Shader::file(path)
             .feature("VECTOR", vector == 4)
             .constant("COUNT", elements / vector)
@@ -154,6 +155,97 @@ impl Pooling {
             .constant("DILATION_W", self.width.dilation)
             .constant("BEFORE_H", self.height.before)
             .constant("BEFORE_W", self.width.before)
+    }
+}
+
+/// What is applied to each element of a pooling's only output before it is stored: `Input(0)` is the element, `Input(n)`
+/// that of an input `n` after the pooling's own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Epilogue(Option<Expr>);
+
+impl Epilogue {
+    /// With `expr`, where there is nothing yet: an operation takes one epilogue.
+    pub fn with(&self, expr: &Expr) -> Option<Self> {
+        self.0.is_none().then(|| Self(Some(expr.clone())))
+    }
+
+    /// That the inputs of an operation after its own `own` can be read along `output`.
+    pub fn check(&self, inputs: &[&TensorType], own: usize, output: &Shape) -> Result<(), ShapeError> {
+        let expected = if self.0.is_some() { "at least" } else { "exactly" };
+        if inputs.len() < own || (self.0.is_none() && inputs.len() > own) {
+            return Err(ShapeError::new(format!("expects {expected} {own} inputs, got {}", inputs.len())));
+        }
+        match inputs[own..].iter().find(|input| input.shape.broadcast(output).as_ref() != Some(output)) {
+            Some(input) => Err(ShapeError::new(format!("{input} does not broadcast to the output {output}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Operations of each element.
+    pub fn operations(&self) -> u64 {
+        self.0.as_ref().map_or(0, Expr::operations)
+    }
+
+    /// Computes the only output of a CPU kernel, `row` elements a call of `body`, which gets the row's number.
+    pub fn for_rows<T: Real>(
+        &self,
+        args: &mut cpu::Args<'_, T>,
+        own: usize,
+        row: usize,
+        body: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let shape = &args.outputs.ty(0).shape;
+        let extra = own..args.inputs.len();
+        let shapes: Vec<&Shape> =
+            std::iter::once(shape).chain(extra.clone().map(|n| &args.inputs.ty(n).shape)).collect();
+        let values: Vec<Option<&[T]>> =
+            std::iter::once(None).chain(extra.map(|n| Some(args.inputs.float(n)))).collect();
+        let evaluator = self.0.as_ref().map(|expr| Evaluator::new(expr, &shapes, shape));
+        args.outputs.float(0).par_chunks_mut(row).enumerate().for_each(|(at, output)| {
+            body(at, output);
+            if let Some(evaluator) = &evaluator {
+                evaluator.run(&values, output, at * row);
+            }
+        });
+    }
+
+    /// The GPU kernel `name` with the shader in `path`, which binds the pooling's own inputs, the output, and what the
+    /// epilogue reads. `specialise` adds what else the shader wants.
+    pub fn candidates(
+        &self,
+        name: &str,
+        path: &'static str,
+        pooling: &Pooling,
+        own: usize,
+        signature: &Signature,
+        specialise: impl Fn(gpu::Shader) -> gpu::Shader,
+    ) -> Vec<gpu::Candidate> {
+        let output = &signature.outputs[0].shape;
+        let expr = self.0.clone().unwrap_or(Expr::Input(0));
+        // An input that the expression does not read is not declared, so it is not bound either.
+        let read: Vec<usize> = (own..signature.inputs.len()).filter(|n| expr.uses(n + 1 - own) > 0).collect();
+        let renumbered = |n: usize| read.iter().position(|r| r + 1 - own == n).map_or(0, |at| at + 1);
+        let expr = expr.substitute(&mut |n| Expr::Input(renumbered(n)));
+        let shapes: Vec<&Shape> =
+            std::iter::once(output).chain(read.iter().map(|n| &signature.inputs[*n].shape)).collect();
+        let vector = pooling.vector_width().min(vector_width(&shapes, output));
+        let inputs = (0..own).map(gpu::Binding::Input);
+        let pass = gpu::Pass {
+            shader: specialise(pooling.shader(path, output.elements(), vector)).fused(fused_module(
+                &expr,
+                &shapes,
+                output,
+                vector,
+                own + 1,
+                true,
+            )),
+            bindings: inputs
+                .chain([gpu::Binding::Output(0)])
+                .chain(read.iter().map(|n| gpu::Binding::Input(*n)))
+                .collect(),
+            workgroups: gpu::linear_workgroups(output.elements() / vector),
+        };
+        vec![gpu::Candidate::single(format!("{name} x{vector}"), pass)]
     }
 }
 

@@ -1,18 +1,22 @@
 use rayon::prelude::*;
 
-use super::columns::{LANES, fold, for_lanes, rows_of_part};
+use super::columns::{LANES, rows_of_part};
 use crate::{
     graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
-    kernel::{Expr, Signature, cpu, gpu},
+    kernel::{
+        BLOCK, Evaluator, Expr, Extents, Pass, Reduction, Signature, cpu, gpu, reduction_module, reduction_width,
+    },
     tensor::{DType, Real, Shape, TensorType},
 };
 
-/// Sum over neighbouring axes, times a scale: with the scale 1/n it is the mean.
+/// Sums of expressions over neighbouring axes: a plain sum or mean, the sums of a gradient, or several of them with the
+/// pointwise operations around them.
 #[derive(Clone, Debug, PartialEq)]
-struct Sum {
-    first_axis: usize,
-    axes: usize,
-    scale: f32,
+pub struct Reduce {
+    name: String,
+    reduction: Reduction,
+    /// Of a plain sum: what it is multiplied by. Only such a sum is differentiable.
+    scale: Option<f32>,
 }
 
 /// Repeats a value along the axes in which its extent is 1.
@@ -52,155 +56,187 @@ impl Op for Broadcast {
     }
 }
 
-/// A tensor seen as `[outer, n, inner]` with `n` the elements that are added up.
-#[derive(Clone, Copy, Debug)]
-struct Extents {
-    outer: usize,
-    n: usize,
-    inner: usize,
-}
+impl Reduce {
+    /// A reduction without a gradient.
+    pub fn new(name: impl Into<String>, reduction: Reduction) -> Self {
+        Self { name: name.into(), reduction, scale: None }
+    }
 
-impl Sum {
-    fn extents(&self, shape: &Shape) -> Extents {
-        let end = self.first_axis + self.axes;
-        Extents {
-            outer: shape[..self.first_axis].iter().product(),
-            n: shape[self.first_axis..end].iter().product(),
-            inner: shape[end..].iter().product(),
-        }
+    /// The sum over `axes` axes from `first_axis` on, times a scale: with the scale 1/n it is the mean.
+    fn sum(shape: &Shape, first_axis: usize, axes: usize, scale: f32) -> Self {
+        let sum = Expr::Input(0);
+        let output = if scale == 1.0 { sum } else { sum * f64::from(scale) };
+        let (terms, outputs) = (vec![Expr::Input(0)], vec![output]);
+        let reduction = Reduction { shape: shape.clone(), first_axis, axes, terms, outputs };
+        Self { name: "sum".to_string(), reduction, scale: Some(scale) }
     }
 }
 
-impl Op for Sum {
+impl Op for Reduce {
     fn name(&self) -> &str {
-        "sum"
+        &self.name
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
-        let [input] = inputs else { return Err(ShapeError::new("expects one input")) };
-        let end = self.first_axis + self.axes;
-        if input.dtype != DType::F32 || end > input.shape.rank() {
-            return Err(ShapeError::new(format!("cannot sum axes {}..{end} of {input}", self.first_axis)));
+        let Reduction { shape, first_axis, axes, .. } = &self.reduction;
+        if first_axis + axes > shape.rank() {
+            return Err(ShapeError::new(format!("cannot sum axes {first_axis}..{} of {shape}", first_axis + axes)));
         }
-        let kept: Vec<usize> = [&input.shape[..self.first_axis], &input.shape[end..]].concat();
-        Ok(vec![TensorType::f32(kept)])
+        let broadcasts = |input: &TensorType, to: &Shape| input.shape.broadcast(to).as_ref() == Some(to);
+        let output = self.reduction.output_shape();
+        for (n, input) in inputs.iter().enumerate() {
+            let fits = input.dtype == DType::F32
+                && (!self.reduction.adds(n) || broadcasts(input, shape))
+                && (!self.reduction.finishes_with(n) || broadcasts(input, &output));
+            if !fits {
+                return Err(ShapeError::new(format!("cannot sum {input} as f32{shape}")));
+            }
+        }
+        Ok(vec![TensorType::f32(output); self.reduction.outputs.len()])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
-        let shape = backward.input_shape(0);
+        let Some(scale) = self.scale else { return Err(backward.not_differentiable(&self.name)) };
+        let Reduction { shape, first_axis, axes, .. } = &self.reduction;
         let dy = backward.grad();
         let mut stretched = shape.to_vec();
-        stretched[self.first_axis..self.first_axis + self.axes].fill(1);
+        stretched[*first_axis..first_axis + axes].fill(1);
         let dy = backward.graph.reshape(dy, stretched)?;
-        let dy = if self.scale == 1.0 { dy } else { backward.graph.scale(dy, self.scale.into())? };
-        Ok(vec![Some(backward.graph.broadcast_to(dy, &shape)?)])
+        let dy = backward.graph.broadcast_to(dy, shape)?;
+        Ok(vec![Some(if scale == 1.0 { dy } else { backward.graph.scale(dy, scale.into())? })])
+    }
+
+    fn reduction(&self) -> Option<&Reduction> {
+        Some(&self.reduction)
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
-        signature.inputs[0].elements() as u64
+        let Reduction { shape, terms, outputs, .. } = &self.reduction;
+        let added: u64 = terms.iter().map(|term| term.operations() + 1).sum();
+        let finished: u64 = outputs.iter().map(Expr::operations).sum();
+        added * shape.elements() as u64 + finished * signature.outputs[0].elements() as u64
     }
 
-    fn cpu_scratch(&self, signature: &Signature) -> usize {
-        let extents = self.extents(&signature.inputs[0].shape);
-        match extents.parts() {
-            1 => 0,
-            parts => extents.outer * parts * extents.inner,
-        }
+    fn cpu_scratch(&self, _: &Signature) -> usize {
+        let extents = self.reduction.extents();
+        let Extents { outer, inner, .. } = extents;
+        // The partial sums, and the sums of each term one after the other.
+        (parts(extents) * lanes(extents) + inner) * outer * self.reduction.terms.len()
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
-        let extents = self.extents(&args.inputs.ty(0).shape);
-        let (input, output) = (args.inputs.float(0), args.outputs.float(0));
-        let scale = T::from_f32(self.scale);
-        if extents.parts() == 1 {
-            extents.add_up(input, output);
-            output.par_iter_mut().with_min_len(1 << 14).for_each(|sum| *sum *= scale);
-            return;
-        }
-        extents.add_up(input, args.scratch);
-        let partial = args.scratch.par_chunks(extents.parts() * extents.inner);
-        output.par_chunks_mut(extents.inner).zip(partial).for_each(|(sums, partial)| {
-            sums.fill(T::ZERO);
-            for part in partial.chunks_exact(extents.inner) {
-                sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
+        let extents = self.reduction.extents();
+        let (terms, parts) = (self.reduction.terms.len(), parts(extents));
+        let output = self.reduction.output_shape();
+        let shapes: Vec<&Shape> = (0..args.inputs.len()).map(|n| &args.inputs.ty(n).shape).collect();
+        let inputs: Vec<Option<&[T]>> = (0..args.inputs.len()).map(|n| Some(args.inputs.float(n))).collect();
+        let evaluator = Evaluator::several(&self.reduction.terms, &shapes, &self.reduction.shape);
+
+        let (partial, sums) = args.scratch.split_at_mut(parts * terms * extents.outer * lanes(extents));
+        add_up(extents, terms, &evaluator, &inputs, partial);
+        // In the order of the parts: [outer, parts, blocks of columns, terms, lanes] to [terms, outer, inner].
+        sums.fill(T::ZERO);
+        let (inner, columns) = (extents.inner, columns(extents));
+        for (at, part) in partial.chunks_exact((terms * lanes(extents)).max(1)).enumerate() {
+            let o = at / parts;
+            for (block, part) in part.chunks(terms * lanes(extents).min(BLOCK)).enumerate() {
+                for (t, part) in part.chunks_exact(part.len() / terms).enumerate() {
+                    let first = (t * extents.outer + o) * inner + block * columns;
+                    let part = part.iter().take(columns);
+                    sums[first..].iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
+                }
             }
-            sums.iter_mut().for_each(|sum| *sum *= scale);
-        });
+        }
+
+        let shapes: Vec<&Shape> = std::iter::repeat_n(&output, terms).chain(shapes).collect();
+        let sums = sums.chunks_exact(output.elements().max(1)).map(Some);
+        let values: Vec<Option<&[T]>> = sums.chain(inputs).collect();
+        for (at, expr) in self.reduction.outputs.iter().enumerate() {
+            Evaluator::new(expr, &shapes, &output).run(&values, args.outputs.float(at), 0);
+        }
     }
 
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
-        use gpu::Binding::{Input, Output, Scratch, ScratchRead};
-        let grid = Grid::new(self.extents(&signature.inputs[0].shape));
-        if grid.splits == 1 {
-            return vec![gpu::Candidate::single(grid.name(), grid.pass(self.scale, vec![Input(0), Output(0)]))];
+        let shapes: Vec<&Shape> = signature.inputs.iter().map(|ty| &ty.shape).collect();
+        let width = reduction_width(&self.reduction, &shapes);
+        let grid = Grid::new(self.reduction.extents(), width);
+        let pass = |grid: &Grid, pass: Pass| {
+            let (text, bindings) = reduction_module(&self.reduction, &shapes, width, pass);
+            grid.pass(text, bindings)
+        };
+        let whole = pass(&grid, Pass::Whole);
+        if grid.splits == 1 && whole.bindings.len() <= gpu::MAX_BINDINGS {
+            return vec![gpu::Candidate::single(format!("sums x{width}"), whole)];
         }
-        let merge = grid.merge();
         vec![gpu::Candidate {
-            name: grid.name(),
-            passes: vec![
-                grid.pass(1.0, vec![Input(0), Scratch(0)]),
-                merge.pass(self.scale, vec![ScratchRead(0), Output(0)]),
-            ],
-            scratch: vec![grid.splits * signature.outputs[0].elements()],
+            name: format!("sums x{width} split {}", grid.splits),
+            passes: vec![pass(&grid, Pass::Split), pass(&grid.merge(), Pass::Merge)],
+            scratch: vec![grid.splits * self.reduction.terms.len() * signature.outputs[0].elements()],
         }]
     }
 }
 
-impl Extents {
-    /// Columns that one CPU task adds up.
-    fn columns(&self) -> usize {
-        self.inner.clamp(1, 1 << 12)
-    }
-
-    /// Terms of a partial sum on the CPU.
-    fn rows(&self) -> usize {
-        rows_of_part(self.columns())
-    }
-
-    /// Partial sums of each sum on the CPU.
-    fn parts(&self) -> usize {
-        self.n.div_ceil(self.rows()).max(1)
-    }
-
-    /// Partial sums `[outer, parts, inner]` of `input`.
-    fn add_up<T: Real>(&self, input: &[T], sums: &mut [T]) {
-        let Extents { n, inner, .. } = *self;
-        let parts = self.parts();
-        // Sums of few terms are not worth a task each.
-        let least = (1 << 14) / (n.min(self.rows()) * inner).max(1);
-        sums.par_chunks_mut(inner).with_min_len(least.max(1)).enumerate().for_each(|(at, sums)| {
-            let (o, first) = (at / parts, at % parts * self.rows());
-            let rows = &input[(o * n + first) * inner..(o * n + n.min(first + self.rows())) * inner];
-            sums.par_chunks_mut(self.columns()).enumerate().for_each(|(block, sums)| {
-                cpu::vectorised(
-                    #[inline(always)]
-                    || add_rows(rows, inner, block * self.columns(), sums),
-                );
-            });
-        });
-    }
+/// Neighbouring sums that one CPU task adds up at once.
+fn columns(extents: Extents) -> usize {
+    extents.inner.clamp(1, BLOCK)
 }
 
-/// `sums[j]` becomes the sum over rows of `rows[row, first + j]`.
-#[inline(always)]
-fn add_rows<T: Real>(rows: &[T], inner: usize, first: usize, sums: &mut [T]) {
-    for (at, sums) in sums.chunks_mut(LANES).enumerate() {
-        let mut lanes = [T::ZERO; LANES];
-        for_lanes([rows], inner, first + at * LANES, |[row]| {
-            lanes.iter_mut().zip(row).for_each(|(lane, value)| *lane += *value);
-        });
-        fold(&lanes, sums);
-    }
+/// Partial sums of each sum on the CPU. The parts never depend on the number of threads, so neither do the results.
+fn parts(extents: Extents) -> usize {
+    extents.n.div_ceil(rows_of_part(columns(extents))).max(1)
 }
 
-/// How a GPU takes a sum apart, counted in Elements of `vector` floats: a workgroup of 256 owns `columns`
-/// neighbours of one outer index and one split, which takes `chunk` terms.
+/// Partial sums that one task has of each term, in blocks of [`BLOCK`] at most: one a column, or as many as hold some
+/// whole rows of few columns, of which lane `j` belongs to column `j % columns`.
+fn lanes(extents: Extents) -> usize {
+    extents.inner * (LANES / extents.inner.max(1)).max(1)
+}
+
+/// Partial sums `[outer, parts, blocks of columns, terms, lanes]` of the evaluator's expressions; those of a column are
+/// added up in its first lane.
+fn add_up<T: Real>(extents: Extents, terms: usize, evaluator: &Evaluator, inputs: &[Option<&[T]>], partial: &mut [T]) {
+    let Extents { n, inner, .. } = extents;
+    let (columns, parts, lanes) = (columns(extents), parts(extents), lanes(extents));
+    let rows = rows_of_part(columns);
+    // Sums of few terms are not worth a task each.
+    let least = (1 << 14) / (n.min(rows) * inner).max(1);
+    partial.par_chunks_mut((terms * lanes).max(1)).with_min_len(least.max(1)).enumerate().for_each(|(at, partial)| {
+        let (o, first) = (at / parts, at % parts * rows);
+        let rows = o * n + first..o * n + n.min(first + rows);
+        partial.par_chunks_mut(terms * lanes.min(BLOCK)).enumerate().for_each(|(block, sums)| {
+            sums.fill(T::ZERO);
+            let lanes = sums.len() / terms;
+            let mut add = |range, block| {
+                evaluator.for_blocks(inputs, range, block, |term, values| {
+                    let sums = &mut sums[term * lanes..(term + 1) * lanes];
+                    for values in values.chunks(lanes) {
+                        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
+                    }
+                });
+            };
+            if inner <= BLOCK {
+                add(rows.start * inner..rows.end * inner, inner * (BLOCK / inner));
+            } else {
+                for row in rows.clone() {
+                    let start = row * inner + block * columns;
+                    add(start..start + lanes, lanes);
+                }
+            }
+            for lanes in sums.chunks_exact_mut(lanes) {
+                let (sums, others) = lanes.split_at_mut(columns.min(lanes.len()));
+                for lanes in others.chunks_exact(columns) {
+                    sums.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += *lane);
+                }
+            }
+        });
+    });
+}
+
+/// How a GPU takes a sum apart, counted in Elements of `width` floats: a workgroup of 256 owns `columns` neighbours of
+/// one outer index and one split, which takes `chunk` terms.
 #[derive(Clone, Copy, Debug)]
 struct Grid {
     extents: Extents,
-    vector: usize,
-    /// The four floats of an Element are terms of one sum, not columns.
-    fold: bool,
     columns: usize,
     chunk: usize,
     splits: usize,
@@ -208,48 +244,36 @@ struct Grid {
 
 impl Grid {
     /// Few long sums are split, so that enough workgroups run; each invocation keeps at least 16 terms.
-    fn new(Extents { outer, n, inner }: Extents) -> Self {
-        let fold = inner == 1 && n.is_multiple_of(4);
-        let vector = if fold || inner.is_multiple_of(4) { 4 } else { 1 };
-        let (n, inner) = if fold { (n / 4, 1) } else { (n, inner / vector) };
-        let columns = inner.next_power_of_two().min(if vector == 4 { 32 } else { 64 });
+    fn new(Extents { outer, n, inner }: Extents, width: usize) -> Self {
+        // Where there is one sum, the elements of a vector are terms of it.
+        let (n, inner) = if inner == 1 { (n / width, 1) } else { (n, inner / width) };
+        let columns = inner.next_power_of_two().min(if width == 4 { 32 } else { 64 });
         let useful = n.div_ceil(16 * 256 / columns).max(1);
-        let splits = 512usize.div_ceil(outer * inner.div_ceil(columns)).min(useful).min(256);
+        let splits = 1024usize.div_ceil((outer * inner.div_ceil(columns)).max(1)).min(useful).min(256);
         let chunk = n.div_ceil(splits).max(1);
-        Self { extents: Extents { outer, n, inner }, vector, fold, columns, chunk, splits: n.div_ceil(chunk).max(1) }
+        Self { extents: Extents { outer, n, inner }, columns, chunk, splits: n.div_ceil(chunk).max(1) }
     }
 
-    /// The sum of this one's splits.
+    /// The sum of this one's splits: few columns a workgroup, because the splits are many.
     fn merge(&self) -> Self {
         let Extents { outer, inner, .. } = self.extents;
         let extents = Extents { outer: 1, n: self.splits, inner: outer * inner };
-        let vector = if self.fold { 1 } else { self.vector };
-        let columns = extents.inner.next_power_of_two().min(8);
-        Self { extents, vector, fold: false, columns, chunk: self.splits, splits: 1 }
+        Self { extents, columns: extents.inner.next_power_of_two().min(4), chunk: self.splits, splits: 1 }
     }
 
-    fn pass(&self, scale: f32, bindings: Vec<gpu::Binding>) -> gpu::Pass {
+    fn pass(&self, fused: String, bindings: Vec<gpu::Binding>) -> gpu::Pass {
         let Extents { outer, n, inner } = self.extents;
         gpu::Pass {
-            shader: gpu::Shader::file("reduce/sum")
-                .feature("VECTOR", self.vector == 4)
-                .feature("FOLD", self.fold)
+            shader: gpu::Shader::file("reduce/terms")
                 .constant("OUTER", outer)
                 .constant("N", n)
                 .constant("INNER", inner)
                 .constant("COLUMNS", self.columns)
                 .constant("CHUNK", self.chunk)
                 .constant("SPLITS", self.splits)
-                .constant("SCALE", scale),
+                .fused(fused),
             bindings,
             workgroups: gpu::spread_workgroups(self.splits * outer * inner.div_ceil(self.columns)),
-        }
-    }
-
-    fn name(&self) -> String {
-        match self.splits {
-            1 => format!("sum x{}", self.vector),
-            splits => format!("sum x{} split {splits}", self.vector),
         }
     }
 }
@@ -283,7 +307,7 @@ impl Graph {
         for (first_axis, axes) in runs.into_iter().rev() {
             let n: usize = self.shape(value).iter().skip(first_axis).take(axes).product();
             let scale = if mean { 1.0 / n as f32 } else { 1.0 };
-            value = self.apply1(Sum { first_axis, axes, scale }, &[value])?;
+            value = self.apply1(Reduce::sum(&self.shape(value).clone(), first_axis, axes, scale), &[value])?;
         }
         Ok(value)
     }

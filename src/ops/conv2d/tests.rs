@@ -43,6 +43,14 @@ fn grid() -> Vec<Case> {
         ([2, 9, 8, 20], [3, 3, 1, 20], same.groups(20).stride(2)),
         ([1, 9, 8, 36], [5, 3, 1, 36], options().groups(36).dilation(2)),
         ([2, 6, 5, 4], [3, 3, 1, 12], same.groups(4)),
+        // Enough positions and channels for Winograd's: whole tiles and not, images of a block and blocks of an image.
+        ([8, 7, 8, 32], [3, 3, 32, 48], same),
+        ([1, 28, 16, 48], [3, 3, 48, 32], options().padding(uneven)),
+        ([38, 4, 3, 32], [3, 3, 32, 32], same),
+        // Few positions of many channels: threads divide the channels.
+        ([2, 5, 4, 20], [3, 3, 20, 140], same.stride(2)),
+        ([1, 4, 4, 132], [3, 3, 132, 129], same),
+        ([3, 3, 5, 136], [1, 1, 136, 150], options()),
     ]
 }
 

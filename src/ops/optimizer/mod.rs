@@ -240,6 +240,13 @@ fn update<T: Real, const MOMENTS: usize>(
         cpu::vectorised(
             #[inline(always)]
             || {
+                // Lengths that are known to be equal: the loop needs no checks, so it is one of vectors.
+                let count = parameters.len();
+                let gradients = &gradients[..count];
+                for moment in &mut moments {
+                    let whole = std::mem::take(moment);
+                    *moment = &mut whole[..count];
+                }
                 for (at, (parameter, gradient)) in parameters.iter_mut().zip(gradients).enumerate() {
                     let gradient = (*gradient * scale).max(-clip_value).min(clip_value);
                     let old = std::array::from_fn(|k| moments[k][at]);

@@ -10,13 +10,15 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
+    LINE, aligned,
     depthwise::Taps,
     share_out,
     strip::{Region, Strip},
     tile::{Panel, Rows, Run, VECTORS},
-    vector,
+    vector, winograd,
 };
 use crate::{
+    kernel::cpu::Shared,
     ops::conv2d::geometry::{Axis, Geometry},
     tensor::Real,
 };
@@ -27,28 +29,34 @@ const STRIP: usize = 96 << 10;
 const TASKS: usize = 32;
 /// Fewest positions that a task is cut down to.
 const POSITIONS: usize = 48;
+/// Positions of the whole batch up to which threads divide the target's channels instead: there are too few tasks of
+/// positions, and the weight is most of what is read.
+const FEW_POSITIONS: usize = 512;
+/// Target channels of such a task.
+const COLUMNS: usize = 64;
 /// Most elements of a vector: what the size of scratch memory counts with.
 const MOST_LANES: usize = 16;
 
 /// A sum over taps between two images.
 pub(super) struct Correlation {
-    batch: usize,
+    pub batch: usize,
     /// Rows and columns of each phase.
-    phases: Vec<[Axis; 2]>,
-    groups: usize,
+    pub phases: Vec<[Axis; 2]>,
+    pub groups: usize,
     /// Channels of a group.
-    source_channels: usize,
-    target_channels: usize,
-    weight: WeightLayout,
+    pub source_channels: usize,
+    pub target_channels: usize,
+    pub weight: WeightLayout,
 }
 
 /// Distances in the weight `[kernel height, kernel width, in_channels / groups, out_channels]`.
-struct WeightLayout {
-    kernel_width: usize,
-    tap: usize,
-    group: usize,
-    source: usize,
-    target: usize,
+#[derive(Clone, Copy)]
+pub(super) struct WeightLayout {
+    pub kernel_width: usize,
+    pub tap: usize,
+    pub group: usize,
+    pub source: usize,
+    pub target: usize,
 }
 
 /// How a batch is cut into tasks.
@@ -101,13 +109,13 @@ impl Correlation {
     }
 
     /// Height, width and channels of a target image.
-    fn target(&self) -> [usize; 3] {
+    pub fn target(&self) -> [usize; 3] {
         let [rows, columns] = self.phases[0];
         [rows.target, columns.target, self.groups * self.target_channels]
     }
 
     /// Height, width and channels of a source image.
-    fn source(&self) -> [usize; 3] {
+    pub fn source(&self) -> [usize; 3] {
         let [rows, columns] = self.phases[0];
         [rows.source, columns.source, self.groups * self.source_channels]
     }
@@ -130,9 +138,31 @@ impl Correlation {
         Cut { images: 1, blocks, strip: strip(blocks) }
     }
 
+    /// Whether threads divide the target's channels, and not its positions.
+    fn by_columns(&self) -> bool {
+        let [height, width, channels] = self.target();
+        let positions = self.batch * height * width;
+        self.groups == 1 && channels >= 2 * COLUMNS && positions <= FEW_POSITIONS
+    }
+
+    /// Elements of memory of a task that owns channels: its strip, a panel of the weight, and its part of the target.
+    fn of_columns(&self, lanes: usize) -> [usize; 3] {
+        let [height, width, _] = self.target();
+        let [.., channels] = self.source();
+        let strip = self.batch * Region::of(&self.phases, 0..height).pixels() * channels;
+        let steps = self.phases.iter().map(|phase| self.steps(phase)).max().unwrap_or(0);
+        let panel = steps * VECTORS * lanes;
+        [strip.next_multiple_of(LINE), panel.next_multiple_of(LINE), self.batch * height * width * COLUMNS]
+    }
+
+    /// Taps and source channels of a group: terms of each sum of a phase.
+    fn steps(&self, [rows, columns]: &[Axis; 2]) -> usize {
+        rows.taps * columns.taps * self.source_channels
+    }
+
     /// Elements of the packed weight of one phase.
-    fn packed(&self, [rows, columns]: &[Axis; 2], lanes: usize) -> usize {
-        rows.taps * columns.taps * self.source_channels * self.groups * self.target_channels.next_multiple_of(lanes)
+    fn packed(&self, phase: &[Axis; 2], lanes: usize) -> usize {
+        self.steps(phase) * self.groups * self.target_channels.next_multiple_of(lanes)
     }
 
     fn packed_total(&self, lanes: usize) -> usize {
@@ -140,7 +170,13 @@ impl Correlation {
     }
 
     pub fn scratch(&self) -> usize {
-        MOST_LANES + self.packed_total(MOST_LANES) + rayon::current_num_threads() * self.cut().strip.max(1)
+        if let Some(winograd) = winograd::Correlation::of(self) {
+            return winograd.scratch();
+        }
+        if self.by_columns() {
+            return LINE + rayon::current_num_threads() * self.of_columns(MOST_LANES).iter().sum::<usize>();
+        }
+        LINE + self.packed_total(MOST_LANES) + rayon::current_num_threads() * self.cut().strip.max(1)
     }
 
     /// Computes the target and calls `finish` with each strip of it and the strip's first element.
@@ -152,11 +188,14 @@ impl Correlation {
         scratch: &mut [T],
         finish: impl Fn(&mut [T], usize) + Sync,
     ) {
+        if let Some(winograd) = winograd::Correlation::of(self) {
+            return winograd.run(source, weight, target, scratch, finish);
+        }
+        if self.by_columns() {
+            return self.run_by_columns(source, weight, target, scratch, finish);
+        }
         let lanes = vector::lanes::<T>();
-        // Vectors of the panels should not straddle cache lines.
-        let scratch = &mut scratch[..];
-        let aligned = scratch.as_ptr().align_offset(64).min(MOST_LANES);
-        let (packed, strips) = scratch[aligned..].split_at_mut(self.packed_total(lanes));
+        let (packed, strips) = aligned(scratch).split_at_mut(self.packed_total(lanes));
         if !self.depthwise() {
             self.pack(weight, packed, lanes);
         }
@@ -183,10 +222,58 @@ impl Correlation {
         });
     }
 
+    /// [`Correlation::run`] where threads divide the target's channels. Each packs what it needs of the weight itself, panel
+    /// by panel, just before it is used.
+    fn run_by_columns<T: Real>(
+        &self,
+        source: &[T],
+        weight: &[T],
+        target: &mut [T],
+        scratch: &mut [T],
+        finish: impl Fn(&mut [T], usize) + Sync,
+    ) {
+        let lanes = vector::lanes::<T>();
+        let [height, width, channels] = self.target();
+        let memory = self.of_columns(lanes);
+        let region = Region::of(&self.phases, 0..height);
+        let target = Shared::new(target);
+        share_out((0..channels).step_by(COLUMNS), aligned(scratch), memory.iter().sum(), |from, scratch| {
+            let (strip, rest) = scratch.split_at_mut(memory[0]);
+            let (packed, results) = rest.split_at_mut(memory[1]);
+            let strip = Strip::new(source, self.source(), &region, strip);
+            let used = COLUMNS.min(channels - from);
+            for phase in &self.phases {
+                let blocks = 0..phase[0].count;
+                if blocks.is_empty() || phase[1].count == 0 {
+                    continue;
+                }
+                let image = [height * width * used, used];
+                let (corner, positions) = self.positions(&strip, self.batch, phase, blocks, image);
+                let [down, across] = self.tap_distances(&strip, phase);
+                let runs = self.runs(phase, corner, down, across);
+                for first in (0..used).step_by(VECTORS * lanes) {
+                    let columns = (used - first).min(VECTORS * lanes);
+                    let packed = &mut packed[..self.steps(phase) * columns.next_multiple_of(lanes)];
+                    self.pack_panel(weight, phase, (from + first) * self.weight.target, columns, lanes, packed);
+                    let rows = Positions { to_first: positions.to_first + first, ..positions };
+                    let panel = Panel { rows, runs: &runs, columns, accumulate: false };
+                    vector::run(panel, strip.data, packed, results);
+                }
+            }
+            for (position, results) in results.chunks_exact(used).enumerate().take(self.batch * height * width) {
+                let at = position * channels + from;
+                // SAFETY: each task has channels of its own.
+                let part = unsafe { target.part(at, used) };
+                part.copy_from_slice(results);
+                finish(part, at);
+            }
+        });
+    }
+
     /// Computes one strip of the target.
     fn strip<T: Real>(&self, strip: &Strip<'_, T>, images: usize, blocks: Range<usize>, weight: &[T], out: &mut [T]) {
         let lanes = vector::lanes::<T>();
-        let [_, width, channels] = self.target();
+        let [.., channels] = self.target();
         let mut packed = weight;
         for phase in &self.phases {
             let [rows, columns] = phase;
@@ -197,23 +284,14 @@ impl Correlation {
             if blocks.is_empty() || columns.count == 0 {
                 continue;
             }
-            // The first tap of the first position: other taps and positions lie after it.
-            let corner = strip.at((blocks.start * rows.stride) as isize + rows.offset, columns.offset);
-            let source_channels = self.groups * self.source_channels;
-            let positions = Positions {
-                images,
-                rows: blocks.len(),
-                columns: columns.count,
-                from: [strip.image_pitch, rows.stride * strip.row_pitch, columns.stride * source_channels],
-                to: [out.len() / images, rows.step * width * channels, columns.step * channels],
-                to_first: (rows.origin * width + columns.origin) * channels,
-            };
-            let (down, across) = (rows.offset_step * strip.row_pitch, columns.offset_step * source_channels);
+            let out_image = out.len() / images;
+            let (corner, positions) = self.positions(strip, images, phase, blocks, [out_image, channels]);
+            let [down, across] = self.tap_distances(strip, phase);
             if self.depthwise() {
                 let taps = rows.each_tap().enumerate().flat_map(|(i, (kernel_row, _))| {
                     columns.each_tap().enumerate().map(move |(j, (kernel_column, _))| {
                         let tap = kernel_row * self.weight.kernel_width + kernel_column;
-                        (corner.max(0) as usize + i * down + j * across, tap * channels)
+                        (corner + i * down + j * across, tap * channels)
                     })
                 });
                 let taps: Vec<(usize, usize)> = taps.collect();
@@ -222,7 +300,7 @@ impl Correlation {
             }
             let width = self.target_channels.next_multiple_of(lanes);
             for group in 0..self.groups {
-                let start = corner.max(0) as usize + group * self.source_channels;
+                let start = corner + group * self.source_channels;
                 let runs = self.runs(phase, start, down, across);
                 let steps: usize = runs.iter().map(|run| run.count).sum();
                 let of_group = &of_phase[group * steps * width..(group + 1) * steps * width];
@@ -235,6 +313,36 @@ impl Correlation {
                 }
             }
         }
+    }
+
+    /// Where the first tap of the first position of a phase lies in a strip, and the positions of some blocks; `image` and
+    /// `channels` are the elements of an image and of a pixel of what they are written to.
+    fn positions<T: Real>(
+        &self,
+        strip: &Strip<'_, T>,
+        images: usize,
+        [rows, columns]: &[Axis; 2],
+        blocks: Range<usize>,
+        [image, channels]: [usize; 2],
+    ) -> (usize, Positions) {
+        let width = columns.target;
+        // Other taps and positions lie after it; it may lie outside only where there are no taps.
+        let corner = strip.at((blocks.start * rows.stride) as isize + rows.offset, columns.offset);
+        let source_channels = self.groups * self.source_channels;
+        let positions = Positions {
+            images,
+            rows: blocks.len(),
+            columns: columns.count,
+            from: [strip.image_pitch, rows.stride * strip.row_pitch, columns.stride * source_channels],
+            to: [image, rows.step * width * channels, columns.step * channels],
+            to_first: (rows.origin * width + columns.origin) * channels,
+        };
+        (corner.max(0) as usize, positions)
+    }
+
+    /// Distances in a strip of neighbouring taps, down and across.
+    fn tap_distances<T: Real>(&self, strip: &Strip<'_, T>, [rows, columns]: &[Axis; 2]) -> [usize; 2] {
+        [rows.offset_step * strip.row_pitch, columns.offset_step * self.groups * self.source_channels]
     }
 
     /// The inner dimension, in the order of the packed weight: taps that touch become one run.
@@ -261,21 +369,39 @@ impl Correlation {
             })
             .map(|(phase, group, first)| {
                 let columns = (self.target_channels - first).min(VECTORS * lanes);
-                let [rows, cols] = phase;
-                let steps = rows.taps * cols.taps * self.source_channels;
-                let panel = rest.split_off_mut(..steps * columns.next_multiple_of(lanes));
+                let panel = rest.split_off_mut(..self.steps(phase) * columns.next_multiple_of(lanes));
                 (phase, group, first, columns, panel.expect("the packed weight has room for every panel"))
             })
             .collect();
-        panels.into_par_iter().for_each(|([rows, cols], group, first, columns, panel)| {
-            let pitch = columns.next_multiple_of(lanes);
-            let from = group * self.weight.group + first * self.weight.target;
-            let taps = rows.each_tap().flat_map(|(i, _)| cols.each_tap().map(move |(j, _)| (i, j)));
-            for ((i, j), block) in taps.zip(panel.chunks_exact_mut(self.source_channels * pitch)) {
-                let from = from + (i * self.weight.kernel_width + j) * self.weight.tap;
-                self.pack_tap(&weight[from..], columns, pitch, block);
-            }
+        panels.into_par_iter().for_each(|(phase, group, first, columns, panel)| {
+            self.pack_panel(
+                weight,
+                phase,
+                self.weight.group * group + first * self.weight.target,
+                columns,
+                lanes,
+                panel,
+            );
         });
+    }
+
+    /// One panel of `columns` target channels, whose weights begin at `from`; `panel` holds its steps exactly.
+    fn pack_panel<T: Real>(
+        &self,
+        weight: &[T],
+        phase: &[Axis; 2],
+        from: usize,
+        columns: usize,
+        lanes: usize,
+        panel: &mut [T],
+    ) {
+        let [rows, cols] = phase;
+        let pitch = columns.next_multiple_of(lanes);
+        let taps = rows.each_tap().flat_map(|(i, _)| cols.each_tap().map(move |(j, _)| (i, j)));
+        for ((i, j), block) in taps.zip(panel.chunks_exact_mut(self.source_channels * pitch)) {
+            let from = from + (i * self.weight.kernel_width + j) * self.weight.tap;
+            self.pack_tap(&weight[from..], columns, pitch, block);
+        }
     }
 
     /// One tap of a panel: `block[source, target] = weight[source, target]`.
@@ -290,9 +416,11 @@ impl Correlation {
             if columns < pitch {
                 block.fill(T::ZERO);
             }
-            for n in 0..columns {
-                for (k, row) in block.chunks_exact_mut(pitch).enumerate() {
-                    row[n] = weight[n * target + k * source];
+            // A square at a time, which the first-level cache holds while its columns are filled.
+            for (first, block) in (0..).step_by(LINE).zip(block.chunks_mut(LINE * pitch)) {
+                for n in 0..columns {
+                    let weights = weight[n * target + first * source..].iter().step_by(source);
+                    block.chunks_exact_mut(pitch).zip(weights).for_each(|(row, weight)| row[n] = *weight);
                 }
             }
         }

@@ -6,11 +6,12 @@
 use rayon::prelude::*;
 
 use super::{
+    LINE, aligned,
     depthwise::TapSums,
     share_out,
     strip::{Region, Strip},
     tile::{Panel, Rows, Run, VECTORS},
-    vector,
+    vector, winograd,
 };
 use crate::{
     ops::conv2d::geometry::{Axis, Geometry},
@@ -57,7 +58,10 @@ impl<'a> GradWeight<'a> {
         let whole = strip_rows == rows.count;
         let images = (1..=geometry.batch).rev().find(|images| whole && fits(*images, strip_rows)).unwrap_or(1);
         let strips = geometry.batch.div_ceil(images) * rows.count.div_ceil(strip_rows);
-        let shares = (SUMS / geometry.weight_type().elements()).clamp(1, TASKS);
+        // Panels are tasks already, and sums of fewer shares are less to add up.
+        let panels = geometry.groups * geometry.group_out().div_ceil(MOST_COLUMNS);
+        let useful = if geometry.depthwise() { TASKS } else { TASKS.div_ceil(panels) };
+        let shares = (SUMS / geometry.weight_type().elements()).clamp(1, useful);
         Self { geometry, rows, columns, images, strip_rows, strips, share: strips.div_ceil(shares) }
     }
 
@@ -80,7 +84,7 @@ impl<'a> GradWeight<'a> {
         if self.geometry.depthwise() {
             self.steps() * self.geometry.out_channels
         } else {
-            self.panels(columns) * self.steps() * columns
+            (self.panels(columns) * self.steps() * columns).next_multiple_of(LINE)
         }
     }
 
@@ -95,7 +99,7 @@ impl<'a> GradWeight<'a> {
 
     fn strip_elements(&self) -> usize {
         let region = Region::of(&[[self.rows, self.columns]], 0..self.strip_rows);
-        self.images * region.pixels() * self.geometry.in_channels
+        (self.images * region.pixels() * self.geometry.in_channels).next_multiple_of(LINE)
     }
 
     /// Elements of the gradient's positions in a strip, packed for one panel.
@@ -103,20 +107,26 @@ impl<'a> GradWeight<'a> {
         if self.geometry.depthwise() {
             return 0;
         }
-        self.images * self.strip_rows * self.columns.count * columns
+        (self.images * self.strip_rows * self.columns.count * columns).next_multiple_of(LINE)
     }
 
     pub fn scratch(&self) -> usize {
+        if let Some(winograd) = winograd::GradWeight::of(self.geometry) {
+            return winograd.scratch();
+        }
         // A panel of fewer columns than the widest takes no more memory, but there are more of them.
         let widths = [2, 4, 8, 16, MOST_COLUMNS];
         let most = |of: &dyn Fn(usize) -> usize| widths.iter().map(|columns| of(*columns)).max().unwrap_or(0);
         let each = self.strip_elements() + most(&|columns| self.packed(columns));
-        self.shares() * most(&|columns| self.sums(columns)) + rayon::current_num_threads() * each
+        LINE + self.shares() * most(&|columns| self.sums(columns)) + rayon::current_num_threads() * each
     }
 
     pub fn run<T: Real>(&self, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut [T]) {
+        if let Some(winograd) = winograd::GradWeight::of(self.geometry) {
+            return winograd.run(x, dy, dw, scratch);
+        }
         let columns = VECTORS * vector::lanes::<T>();
-        let (sums, memory) = scratch.split_at_mut(self.shares() * self.sums(columns));
+        let (sums, memory) = aligned(scratch).split_at_mut(self.shares() * self.sums(columns));
         let of_share = self.sums(columns);
         let of_task = if self.geometry.depthwise() { of_share } else { self.block(columns) * self.steps() * columns };
         let tasks = sums.chunks_mut(of_share).enumerate().flat_map(|(share, sums)| {

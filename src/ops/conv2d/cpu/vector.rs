@@ -16,6 +16,15 @@ pub(super) trait Vector<S: Simd>: Real {
     /// A vector of equal elements.
     fn splat(simd: S, value: Self) -> Self::Lanes;
 
+    /// `a + b`.
+    fn plus(simd: S, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+
+    /// `a - b`.
+    fn minus(simd: S, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+
+    /// `a * b`.
+    fn times(simd: S, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+
     /// `a * b + c`.
     fn mul_add(simd: S, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
 }
@@ -26,6 +35,21 @@ impl<S: Simd> Vector<S> for f32 {
     #[inline(always)]
     fn splat(simd: S, value: Self) -> S::f32s {
         simd.splat_f32s(value)
+    }
+
+    #[inline(always)]
+    fn plus(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.add_f32s(a, b)
+    }
+
+    #[inline(always)]
+    fn minus(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.sub_f32s(a, b)
+    }
+
+    #[inline(always)]
+    fn times(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.mul_f32s(a, b)
     }
 
     #[inline(always)]
@@ -40,6 +64,21 @@ impl<S: Simd> Vector<S> for f64 {
     #[inline(always)]
     fn splat(simd: S, value: Self) -> S::f64s {
         simd.splat_f64s(value)
+    }
+
+    #[inline(always)]
+    fn plus(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {
+        simd.add_f64s(a, b)
+    }
+
+    #[inline(always)]
+    fn minus(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {
+        simd.sub_f64s(a, b)
+    }
+
+    #[inline(always)]
+    fn times(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {
+        simd.mul_f64s(a, b)
     }
 
     #[inline(always)]
