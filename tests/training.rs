@@ -87,11 +87,13 @@ fn gradients(
     (loss, moved.collect())
 }
 
+/// The reference is the CPU path in double precision: in single precision one activation that lies within rounding of
+/// 0 may fall on the other side of ReLU on one of two devices, which is worth a percent of all gradients before it.
 #[test]
 fn resnet18_has_the_same_gradients_on_gpu_and_cpu() {
     let Some(gpu) = gpu() else { return };
     let (gpu_loss, on_gpu) = gradients(gpu, "resnet18", [16, 16, 3], 2);
-    let (cpu_loss, on_cpu) = gradients(Box::new(CpuExecutor::new()), "resnet18", [16, 16, 3], 2);
+    let (cpu_loss, on_cpu) = gradients(Box::new(CpuExecutor::<f64>::default()), "resnet18", [16, 16, 3], 2);
     let error = ((gpu_loss - cpu_loss) / cpu_loss).abs();
     assert!(error <= 1e-5, "a loss of {gpu_loss} on the GPU, {cpu_loss} on the CPU");
     for ((name, gpu), (_, cpu)) in on_gpu.iter().zip(&on_cpu) {
