@@ -133,14 +133,6 @@ fn main(
     @if(TWO_B) let position_b1 = position_b(matrix, n, local + 1u * INVOCATIONS);
     @if(FOUR_B) let position_b2 = position_b(matrix, n, local + 2u * INVOCATIONS);
     @if(FOUR_B) let position_b3 = position_b(matrix, n, local + 3u * INVOCATIONS);
-    var next_a0 = fetch_a(position_a0, local, first);
-    @if(TWO_A) var next_a1 = fetch_a(position_a1, local + 1u * INVOCATIONS, first);
-    @if(FOUR_A) var next_a2 = fetch_a(position_a2, local + 2u * INVOCATIONS, first);
-    @if(FOUR_A) var next_a3 = fetch_a(position_a3, local + 3u * INVOCATIONS, first);
-    var next_b0 = fetch_b(position_b0, local, first);
-    @if(TWO_B) var next_b1 = fetch_b(position_b1, local + 1u * INVOCATIONS, first);
-    @if(FOUR_B) var next_b2 = fetch_b(position_b2, local + 2u * INVOCATIONS, first);
-    @if(FOUR_B) var next_b3 = fetch_b(position_b3, local + 3u * INVOCATIONS, first);
 
     // Compilers of drivers leave in the loop what is computed there.
     let place_a = term_a(local) * STRIDE_A + row_a(local) / 4u;
@@ -149,27 +141,29 @@ fn main(
     let side_b = column_b(local) % 4u;
     let at_a = local / ACROSS;
     let at_b = local % ACROSS;
+    put_a(place_a, side_a, fetch_a(position_a0, local, first));
+    @if(TWO_A) { put_a(place_a + 1u * NEXT_A, side_a, fetch_a(position_a1, local + 1u * INVOCATIONS, first)); }
+    @if(FOUR_A) { put_a(place_a + 2u * NEXT_A, side_a, fetch_a(position_a2, local + 2u * INVOCATIONS, first)); }
+    @if(FOUR_A) { put_a(place_a + 3u * NEXT_A, side_a, fetch_a(position_a3, local + 3u * INVOCATIONS, first)); }
+    put_b(place_b, side_b, fetch_b(position_b0, local, first));
+    @if(TWO_B) { put_b(place_b + 1u * NEXT_B, side_b, fetch_b(position_b1, local + 1u * INVOCATIONS, first)); }
+    @if(FOUR_B) { put_b(place_b + 2u * NEXT_B, side_b, fetch_b(position_b2, local + 2u * INVOCATIONS, first)); }
+    @if(FOUR_B) { put_b(place_b + 3u * NEXT_B, side_b, fetch_b(position_b3, local + 3u * INVOCATIONS, first)); }
+
     var sums: Sums;
-    for (var k = first; k < end; k += 16u) {
-        put_a(place_a, side_a, next_a0);
-        @if(TWO_A) { put_a(place_a + 1u * NEXT_A, side_a, next_a1); }
-        @if(FOUR_A) { put_a(place_a + 2u * NEXT_A, side_a, next_a2); }
-        @if(FOUR_A) { put_a(place_a + 3u * NEXT_A, side_a, next_a3); }
-        put_b(place_b, side_b, next_b0);
-        @if(TWO_B) { put_b(place_b + 1u * NEXT_B, side_b, next_b1); }
-        @if(FOUR_B) { put_b(place_b + 2u * NEXT_B, side_b, next_b2); }
-        @if(FOUR_B) { put_b(place_b + 3u * NEXT_B, side_b, next_b3); }
+    var k = first;
+    loop {
         workgroupBarrier();
-        // After the last part it is fetched once more: a branch would make the loads wait for each other.
+        // The last part is fetched twice: a branch would make the loads wait for each other.
         let next = select(k, k + 16u, k + 16u < end);
-        next_a0 = fetch_a(position_a0, local, next);
-        @if(TWO_A) { next_a1 = fetch_a(position_a1, local + 1u * INVOCATIONS, next); }
-        @if(FOUR_A) { next_a2 = fetch_a(position_a2, local + 2u * INVOCATIONS, next); }
-        @if(FOUR_A) { next_a3 = fetch_a(position_a3, local + 3u * INVOCATIONS, next); }
-        next_b0 = fetch_b(position_b0, local, next);
-        @if(TWO_B) { next_b1 = fetch_b(position_b1, local + 1u * INVOCATIONS, next); }
-        @if(FOUR_B) { next_b2 = fetch_b(position_b2, local + 2u * INVOCATIONS, next); }
-        @if(FOUR_B) { next_b3 = fetch_b(position_b3, local + 3u * INVOCATIONS, next); }
+        let next_a0 = fetch_a(position_a0, local, next);
+        @if(TWO_A) let next_a1 = fetch_a(position_a1, local + 1u * INVOCATIONS, next);
+        @if(FOUR_A) let next_a2 = fetch_a(position_a2, local + 2u * INVOCATIONS, next);
+        @if(FOUR_A) let next_a3 = fetch_a(position_a3, local + 3u * INVOCATIONS, next);
+        let next_b0 = fetch_b(position_b0, local, next);
+        @if(TWO_B) let next_b1 = fetch_b(position_b1, local + 1u * INVOCATIONS, next);
+        @if(FOUR_B) let next_b2 = fetch_b(position_b2, local + 2u * INVOCATIONS, next);
+        @if(FOUR_B) let next_b3 = fetch_b(position_b3, local + 3u * INVOCATIONS, next);
         step(&sums, at_a + 0u * STRIDE_A, at_b + 0u * STRIDE_B);
         step(&sums, at_a + 1u * STRIDE_A, at_b + 1u * STRIDE_B);
         step(&sums, at_a + 2u * STRIDE_A, at_b + 2u * STRIDE_B);
@@ -187,6 +181,19 @@ fn main(
         step(&sums, at_a + 14u * STRIDE_A, at_b + 14u * STRIDE_B);
         step(&sums, at_a + 15u * STRIDE_A, at_b + 15u * STRIDE_B);
         workgroupBarrier();
+        put_a(place_a, side_a, next_a0);
+        @if(TWO_A) { put_a(place_a + 1u * NEXT_A, side_a, next_a1); }
+        @if(FOUR_A) { put_a(place_a + 2u * NEXT_A, side_a, next_a2); }
+        @if(FOUR_A) { put_a(place_a + 3u * NEXT_A, side_a, next_a3); }
+        put_b(place_b, side_b, next_b0);
+        @if(TWO_B) { put_b(place_b + 1u * NEXT_B, side_b, next_b1); }
+        @if(FOUR_B) { put_b(place_b + 2u * NEXT_B, side_b, next_b2); }
+        @if(FOUR_B) { put_b(place_b + 3u * NEXT_B, side_b, next_b3); }
+
+        continuing {
+            k += 16u;
+            break if k >= end;
+        }
     }
 
     let place = split * BATCH + matrix;

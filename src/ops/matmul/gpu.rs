@@ -170,7 +170,7 @@ pub(super) fn candidates(
     tiles.truncate(CANDIDATES);
     let tiled = tiles.iter().map(|tile| call.tiled(tile, limits));
     if !limits.software {
-        return tiled.collect();
+        return call.thin().into_iter().chain(tiled).collect();
     }
     let direct = Block::choices(product).into_iter().take(SOFTWARE_CANDIDATES).map(|block| call.direct(&block));
     direct.chain(tiled.take(1)).collect()
@@ -255,6 +255,20 @@ impl Call<'_> {
             .fused(fused_module(self.epilogue, &self.shapes, self.output, self.width, 2, true));
         let bindings = [Binding::ScratchRead(0), Binding::Output(0)].into_iter().chain(self.extra(true)).collect();
         Pass { shader, bindings, workgroups: gpu::linear_workgroups(count) }
+    }
+
+    /// The kernel for few rows, whose time is that of reading the second factor.
+    fn thin(&self) -> Option<Candidate> {
+        const ROWS: usize = 8;
+        const COLUMNS: usize = 32;
+        let &Product { batch, m, n, transpose_b, .. } = self.product;
+        if m > ROWS {
+            return None;
+        }
+        let vectors = !transpose_b && n.is_multiple_of(4);
+        let shader = self.shader("matmul/thin", 1).feature("VECTOR_B", vectors);
+        let workgroups = gpu::spread_workgroups(batch * n.div_ceil(COLUMNS));
+        Some(Candidate::single("matmul thin", Pass { shader, bindings: self.bindings(1), workgroups }))
     }
 
     fn direct(&self, block: &Block) -> Candidate {

@@ -157,6 +157,11 @@ fn shaders_of_large_tiles() {
 }
 
 #[test]
+fn shaders_of_few_rows() {
+    compare_shaders(&[2], &[([5, 36, 70], (false, false)), ([3, 7, 90], (true, true))]);
+}
+
+#[test]
 fn shaders_of_batches() {
     compare_shaders(&[3], &[([34, 36, 20], (false, false))]);
 }

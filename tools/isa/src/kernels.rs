@@ -39,7 +39,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Every kernel for the training steps of three networks, for square matrix products and for a convolution. Of
+/// Every kernel for the training steps of three networks, for matrix products and for a convolution. Of
 /// kernels that differ in nothing but the geometry of their tensors there is the first.
 pub fn all() -> anyhow::Result<Vec<Kernel>> {
     let mut found = Found::default();
@@ -64,8 +64,9 @@ type Kind = (&'static str, String, Vec<&'static str>, Option<String>);
 
 impl Found {
     fn products(&mut self) -> anyhow::Result<()> {
-        for n in [512, 1024, 2048] {
-            self.operation(&[&[n, n], &[n, n]], |graph, v| Ok(graph.dense(v[0], v[1])?))?;
+        // The last one is a dense layer of one image.
+        for [m, n] in [[512, 512], [1024, 1024], [2048, 2048], [1, 512]] {
+            self.operation(&[&[m, n], &[n, n]], |graph, v| Ok(graph.dense(v[0], v[1])?))?;
         }
         Ok(())
     }
