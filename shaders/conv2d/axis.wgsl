@@ -89,6 +89,27 @@ fn target_of(at: u32, rows: Axis, columns: Axis) -> u32 {
         + column * columns.step + columns.origin;
 }
 
+// The bits of a tap: one for its row, and above those of all rows one for its column.
+fn tap_bits(tap_row: u32, tap_column: u32) -> u32 {
+    return (1u << tap_row) | (1u << (KERNEL_HEIGHT + tap_column));
+}
+
+// The bits of all tap rows and tap columns of the window at a corner that lie inside of the source: a tap does where
+// both of its bits are among them. Bit 31 is never among them, so that NO_TAP is inside of no window.
+fn taps_inside(corner: Corner, rows: Axis, columns: Axis) -> u32 {
+    var bits = 0u;
+    for (var i = 0u; i < rows.taps; i++) {
+        bits |= select(0u, 1u << i, u32(corner.row + i32(i) * rows.offset_step) < SOURCE_HEIGHT);
+    }
+    for (var i = 0u; i < columns.taps; i++) {
+        let within = u32(corner.column + i32(i) * columns.offset_step) < SOURCE_WIDTH;
+        bits |= select(0u, 1u << (KERNEL_HEIGHT + i), within);
+    }
+    return bits;
+}
+
+const NO_TAP: u32 = 0x80000000u;
+
 // Whether a pixel lies inside of a source image.
 fn inside(row: i32, column: i32) -> bool {
     return u32(row) < SOURCE_HEIGHT && u32(column) < SOURCE_WIDTH;

@@ -56,9 +56,10 @@ fn main(
             let place = corner.place + reach(tap_row, tap_column, rows, columns, UNITS) + channel;
             for (var m = 0u; m < ROWS; m++) {
                 let at = corner.column + i32(m) * columns.stride + i32(tap_column) * columns.offset_step;
-                if inside(row, at) {
-                    sums[m] = fma(source[place + m * u32(columns.stride) * UNITS], w, sums[m]);
-                }
+                // What is outside reads the first element instead, so that no read waits for a branch.
+                let within = inside(row, at);
+                let value = source[select(0u, place + m * u32(columns.stride) * UNITS, within)];
+                sums[m] = fma(select(Element(0.0), value, within), w, sums[m]);
             }
         }
     }

@@ -1,11 +1,11 @@
 // Convolution without workgroup memory, of grouped channels too:
 //     output[m, o] = fused(sum over tap, c of source[m's window at tap, group(o) * K + c] weight[tap, c, o]).
-// With BACKWARD it is the gradient of the input: the source is the gradient of the output, the weight is read as
-// [tap][o within its group][channel of the source], and z counts the phases (see axis.wgsl).
+// With BACKWARD it is the gradient of the input: the source is the gradient of the output, the weight is transposed, and z
+// counts the phases (see axis.wgsl).
 //
 // binding 0      source  [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, GROUPS * K] f32
 // binding 1      weight  [KERNEL_HEIGHT, KERNEL_WIDTH, K, GROUPS * N] f32, with BACKWARD
-//                        [KERNEL_HEIGHT, KERNEL_WIDTH, N, GROUPS * K]
+//                        [KERNEL_HEIGHT, KERNEL_WIDTH, GROUPS * K, N]
 // binding 2      output  [BATCH, TARGET_HEIGHT, TARGET_WIDTH, GROUPS * N] f32
 // binding 3 + i  additional input i of the epilogue
 //
@@ -20,47 +20,33 @@ import package::fused::{Element, fused};
 import package::lib::index::workgroup;
 
 @group(0) @binding(0) var<storage, read> source: array<f32>;
-@if(!BACKWARD && VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@if(BACKWARD || !VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<f32>;
+@if(VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @if(VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
 @if(!VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<f32>;
 
 const COLUMNS: u32 = 4u * VECTORS;
 const BLOCKS_N: u32 = (N + COLUMNS - 1u) / COLUMNS;
 
-// The weights of one tap and source channel for four target channels from n on.
-@if(!BACKWARD && VECTOR_N)
+// Place of the weights of one tap and source channel for target channels from n on.
+fn place_of_weight(tap: u32, group: u32, channel: u32, n: u32) -> u32 {
+    @if(!BACKWARD) { return (tap * K + channel) * (GROUPS * N) + group * N + n; }
+    @if(BACKWARD) { return ((tap * GROUPS + group) * K + channel) * N + n; }
+}
+
+// Four of them. Channels past the edge read what others read, because what comes of them is not stored.
 fn load_weight(tap: u32, group: u32, channel: u32, n: u32) -> vec4<f32> {
-    if n < N {
-        return weight[((tap * K + channel) * (GROUPS * N) + group * N + n) / 4u];
+    @if(VECTOR_N) { return weight[place_of_weight(tap, group, channel, min(n, N - 4u)) / 4u]; }
+    @if(!VECTOR_N) {
+        let last = N - 1u;
+        let first = place_of_weight(tap, group, channel, 0u);
+        return vec4<f32>(
+            weight[first + min(n, last)],
+            weight[first + min(n + 1u, last)],
+            weight[first + min(n + 2u, last)],
+            weight[first + min(n + 3u, last)],
+        );
     }
-    return vec4<f32>(0.0);
-}
-
-@if(!BACKWARD && !VECTOR_N)
-fn load_one(tap: u32, group: u32, channel: u32, n: u32) -> f32 {
-    if n < N {
-        return weight[(tap * K + channel) * (GROUPS * N) + group * N + n];
-    }
-    return 0.0;
-}
-
-@if(BACKWARD)
-fn load_one(tap: u32, group: u32, channel: u32, n: u32) -> f32 {
-    if n < N {
-        return weight[(tap * N + n) * (GROUPS * K) + group * K + channel];
-    }
-    return 0.0;
-}
-
-@if(BACKWARD || !VECTOR_N)
-fn load_weight(tap: u32, group: u32, channel: u32, n: u32) -> vec4<f32> {
-    return vec4<f32>(
-        load_one(tap, group, channel, n),
-        load_one(tap, group, channel, n + 1u),
-        load_one(tap, group, channel, n + 2u),
-        load_one(tap, group, channel, n + 3u),
-    );
 }
 
 @if(VECTOR_N && VECTOR_FUSED)
@@ -124,6 +110,7 @@ fn main(
             let tap = kernel_row * KERNEL_WIDTH + u32(columns.kernel + i32(tap_column) * columns.kernel_step);
             let distance = reach(tap_row, tap_column, rows, columns, GROUPS * K);
             // Pixels outside read the first one, and what they read is dropped.
+            var useful = false;
             var within: array<bool, ROWS>;
             var starts: array<u32, ROWS>;
             for (var i = 0u; i < ROWS; i++) {
@@ -131,6 +118,10 @@ fn main(
                 let column = corners[i].column + i32(tap_column) * columns.offset_step;
                 within[i] = inside(row, column);
                 starts[i] = select(0u, corners[i].place + distance, within[i]) + group * K;
+                useful = useful || within[i];
+            }
+            if !useful {
+                continue;
             }
             for (var channel = 0u; channel < K; channel++) {
                 var values: array<f32, ROWS>;

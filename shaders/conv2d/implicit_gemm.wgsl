@@ -1,190 +1,164 @@
 // Convolution as a matrix product whose left matrix is read straight from the image:
 //     output[m, n] = fused(sum over k of a[m, k] b[k, n]),  k = (tap row, tap column, source channel),
 // where row m of a is what the window at position m sees (0 outside of the image) and b is the weight. With BACKWARD it
-// is the gradient of the input: the source is the gradient of the output, and z counts the phases (see axis.wgsl), so
-// that no known zero is multiplied.
+// is the gradient of the input: the source is the gradient of the output, b the weight transposed, and z counts the
+// phases (see axis.wgsl), so that no known zero is multiplied.
 //
 // binding 0      source  [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, K] f32
-// binding 1      weight  [KERNEL_HEIGHT, KERNEL_WIDTH, K, N] f32, with BACKWARD [KERNEL_HEIGHT, KERNEL_WIDTH, N, K]
+// binding 1      weight  [KERNEL_HEIGHT, KERNEL_WIDTH, K, N] f32
 // binding 2      output  [BATCH, TARGET_HEIGHT, TARGET_WIDTH, N] f32
 // binding 3 + i  additional input i of the epilogue
 //
-// A workgroup of THREADS_M * THREADS_N owns a tile of ROWS * THREADS_M positions and 4 * VECTORS * THREADS_N channels.
-// An invocation owns every THREADS_M-th row of it and every THREADS_N-th vector of four channels. Steps of 16 of k go
-// through workgroup memory: a as [row][4 vectors along k], whose place is turned by the row so that four rows that are
-// read at once lie in different banks, and b as [k][vectors along n].
+// A workgroup of THREADS_M * THREADS_N owns a tile of 4 * VECTORS_M * THREADS_M positions and 4 * VECTORS_N * THREADS_N
+// channels; an invocation every THREADS_M-th vector of four positions and every THREADS_N-th vector of four channels.
+// Steps of 16 of k go through workgroup memory as [k][positions] and [k][channels], fetched while the step before is
+// computed with. Where the units of k read is computed once for many steps, by all invocations together, and which taps
+// of a position's window lie inside of the image once for all steps, so that fetching takes no division.
 //
-// K, N: source and target channels. VECTOR_K: K is a multiple of 4, so a is loaded by vectors; WIDE_K: and
-// at least 16. VECTOR_N: N is a multiple of 4. VECTOR_FUSED: the epilogue takes four channels at once.
+// Positions and channels past the edge read what others read, because what comes of them is not stored.
+//
+// K, N: source and target channels. VECTOR_K: K is a multiple of 4, so a is loaded by vectors. WIDE: K is one of 16, so
+// that a step belongs to one tap. VECTOR_N: N is a multiple of 4. EDGE_K: a step may pass the end of k. CHECKED: a tap may
+// lie outside of the image, or EDGE_K. VECTOR_FUSED: the epilogue takes four channels at once. PAIRS is always on.
 import package::constants::{
-    BATCH, K, N, THREADS_M, THREADS_N, ROWS, VECTORS, KERNEL_WIDTH,
+    BATCH, K, N, THREADS_M, THREADS_N, VECTORS_M, VECTORS_N, KERNEL_WIDTH,
 };
-import package::conv2d::axis::{Axis, Corner, rows_of, columns_of, corner_of, reach, target_of, inside};
+import package::conv2d::axis::{
+    Axis, Corner, rows_of, columns_of, corner_of, reach, target_of, tap_bits, taps_inside, NO_TAP,
+};
+import package::conv2d::tile::{
+    INVOCATIONS, TILE_M4, TILE_N4, SUMS, ONE_A, FOUR_A, a_tile, b_tile, multiply,
+};
 import package::fused::{Element, fused};
 import package::lib::index::workgroup;
 
 @if(VECTOR_K) @group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
 @if(!VECTOR_K) @group(0) @binding(0) var<storage, read> source: array<f32>;
-@if((BACKWARD && VECTOR_K) || (!BACKWARD && VECTOR_N)) @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@if((BACKWARD && !VECTOR_K) || (!BACKWARD && !VECTOR_N)) @group(0) @binding(1) var<storage, read> weight: array<f32>;
+@if(VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @if(VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
 @if(!VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<f32>;
 
-const INVOCATIONS: u32 = THREADS_M * THREADS_N;
-const TILE_M: u32 = ROWS * THREADS_M;
-const TILE_N4: u32 = VECTORS * THREADS_N;
 const N4: u32 = (N + 3u) / 4u;
-// Rows of a and vectors of b that one invocation loads in a step.
-const LOADS_A: u32 = TILE_M * 4u / INVOCATIONS;
-const LOADS_B: u32 = 16u * TILE_N4 / INVOCATIONS;
-// Vectors along columns of b that it loads where b lies that way.
-const LOADS_C: u32 = (TILE_N4 * 4u + INVOCATIONS - 1u) / INVOCATIONS;
-const SUMS: u32 = ROWS * VECTORS;
-@if(VECTOR_K) const K_UNITS: u32 = K / 4u;
 
-var<workgroup> a_tile: array<vec4<f32>, TILE_M * 4u>;
-var<workgroup> b_tile: array<vec4<f32>, 16u * TILE_N4>;
+// Vectors along k that one invocation loads of each of two rows of a, and their distance: those of a step are four.
+const LOADS_A: u32 = TILE_M4 * 8u / INVOCATIONS;
+const STEP_A: u32 = 4u / LOADS_A;
+// Places where it reads a row: with WIDE the others follow from the first.
+@if(WIDE) const PLACES_A: u32 = 1u;
+@if(!WIDE) const PLACES_A: u32 = LOADS_A;
+// Vectors of b that one invocation loads, each of them so many rows after the one before.
+const LOADS_B: u32 = TILE_N4 * 16u / INVOCATIONS;
+const ROWS_B: u32 = INVOCATIONS / TILE_N4;
 
-// A tap and a source channel (with VECTOR_K a vector of four).
-struct Step {
-    row: u32,
-    column: u32,
-    channel: u32,
+// A unit of k is one source channel of a tap, or with VECTOR_K four.
+@if(VECTOR_K) const CHANNELS: u32 = 4u;
+@if(!VECTOR_K) const CHANNELS: u32 = 1u;
+const UNITS: u32 = K / CHANNELS;
+const STEP_UNITS: u32 = 16u / CHANNELS;
+const VECTOR_UNITS: u32 = 4u / CHANNELS;
+
+// Elements of weight in a row of b and in a vector of it.
+@if(VECTOR_N) const ROW_B: u32 = N4;
+@if(VECTOR_N) const COLUMN_B: u32 = 1u;
+@if(!VECTOR_N) const ROW_B: u32 = N;
+@if(!VECTOR_N) const COLUMN_B: u32 = 4u;
+
+// Where a unit of k reads: the distance from a window's corner, and the bits of its tap.
+struct Unit {
+    distance: u32,
+    tap: u32,
 }
 
-// The step at `k`, in units of what `channel` counts.
-@if(VECTOR_K)
-fn step_at(k: u32, columns: u32) -> Step {
-    return Step(k / K_UNITS / columns, k / K_UNITS % columns, k % K_UNITS);
+var<workgroup> units: array<Unit, INVOCATIONS>;
+@if(BACKWARD) var<workgroup> places_of_b: array<u32, INVOCATIONS>;
+
+// What an invocation loads of b: its unit in a step, the distance of its place from the unit's (from the step's where
+// that is known without the table), its place in the last row, and how many columns come after its first.
+struct OwnB {
+    unit: u32,
+    place: u32,
+    last: u32,
+    rest: u32,
 }
 
-@if(!VECTOR_K)
-fn step_at(k: u32, columns: u32) -> Step {
-    return Step(k / K / columns, k / K % columns, k % K);
-}
-
-// The step four units after `step`, which is the one at `k`. Walked to where channels last that long: a division would
-// cost as much as the loads.
-@if(VECTOR_K && WIDE_K)
-fn next(step: Step, k: u32, columns: u32) -> Step {
-    var to = Step(step.row, step.column, step.channel + 4u);
-    if to.channel >= K_UNITS {
-        to.channel -= K_UNITS;
-        to.column += 1u;
-        if to.column >= columns {
-            to.column = 0u;
-            to.row += 1u;
-        }
+// Fills the table of units from `first` on.
+fn tabulate(first: u32, local: u32, count: u32, rows: Axis, columns: Axis) {
+    let unit = min(first + local, count - 1u);
+    let channel = unit % UNITS;
+    let row = unit / UNITS / columns.taps;
+    let column = unit / UNITS % columns.taps;
+    let tap = select(NO_TAP, tap_bits(row, column), first + local < count);
+    units[local] = Unit(reach(row, column, rows, columns, UNITS) + channel, tap);
+    @if(BACKWARD) {
+        let kernel_row = u32(rows.kernel + i32(row) * rows.kernel_step);
+        let kernel_column = u32(columns.kernel + i32(column) * columns.kernel_step);
+        places_of_b[local] = ((kernel_row * KERNEL_WIDTH + kernel_column) * K + channel * CHANNELS) * ROW_B;
     }
-    return to;
 }
 
-@if(VECTOR_K && !WIDE_K)
-fn next(step: Step, k: u32, columns: u32) -> Step {
-    return step_at(k, max(columns, 1u));
+// The window of a row of a: its corner's place, and which taps are inside of the image.
+struct Window {
+    place: u32,
+    taps: u32,
 }
 
-// Single channels are found one by one.
-@if(!VECTOR_K)
-fn next(step: Step, k: u32, columns: u32) -> Step {
-    return step;
+// What an invocation reads of a row of a: a vector of four channels or four single ones.
+@if(VECTOR_K) alias Numbers = u32;
+@if(!VECTOR_K) alias Numbers = vec4<u32>;
+@if(VECTOR_K) alias Inside = bool;
+@if(!VECTOR_K) alias Inside = vec4<bool>;
+
+// Where that is, and which of it is inside of the image.
+struct Place {
+    at: Numbers,
+    inside: Inside,
 }
 
-@if(BACKWARD)
-fn tap_of(step: Step, rows: Axis, columns: Axis) -> u32 {
-    let row = u32(rows.kernel + i32(step.row) * rows.kernel_step);
-    return row * KERNEL_WIDTH + u32(columns.kernel + i32(step.column) * columns.kernel_step);
-}
-
-@if(VECTOR_K) alias SourceElement = vec4<f32>;
-@if(!VECTOR_K) alias SourceElement = f32;
-@if(VECTOR_K) const SOURCE_UNITS: u32 = K_UNITS;
-@if(!VECTOR_K) const SOURCE_UNITS: u32 = K;
-
-// One element of a, or with VECTOR_K four, at `distance` from the corner.
-fn load_source(corner: Corner, step: Step, distance: u32, rows: Axis, columns: Axis) -> SourceElement {
-    let row = corner.row + i32(step.row) * rows.offset_step;
-    let column = corner.column + i32(step.column) * columns.offset_step;
-    if step.row < rows.taps && inside(row, column) {
-        return source[corner.place + distance];
+// The place at unit `at` of the table. What is outside reads the first element of the image instead.
+fn place_of_a(window: Window, at: u32) -> Place {
+    @if(VECTOR_K) let distances = units[at].distance;
+    @if(VECTOR_K) let taps = units[at].tap;
+    @if(!VECTOR_K)
+    let distances =
+        vec4<u32>(units[at].distance, units[at + 1u].distance, units[at + 2u].distance, units[at + 3u].distance);
+    @if(!VECTOR_K) let taps = vec4<u32>(units[at].tap, units[at + 1u].tap, units[at + 2u].tap, units[at + 3u].tap);
+    let places = Numbers(window.place) + distances;
+    @if(CHECKED) {
+        let inside = (Numbers(window.taps) & taps) == taps;
+        return Place(select(Numbers(0u), places, inside), inside);
     }
-    return SourceElement(0.0);
+    @if(!CHECKED) { return Place(places, Inside(true)); }
 }
 
-fn distance_of(step: Step, rows: Axis, columns: Axis) -> u32 {
-    return reach(step.row, step.column, rows, columns, SOURCE_UNITS) + step.channel;
+fn load_a(at: Numbers) -> vec4<f32> {
+    @if(VECTOR_K) { return source[at]; }
+    @if(!VECTOR_K) { return vec4<f32>(source[at.x], source[at.y], source[at.z], source[at.w]); }
 }
 
-// Four elements of a row of a, from k4 * 4 on; `step` and `distance` are those at k4 where four channels are one.
-@if(VECTOR_K)
-fn load_a(corner: Corner, k4: u32, step: Step, distance: u32, rows: Axis, columns: Axis) -> vec4<f32> {
-    return load_source(corner, step, distance, rows, columns);
+fn existing(value: vec4<f32>, place: Place) -> vec4<f32> {
+    @if(CHECKED) { return select(vec4<f32>(0.0), value, place.inside); }
+    @if(!CHECKED) { return value; }
 }
 
-@if(!VECTOR_K)
-fn load_one(corner: Corner, k: u32, rows: Axis, columns: Axis) -> f32 {
-    let step = step_at(k, max(columns.taps, 1u));
-    return load_source(corner, step, distance_of(step, rows, columns), rows, columns);
-}
-
-@if(!VECTOR_K)
-fn load_a(corner: Corner, k4: u32, step: Step, distance: u32, rows: Axis, columns: Axis) -> vec4<f32> {
-    return vec4<f32>(
-        load_one(corner, k4 * 4u, rows, columns),
-        load_one(corner, k4 * 4u + 1u, rows, columns),
-        load_one(corner, k4 * 4u + 2u, rows, columns),
-        load_one(corner, k4 * 4u + 3u, rows, columns),
-    );
-}
-
-// Four elements of row k of b, from column n4 * 4 on.
-@if(!BACKWARD && VECTOR_N)
-fn load_b(k: u32, n4: u32, steps: u32) -> vec4<f32> {
-    if k < steps && n4 < N4 {
-        return weight[k * N4 + n4];
+// Where load `i` of an invocation reads b for the step at `unit` of the table that begins with unit `first`.
+fn place_of_b(first: u32, unit: u32, own: OwnB, i: u32) -> u32 {
+    @if(BACKWARD) { return places_of_b[unit + own.unit + i * (ROWS_B / CHANNELS)] + own.place; }
+    @if(!BACKWARD) {
+        let place = (first + unit) * (CHANNELS * ROW_B) + own.place + i * (ROWS_B * ROW_B);
+        @if(EDGE_K) { return min(place, own.last); }
+        @if(!EDGE_K) { return place; }
     }
-    return vec4<f32>(0.0);
 }
 
-@if(!BACKWARD && !VECTOR_N)
-fn load_b(k: u32, n4: u32, steps: u32) -> vec4<f32> {
-    var value = vec4<f32>(0.0);
-    if k < steps {
-        let at = k * N + n4 * 4u;
-        if n4 * 4u < N { value.x = weight[at]; }
-        if n4 * 4u + 1u < N { value.y = weight[at + 1u]; }
-        if n4 * 4u + 2u < N { value.z = weight[at + 2u]; }
-        if n4 * 4u + 3u < N { value.w = weight[at + 3u]; }
+// Four neighbours in a row of b from `at` on, of which `rest` are followed by another.
+fn load_b(at: u32, rest: u32) -> vec4<f32> {
+    @if(VECTOR_N) { return weight[at]; }
+    @if(!VECTOR_N) {
+        return vec4<f32>(
+            weight[at], weight[at + min(1u, rest)], weight[at + min(2u, rest)], weight[at + min(3u, rest)],
+        );
     }
-    return value;
-}
-
-// Four elements of column n of b, from row k4 * 4 on.
-@if(BACKWARD && VECTOR_K)
-fn load_column(k4: u32, n: u32, step: Step, rows: Axis, columns: Axis) -> vec4<f32> {
-    if n < N && step.row < rows.taps {
-        return weight[(tap_of(step, rows, columns) * N + n) * K_UNITS + step.channel];
-    }
-    return vec4<f32>(0.0);
-}
-
-@if(BACKWARD && !VECTOR_K)
-fn load_element(k: u32, n: u32, rows: Axis, columns: Axis) -> f32 {
-    let step = step_at(k, max(columns.taps, 1u));
-    if n < N && step.row < rows.taps {
-        return weight[(tap_of(step, rows, columns) * N + n) * K + step.channel];
-    }
-    return 0.0;
-}
-
-@if(BACKWARD && !VECTOR_K)
-fn load_column(k4: u32, n: u32, step: Step, rows: Axis, columns: Axis) -> vec4<f32> {
-    return vec4<f32>(
-        load_element(k4 * 4u, n, rows, columns),
-        load_element(k4 * 4u + 1u, n, rows, columns),
-        load_element(k4 * 4u + 2u, n, rows, columns),
-        load_element(k4 * 4u + 3u, n, rows, columns),
-    );
 }
 
 @if(VECTOR_N && VECTOR_FUSED)
@@ -214,35 +188,55 @@ fn store(pixel: u32, n4: u32, value: vec4<f32>) {
     if n4 * 4u + 3u < N { output[at + 3u] = fused(value.w, at + 3u); }
 }
 
-// Adds four steps of k: rows of a from a_at, rows of b from b_at.
-fn accumulate(sums: ptr<function, array<vec4<f32>, SUMS>>, a_at: u32, b_at: u32) {
-    var a: array<vec4<f32>, ROWS>;
-    for (var i = 0u; i < ROWS; i++) {
-        a[i] = a_tile[a_at + i * (THREADS_M * 4u)];
+// What an invocation fetches for a step: of two rows of a, and of b.
+struct Fetched {
+    a_places: array<array<Place, PLACES_A>, 2>,
+    a: array<array<vec4<f32>, LOADS_A>, 2>,
+    b: array<vec4<f32>, LOADS_B>,
+}
+
+// The step at unit `unit` of the table that begins with unit `first`, of which it loads vectors along k from k4 on.
+fn fetch(
+    fetched: ptr<function, Fetched>,
+    windows: ptr<function, array<Window, 2>>,
+    own: OwnB,
+    first: u32,
+    unit: u32,
+    k4: u32,
+) {
+    var b_places: array<u32, LOADS_B>;
+    for (var i = 0u; i < LOADS_B; i++) {
+        b_places[i] = place_of_b(first, unit, own, i);
     }
-    for (var j = 0u; j < VECTORS; j++) {
-        let b = b_tile[b_at + j * THREADS_N];
-        for (var i = 0u; i < ROWS; i++) {
-            (*sums)[i * VECTORS + j] = fma(vec4<f32>(a[i].x), b, (*sums)[i * VECTORS + j]);
+    for (var r = 0u; r < 2u; r++) {
+        for (var i = 0u; i < PLACES_A; i++) {
+            (*fetched).a_places[r][i] = place_of_a((*windows)[r], unit + (k4 + i * STEP_A) * VECTOR_UNITS);
+        }
+        for (var i = 0u; i < LOADS_A; i++) {
+            @if(WIDE) { (*fetched).a[r][i] = load_a((*fetched).a_places[r][0].at + i * STEP_A); }
+            @if(!WIDE) { (*fetched).a[r][i] = load_a((*fetched).a_places[r][i].at); }
         }
     }
-    for (var j = 0u; j < VECTORS; j++) {
-        let b = b_tile[b_at + TILE_N4 + j * THREADS_N];
-        for (var i = 0u; i < ROWS; i++) {
-            (*sums)[i * VECTORS + j] = fma(vec4<f32>(a[i].y), b, (*sums)[i * VECTORS + j]);
-        }
+    for (var i = 0u; i < LOADS_B; i++) {
+        (*fetched).b[i] = load_b(b_places[i], own.rest);
     }
-    for (var j = 0u; j < VECTORS; j++) {
-        let b = b_tile[b_at + 2u * TILE_N4 + j * THREADS_N];
-        for (var i = 0u; i < ROWS; i++) {
-            (*sums)[i * VECTORS + j] = fma(vec4<f32>(a[i].z), b, (*sums)[i * VECTORS + j]);
-        }
+}
+
+// Writes it to workgroup memory. What was fetched last is used first, so that all is waited for once.
+fn put(fetched: ptr<function, Fetched>, local: u32, a_place: u32) {
+    for (var i = 0u; i < LOADS_B; i++) {
+        let j = LOADS_B - 1u - i;
+        b_tile[local + j * INVOCATIONS] = (*fetched).b[j];
     }
-    for (var j = 0u; j < VECTORS; j++) {
-        let b = b_tile[b_at + 3u * TILE_N4 + j * THREADS_N];
-        for (var i = 0u; i < ROWS; i++) {
-            (*sums)[i * VECTORS + j] = fma(vec4<f32>(a[i].w), b, (*sums)[i * VECTORS + j]);
-        }
+    for (var i = 0u; i < LOADS_A; i++) {
+        let place = min(i, PLACES_A - 1u);
+        let upper = existing((*fetched).a[0][i], (*fetched).a_places[0][place]);
+        let lower = existing((*fetched).a[1][i], (*fetched).a_places[1][place]);
+        let at = a_place + i * (STEP_A * FOUR_A);
+        a_tile[at] = vec2<f32>(upper.x, lower.x);
+        a_tile[at + ONE_A] = vec2<f32>(upper.y, lower.y);
+        a_tile[at + 2u * ONE_A] = vec2<f32>(upper.z, lower.z);
+        a_tile[at + 3u * ONE_A] = vec2<f32>(upper.w, lower.w);
     }
 }
 
@@ -258,78 +252,66 @@ fn main(
     // Tiles of one row of tiles are neighbours: they read the same part of the image.
     let tiles_n = (N4 + TILE_N4 - 1u) / TILE_N4;
     let tile = workgroup(id, count);
-    let first_m = tile / tiles_n * TILE_M;
+    let first_m = tile / tiles_n * (TILE_M4 * 4u);
     let first_n4 = tile % tiles_n * TILE_N4;
     if first_m >= positions {
         return;
     }
 
-    // What this invocation loads: a vector along k of every INVOCATIONS / 4-th row.
-    let k4 = local % 4u;
-    let load_row = local / 4u;
-    let turned = k4 ^ ((load_row >> 1u) & 3u);
-    var corners: array<Corner, LOADS_A>;
-    for (var i = 0u; i < LOADS_A; i++) {
-        corners[i] = corner_of(first_m + load_row + i * (INVOCATIONS / 4u), positions, rows, columns, SOURCE_UNITS);
+    // What this invocation loads: of two neighbouring rows of a the vectors along k from k4 on, of b vector column_b of
+    // every ROWS_B-th row.
+    let k4 = local % STEP_A;
+    let pair = local / STEP_A;
+    let a_place = k4 * FOUR_A + pair;
+    var windows: array<Window, 2>;
+    for (var r = 0u; r < 2u; r++) {
+        let at = min(first_m + pair * 2u + r, positions - 1u);
+        let corner = corner_of(at, positions, rows, columns, UNITS);
+        windows[r] = Window(corner.place, taps_inside(corner, rows, columns));
     }
-    var step = step_at(k4, max(columns.taps, 1u));
+    let all_units = rows.taps * columns.taps * UNITS;
+    let row_b = local / TILE_N4;
+    let column_b = min(first_n4 + local % TILE_N4, N4 - 1u) * COLUMN_B;
+    @if(BACKWARD) let place_b = row_b % CHANNELS * ROW_B + column_b;
+    @if(!BACKWARD) let place_b = row_b * ROW_B + column_b;
+    let last_b = (all_units * CHANNELS - 1u) * ROW_B + column_b;
+    let own_b = OwnB(row_b / CHANNELS, place_b, last_b, ROW_B - 1u - column_b);
 
     // What it computes.
     let m = local / THREADS_N;
     let n = local % THREADS_N;
-    let turn = (m >> 1u) & 3u;
     var sums: array<vec4<f32>, SUMS>;
     for (var i = 0u; i < SUMS; i++) {
         sums[i] = vec4<f32>(0.0);
     }
 
-    let steps = rows.taps * columns.taps * K;
-    for (var first_k = 0u; first_k < steps; first_k += 16u) {
-        let distance = distance_of(step, rows, columns);
-        for (var i = 0u; i < LOADS_A; i++) {
-            let at = (load_row + i * (INVOCATIONS / 4u)) * 4u + turned;
-            a_tile[at] = load_a(corners[i], first_k / 4u + k4, step, distance, rows, columns);
-        }
-        @if(!BACKWARD)
-        for (var i = 0u; i < LOADS_B; i++) {
-            let at = local + i * INVOCATIONS;
-            b_tile[at] = load_b(first_k + at / TILE_N4, first_n4 + at % TILE_N4, steps);
-        }
-        @if(BACKWARD)
-        for (var i = 0u; i < LOADS_C; i++) {
-            // Four columns of b, turned into four rows.
-            let vector = load_row + i * (INVOCATIONS / 4u);
-            let n = (first_n4 + vector) * 4u;
-            if vector < TILE_N4 {
-                let x = load_column(first_k / 4u + k4, n, step, rows, columns);
-                let y = load_column(first_k / 4u + k4, n + 1u, step, rows, columns);
-                let z = load_column(first_k / 4u + k4, n + 2u, step, rows, columns);
-                let w = load_column(first_k / 4u + k4, n + 3u, step, rows, columns);
-                let at = k4 * 4u * TILE_N4 + vector;
-                b_tile[at] = vec4<f32>(x.x, y.x, z.x, w.x);
-                b_tile[at + TILE_N4] = vec4<f32>(x.y, y.y, z.y, w.y);
-                b_tile[at + 2u * TILE_N4] = vec4<f32>(x.z, y.z, z.z, w.z);
-                b_tile[at + 3u * TILE_N4] = vec4<f32>(x.w, y.w, z.w, w.w);
-            }
-        }
+    var fetched: Fetched;
+    for (var first = 0u; first < all_units; first += INVOCATIONS) {
+        tabulate(first, local, all_units, rows, columns);
         workgroupBarrier();
+        let end = min(all_units - first, INVOCATIONS);
+        let last = (end - 1u) / STEP_UNITS * STEP_UNITS;
+        fetch(&fetched, &windows, own_b, first, 0u, k4);
+        for (var unit = 0u; unit < end; unit += STEP_UNITS) {
+            put(&fetched, local, a_place);
+            workgroupBarrier();
 
-        // The steps are written out, not left to the compiler to unroll.
-        accumulate(&sums, m * 4u + (0u ^ turn), n);
-        accumulate(&sums, m * 4u + (1u ^ turn), n + 4u * TILE_N4);
-        accumulate(&sums, m * 4u + (2u ^ turn), n + 8u * TILE_N4);
-        accumulate(&sums, m * 4u + (3u ^ turn), n + 12u * TILE_N4);
-        workgroupBarrier();
-
-        step = next(step, first_k / 4u + k4 + 4u, columns.taps);
+            // After the last step it is fetched once more, which costs less than to keep what was fetched alive.
+            let next = min(unit + STEP_UNITS, last);
+            fetch(&fetched, &windows, own_b, first, next, k4);
+            multiply(&sums, m, n);
+            workgroupBarrier();
+        }
     }
 
-    for (var i = 0u; i < ROWS; i++) {
-        let at = first_m + m + i * THREADS_M;
-        if at < positions {
-            let pixel = target_of(at, rows, columns);
-            for (var j = 0u; j < VECTORS; j++) {
-                store(pixel, first_n4 + n + j * THREADS_N, sums[i * VECTORS + j]);
+    for (var i = 0u; i < VECTORS_M; i++) {
+        for (var r = 0u; r < 4u; r++) {
+            let at = first_m + (m + i * THREADS_M) * 4u + r;
+            if at < positions {
+                let pixel = target_of(at, rows, columns);
+                for (var j = 0u; j < VECTORS_N; j++) {
+                    store(pixel, first_n4 + n + j * THREADS_N, sums[(i * VECTORS_N + j) * 4u + r]);
+                }
             }
         }
     }

@@ -36,6 +36,7 @@ fn grid() -> Vec<Case> {
         ([1, 13, 12, 2], [3, 3, 2, 3], options().stride(2).dilation(3).padding(Padding::all(3))),
         ([70, 4, 4, 4], [3, 3, 4, 8], same),
         ([2, 5, 6, 8], [1, 1, 8, 68], options()),
+        ([1, 20, 19, 2], [17, 16, 2, 5], options()),
         ([2, 6, 7, 6], [3, 3, 2, 9], same.groups(3)),
         ([2, 6, 7, 16], [3, 3, 8, 24], same.groups(2).stride(2)),
         ([2, 6, 7, 7], [3, 3, 1, 7], same.groups(7)),

@@ -1,0 +1,221 @@
+//! Sums over taps of the window: the forward pass and the gradient of the input.
+
+use super::{
+    super::geometry::{Axis, Geometry},
+    axis_constants, fits_tap_bits,
+    tile::{STEPS, Tile},
+};
+use crate::{
+    kernel::{
+        Expr, Signature, fused_module,
+        gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
+        vector_width,
+    },
+    ops::window::Window1d,
+    tensor::Shape,
+};
+
+/// Target channels from which on only tiles are worth trying.
+const FEW_CHANNELS: usize = 32;
+
+/// A sum over taps as `conv2d/axis` knows it: the forward pass, or the gradient of the input.
+pub(super) struct Correlation<'a> {
+    pub geometry: &'a Geometry,
+    pub backward: bool,
+    pub epilogue: Epilogue,
+}
+
+/// What is applied to each element before it is stored.
+pub(super) struct Epilogue {
+    module: String,
+    /// It takes four elements at once.
+    vector: bool,
+    bindings: Vec<Binding>,
+}
+
+impl Epilogue {
+    /// `expr` over additional inputs, which are those of the operation from its third on, for a kernel that stores four
+    /// elements at once where `vectors`.
+    pub fn new(expr: &Expr, extra: &[&Shape], output: &Shape, vectors: bool) -> Self {
+        // An input that the expression does not read is not declared, so it is not bound either.
+        let read: Vec<usize> = (1..=extra.len()).filter(|n| expr.uses(*n) > 0).collect();
+        let expr = expr.substitute(&mut |n| Expr::Input(read.iter().position(|r| *r == n).map_or(0, |at| at + 1)));
+        let shapes: Vec<&Shape> = std::iter::once(output).chain(read.iter().map(|n| extra[n - 1])).collect();
+        let width = if vectors { vector_width(&shapes, output) } else { 1 };
+        Self {
+            module: fused_module(&expr, &shapes, output, width, 3, true),
+            vector: width == 4,
+            bindings: read.iter().map(|n| Binding::Input(n + 1)).collect(),
+        }
+    }
+}
+
+pub(in super::super) fn forward(
+    geometry: &Geometry,
+    epilogue: Option<&Expr>,
+    signature: &Signature,
+    limits: &Limits,
+) -> Vec<Candidate> {
+    let extra: Vec<&Shape> = signature.inputs[2..].iter().map(|ty| &ty.shape).collect();
+    let expr = epilogue.cloned().unwrap_or(Expr::Input(0));
+    let channels = if geometry.depthwise() { geometry.out_channels } else { geometry.group_out() };
+    let epilogue = Epilogue::new(&expr, &extra, &geometry.output_type().shape, channels.is_multiple_of(4));
+    Correlation { geometry, backward: false, epilogue }.candidates(limits)
+}
+
+pub(in super::super) fn grad_input(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
+    let channels = if geometry.depthwise() { geometry.in_channels } else { geometry.group_in() };
+    let epilogue = Epilogue::new(&Expr::Input(0), &[], &geometry.input_type().shape, channels.is_multiple_of(4));
+    Correlation { geometry, backward: true, epilogue }.candidates(limits)
+}
+
+impl Correlation<'_> {
+    fn candidates(&self, limits: &Limits) -> Vec<Candidate> {
+        if self.geometry.depthwise() {
+            return vec![self.depthwise()];
+        }
+        // A processor has no workgroup memory: there the tiles' detour through it costs more than it saves.
+        if limits.software || self.geometry.groups > 1 || !fits_tap_bits(self.geometry) {
+            return vec![self.direct(limits)];
+        }
+        let [_, n] = self.channels();
+        let tiles = Tile::choose(self.phases(), self.positions(), n, limits);
+        let mut candidates: Vec<Candidate> = tiles.iter().map(|tile| self.implicit_gemm(tile)).collect();
+        // Few channels fill little of a tile.
+        if n < FEW_CHANNELS {
+            let place = if n <= FEW_CHANNELS / 4 { 0 } else { candidates.len() };
+            candidates.insert(place, self.direct(limits));
+        }
+        candidates
+    }
+
+    /// Source and target channels of a group.
+    fn channels(&self) -> [usize; 2] {
+        let (input, output) = (self.geometry.group_in(), self.geometry.group_out());
+        if self.backward { [output, input] } else { [input, output] }
+    }
+
+    /// The phases along height and along width.
+    fn axes(&self) -> [Vec<Axis>; 2] {
+        let window = &self.geometry.window;
+        let along = |w: &Window1d| if self.backward { Axis::backward(w) } else { vec![Axis::forward(w)] };
+        [along(&window.height), along(&window.width)]
+    }
+
+    /// Whether a tap of some position lies outside of the source.
+    fn reaches_outside(&self) -> bool {
+        let outside = |axis: &Axis| {
+            let (start, end) = axis.reach(0, axis.count);
+            axis.taps > 0 && (start < 0 || end > axis.source as isize)
+        };
+        self.axes().iter().flatten().any(outside)
+    }
+
+    /// Rows and columns of the largest phase.
+    fn largest_phase(&self) -> [usize; 2] {
+        let window = &self.geometry.window;
+        [&window.height, &window.width].map(|w| if self.backward { w.input.div_ceil(w.stride) } else { w.output })
+    }
+
+    /// Positions of the largest phase.
+    fn positions(&self) -> usize {
+        self.geometry.batch * self.largest_phase().iter().product::<usize>()
+    }
+
+    fn phases(&self) -> usize {
+        self.axes().iter().map(Vec::len).product()
+    }
+
+    fn shader(&self, path: &'static str) -> Shader {
+        let shader = axis_constants(Shader::file(path), self.geometry, self.backward);
+        shader.feature("BACKWARD", self.backward).fused(self.epilogue.module.clone())
+    }
+
+    /// A kernel that runs over `workgroups` for each phase and reads `weight`.
+    fn pass(&self, shader: Shader, weight: Binding, workgroups: [u32; 3]) -> Pass {
+        let own = [Binding::Input(0), weight, Binding::Output(0)];
+        let bindings = own.into_iter().chain(self.epilogue.bindings.iter().copied()).collect();
+        Pass { shader, bindings, workgroups: [workgroups[0], workgroups[1], self.phases() as u32] }
+    }
+
+    /// A kernel that reads the weight with the target channels innermost: for the gradient of the input it is transposed
+    /// first, which is little work beside the convolution and lets both read it alike.
+    fn candidate(&self, name: String, shader: Shader, workgroups: [u32; 3]) -> Candidate {
+        let (rows, columns) = (self.geometry.group_in(), self.geometry.out_channels);
+        if !self.backward || rows.min(columns) == 1 {
+            return Candidate::single(name, self.pass(shader, Binding::Input(1), workgroups));
+        }
+        let taps = self.geometry.taps();
+        let transpose = Pass {
+            shader: Shader::file("layout/transpose")
+                .constant("BATCH", taps)
+                .constant("ROWS", rows)
+                .constant("COLUMNS", columns),
+            bindings: vec![Binding::Input(1), Binding::Scratch(0)],
+            workgroups: spread_workgroups(taps * rows.div_ceil(32) * columns.div_ceil(32)),
+        };
+        Candidate {
+            name,
+            passes: vec![transpose, self.pass(shader, Binding::ScratchRead(0), workgroups)],
+            scratch: vec![taps * rows * columns],
+        }
+    }
+
+    pub fn implicit_gemm(&self, tile: &Tile) -> Candidate {
+        let [k, n] = self.channels();
+        let phase = if self.phases() == 1 { k * self.geometry.taps() } else { k };
+        let edge = !phase.is_multiple_of(STEPS);
+        let shader = tile
+            .constants(self.shader("conv2d/implicit_gemm"))
+            .constant("K", k)
+            .constant("N", n)
+            .feature("VECTOR_K", k.is_multiple_of(4))
+            .feature("EDGE_K", edge)
+            .feature("CHECKED", edge || self.reaches_outside())
+            .feature("PAIRS", true)
+            .feature("WIDE", k.is_multiple_of(STEPS))
+            .feature("VECTOR_N", n.is_multiple_of(4))
+            .feature("VECTOR_FUSED", self.epilogue.vector);
+        let workgroups = spread_workgroups(tile.workgroups(self.positions(), n));
+        self.candidate(tile.name("implicit_gemm"), shader, workgroups)
+    }
+
+    /// A block of the target for each invocation: on a processor as large as compilers unroll, else as large as registers
+    /// hold.
+    fn direct(&self, limits: &Limits) -> Candidate {
+        let [k, n] = self.channels();
+        let vectors = n.div_ceil(4).min(4);
+        let rows = match (limits.software, vectors) {
+            (true, 1) => 16,
+            (true, _) => 8,
+            (false, _) => 4,
+        };
+        let shader = self
+            .shader("conv2d/direct")
+            .constant("K", k)
+            .constant("N", n)
+            .constant("GROUPS", self.geometry.groups)
+            .constant("ROWS", rows)
+            .constant("VECTORS", vectors)
+            .feature("VECTOR_N", n.is_multiple_of(4))
+            .feature("VECTOR_FUSED", self.epilogue.vector);
+        let blocks = self.geometry.groups * n.div_ceil(4 * vectors);
+        let workgroups = spread_workgroups(self.positions().div_ceil(rows * 8) * blocks.div_ceil(4));
+        self.candidate(format!("direct {rows}x{}", 4 * vectors), shader, workgroups)
+    }
+
+    fn depthwise(&self) -> Candidate {
+        let rows = 4;
+        let channels = self.geometry.in_channels;
+        let shader = self
+            .shader("conv2d/depthwise")
+            .constant("CHANNELS", channels)
+            .constant("ROWS", rows)
+            .feature("VECTOR", self.epilogue.vector);
+        let width = if self.epilogue.vector { 4 } else { 1 };
+        let [height, columns] = self.largest_phase();
+        let invocations = self.geometry.batch * height * columns.div_ceil(rows) * (channels / width);
+        let pass = self.pass(shader, Binding::Input(1), linear_workgroups(invocations));
+        Candidate::single(format!("depthwise x{width}"), pass)
+    }
+}

@@ -1,0 +1,150 @@
+//! The gradient of the weight.
+
+use super::{
+    super::geometry::{Axis, Geometry},
+    axis_constants, fits_tap_bits,
+    tile::{BUSY, STEPS, Tile},
+};
+use crate::kernel::gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups};
+
+/// Fewest and most positions of a split of the gradient of the weight: enough work to pay for adding it up, and few
+/// enough for a small error.
+const SPLIT_POSITIONS: [usize; 2] = [256, 4096];
+/// Invocations that keep a processor busy, and bytes of both inputs that stay in its cache while all of a split's blocks
+/// of the weight go over them.
+const SOFTWARE_BUSY: usize = 512;
+const SOFTWARE_CACHE: usize = 512 << 10;
+
+pub(in super::super) fn grad_weight(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
+    if geometry.depthwise() {
+        return vec![depthwise(geometry, limits)];
+    }
+    // A processor has no workgroup memory: there the tiles' detour through it costs more than it saves.
+    if limits.software || geometry.groups > 1 || !fits_tap_bits(geometry) {
+        return vec![direct(geometry, limits)];
+    }
+    let most_splits = (positions(geometry) / SPLIT_POSITIONS[0]).max(1);
+    let tiles = Tile::choose(most_splits, geometry.taps() * geometry.in_channels, geometry.out_channels, limits);
+    tiles.iter().map(|tile| tiled(geometry, tile, limits)).collect()
+}
+
+/// Output positions of the batch.
+fn positions(geometry: &Geometry) -> usize {
+    geometry.batch * geometry.window.height.output * geometry.window.width.output
+}
+
+/// Splits of the positions for a kernel that runs `invocations` for each.
+fn splits(geometry: &Geometry, invocations: usize, limits: &Limits) -> usize {
+    let wanted = if limits.software {
+        let bytes = geometry.input_type().bytes() + geometry.output_type().bytes();
+        SOFTWARE_BUSY.div_ceil(invocations).max(bytes / SOFTWARE_CACHE)
+    } else {
+        BUSY.div_ceil(invocations)
+    };
+    let fitting = (limits.max_binding / geometry.weight_type().bytes().max(4) as u64).clamp(1, 1024) as usize;
+    wanted.min(positions(geometry) / SPLIT_POSITIONS[0]).max(positions(geometry) / SPLIT_POSITIONS[1]).clamp(1, fitting)
+}
+
+/// A matrix product by tiles of workgroup memory.
+pub(super) fn tiled(geometry: &Geometry, tile: &Tile, limits: &Limits) -> Candidate {
+    let (channels, n) = (geometry.in_channels, geometry.out_channels);
+    let workgroups = tile.workgroups(geometry.taps() * channels, n);
+    let positions = positions(geometry);
+    let splits = splits(geometry, workgroups * tile.invocations(), limits);
+    let chunk = positions.div_ceil(splits).next_multiple_of(STEPS);
+    let splits = positions.div_ceil(chunk);
+    let window = &geometry.window;
+    let edge = !positions.is_multiple_of(STEPS);
+    let padded = [&window.height, &window.width].iter().any(|w| {
+        let (start, end) = Axis::forward(w).reach(0, w.output);
+        start < 0 || end > w.input as isize
+    });
+    let shader = tile
+        .constants(axis_constants(Shader::file("conv2d/grad_weight"), geometry, false))
+        .constant("CHANNELS", channels)
+        .constant("N", n)
+        .constant("CHUNK", chunk)
+        .constant("SPLITS", splits)
+        .feature("EDGE_P", edge)
+        .feature("CHECKED", edge || padded)
+        .feature("WIDE", channels.is_multiple_of(64) && tile.height() >= 64)
+        .feature("VECTOR_K", channels.is_multiple_of(4))
+        .feature("VECTOR_N", n.is_multiple_of(4));
+    summed(geometry, tile.name("grad_weight"), shader, spread_workgroups(workgroups * splits), splits)
+}
+
+/// A block of the weight for each invocation: on a processor as large as compilers unroll, else as large as registers
+/// hold.
+pub(super) fn direct(geometry: &Geometry, limits: &Limits) -> Candidate {
+    let (k, n) = (geometry.group_in(), geometry.group_out());
+    let weights = geometry.taps() * k;
+    let most = if limits.software { 8 } else { 4 };
+    // Rows of one tap where they are not too few, else as even blocks of all as there can be.
+    let of_one_tap = (3..=most).rev().find(|rows| k.is_multiple_of(*rows));
+    let rows = of_one_tap.unwrap_or(weights.div_ceil(weights.div_ceil(most)));
+    let vectors = n.div_ceil(4).min(4);
+    let blocks = weights.div_ceil(rows) * geometry.groups * n.div_ceil(4 * vectors);
+    let (chunk, splits) = lines(geometry, blocks, limits);
+    let shader = axis_constants(Shader::file("conv2d/grad_weight_direct"), geometry, false)
+        .constant("K", k)
+        .constant("N", n)
+        .constant("GROUPS", geometry.groups)
+        .constant("ROWS", rows)
+        .constant("VECTORS", vectors)
+        .constant("CHUNK", chunk)
+        .constant("SPLITS", splits)
+        .feature("ONE_TAP", of_one_tap.is_some())
+        .feature("VECTOR_N", n.is_multiple_of(4));
+    let workgroups = spread_workgroups((blocks * splits).div_ceil(32));
+    summed(geometry, format!("grad_weight direct {rows}x{}", 4 * vectors), shader, workgroups, splits)
+}
+
+fn depthwise(geometry: &Geometry, limits: &Limits) -> Candidate {
+    let channels = geometry.in_channels;
+    // A sum for each tap of a row has to fit the registers.
+    let vector = channels.is_multiple_of(4) && geometry.window.width.kernel <= 8;
+    let invocations = channels / if vector { 4 } else { 1 } * geometry.window.height.kernel;
+    let (chunk, splits) = lines(geometry, invocations, limits);
+    let shader = axis_constants(Shader::file("conv2d/depthwise_grad_weight"), geometry, false)
+        .constant("CHANNELS", channels)
+        .constant("CHUNK", chunk)
+        .constant("SPLITS", splits)
+        .feature("VECTOR", vector);
+    let name = format!("depthwise grad_weight x{}", if vector { 4 } else { 1 });
+    summed(geometry, name, shader, linear_workgroups(invocations * splits), splits)
+}
+
+/// Rows of the images of a split, and the number of splits, of a kernel that runs `invocations` for each.
+fn lines(geometry: &Geometry, invocations: usize, limits: &Limits) -> (usize, usize) {
+    let lines = geometry.batch * geometry.window.height.output;
+    let chunk = lines.div_ceil(splits(geometry, invocations, limits));
+    (chunk, lines.div_ceil(chunk))
+}
+
+/// A kernel of the gradient of the weight and, where it computes several splits, their sum in order.
+fn summed(geometry: &Geometry, name: String, shader: Shader, workgroups: [u32; 3], splits: usize) -> Candidate {
+    let pass = |output| Pass { shader, bindings: vec![Binding::Input(0), Binding::Input(1), output], workgroups };
+    if splits == 1 {
+        return Candidate::single(name, pass(Binding::Output(0)));
+    }
+    let elements = geometry.weight_type().elements();
+    let columns = elements.next_power_of_two().min(64);
+    let sum = Shader::file("reduce/sum")
+        .constant("OUTER", 1usize)
+        .constant("N", splits)
+        .constant("INNER", elements)
+        .constant("COLUMNS", columns)
+        .constant("CHUNK", splits)
+        .constant("SPLITS", 1usize)
+        .constant("SCALE", 1.0f32);
+    let sum = Pass {
+        shader: sum,
+        bindings: vec![Binding::ScratchRead(0), Binding::Output(0)],
+        workgroups: spread_workgroups(elements.div_ceil(columns)),
+    };
+    Candidate {
+        name: format!("{name} split {splits}"),
+        passes: vec![pass(Binding::Scratch(0)), sum],
+        scratch: vec![splits * elements],
+    }
+}
