@@ -43,6 +43,14 @@ fn grid() -> Vec<Case> {
         ([2, 9, 8, 20], [3, 3, 1, 20], same.groups(20).stride(2)),
         ([1, 9, 8, 36], [5, 3, 1, 36], options().groups(36).dilation(2)),
         ([2, 6, 5, 4], [3, 3, 1, 12], same.groups(4)),
+    ]
+}
+
+/// Shapes that the CPU takes in other ways than those of [`grid`]; a GPU makes no difference between them.
+fn wide() -> Vec<Case> {
+    let same = options().padding(Padding::Same);
+    let uneven = Padding::Explicit { top: 2, bottom: 0, left: 1, right: 3 };
+    vec![
         // Enough positions and channels for Winograd's: whole tiles and not, images of a block and blocks of an image.
         ([8, 7, 8, 32], [3, 3, 32, 48], same),
         ([1, 28, 16, 48], [3, 3, 48, 32], options().padding(uneven)),
@@ -92,7 +100,7 @@ fn definition(x: &Tensor, w: &Tensor, output: &Shape, options: &Conv2dOptions, p
 
 #[test]
 fn the_cpu_computes_the_definition() {
-    for case in grid() {
+    for case in grid().into_iter().chain(wide()) {
         let [x, w] = inputs(&case);
         let y = check::evaluate(&[x.clone(), w.clone()], |graph, values| conv(graph, values, &case.2));
         let window = Geometry::new(&case.2, case.0[0], [case.0[1], case.0[2]], case.0[3], case.1).unwrap().window;
@@ -105,7 +113,7 @@ fn the_cpu_computes_the_definition() {
 
 #[test]
 fn gradients_match_finite_differences() {
-    for case in grid() {
+    for case in grid().into_iter().chain(wide()) {
         check::gradients(&inputs(&case), |graph, values| conv(graph, values, &case.2));
     }
 }
