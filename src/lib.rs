@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod autodiff;
+pub mod bench;
 pub mod check;
 pub mod cpu;
 pub mod data;

@@ -15,7 +15,7 @@ use gabor::{
     graph::{VariableId, Variables},
     models::Model,
     nn::{Dense, Flatten, Sequential},
-    plan::{Executor, ExecutorError, Outputs, Plan, ProgramId, Target},
+    plan::{Executor, ExecutorError, Outputs, Plan, ProgramId, Target, Timing},
     tensor::Tensor,
     train::{Observer, Recipe, Session, StepReport, StopReason, TrainError, Trainer, read_card},
 };
@@ -57,6 +57,10 @@ impl Executor for Failing {
 
     fn collect(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError> {
         self.cpu.collect(program, wait)
+    }
+
+    fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
+        self.cpu.profile(program, feeds)
     }
 
     fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {

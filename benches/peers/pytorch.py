@@ -13,11 +13,13 @@ needs the package torch. With no workload named it runs them all.
     W6   conv: 3x3, 64 to 64 channels, 56x56, batch 8: forward and both gradients
 
 A figure is the median over repeats after a warm-up. "first step" is the time from the start of this
-program to the end of the workload's first step, so it holds for the first workload named only.
+program to the end of the workload's first step, so it holds for the first workload named only. The JSON
+has the fields of `gabor bench --json`.
 """
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import time
@@ -37,47 +39,59 @@ def synchronise():
 
 
 def measure(run, seconds):
-    """The time of the first run, and the median time of a run over at least 5 runs and `seconds`."""
-    run()
-    synchronise()
-    first = time.perf_counter() - START
-    warm_until = time.perf_counter() + seconds / 4
-    while time.perf_counter() < warm_until:
-        run()
-    synchronise()
-    times = []
-    until = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < until:
+    """The time of the first run, and the median time of a run over at least 5 samples and `seconds`.
+
+    A sample is as many runs as take 10 ms, so that what it costs to start and to wait is not what is measured.
+    """
+
+    def sample(times):
         before = time.perf_counter()
-        run()
+        for _ in range(times):
+            run()
         synchronise()
-        times.append(time.perf_counter() - before)
-    return first, statistics.median(times)
+        return (time.perf_counter() - before) / times
+
+    sample(1)
+    first = time.perf_counter() - START
+    shortest = math.inf
+    warm_until = time.perf_counter() + seconds / 4
+    while math.isinf(shortest) or time.perf_counter() < warm_until:
+        shortest = min(shortest, sample(1))
+    times = max(1, math.ceil(0.01 / shortest))
+    samples = []
+    until = time.perf_counter() + seconds
+    while len(samples) < 5 or time.perf_counter() < until:
+        samples.append(sample(times))
+    return first, statistics.median(samples)
 
 
-def peak_mib():
-    """The most memory held so far: of the process, or on the GPU."""
-    if DEVICE.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def images(name, run, batch, seconds):
+def images(workload, what, size, run, batch, seconds):
     first, median = measure(run, seconds)
     return [
         {
-            "name": name,
+            "workload": workload,
+            "what": what,
+            "size": size,
+            "batch": batch,
             "value": batch / median,
             "unit": "images/s",
+            "seconds": median,
             "first_step_s": first,
-            "peak_mib": peak_mib(),
         }
     ]
 
 
-def gflops(name, run, flop, seconds):
+def gflops(workload, what, size, run, flop, seconds, batch=None):
     _, median = measure(run, seconds)
-    return {"name": name, "value": flop / median / 1e9, "unit": "GFLOP/s", "peak_mib": peak_mib()}
+    return {
+        "workload": workload,
+        "what": what,
+        "size": size,
+        "batch": batch,
+        "value": flop / median / 1e9,
+        "unit": "GFLOP/s",
+        "seconds": median,
+    }
 
 
 def training_step(model, optimizer, shape, classes):
@@ -157,19 +171,20 @@ def resnet50():
 def w1(seconds):
     model = seed_cnn(28, 1)
     step = training_step(model, torch.optim.Adam(model.parameters(), 1e-3), (128, 1, 28, 28), 10)
-    return images("W1 lenet28", step, 128, seconds)
+    return images("W1", "train", 28, step, 128, seconds)
 
 
 def w2(seconds):
     model = seed_cnn(64, 3)
     step = training_step(model, torch.optim.Adam(model.parameters(), 1e-3), (32, 3, 64, 64), 10)
-    return images("W2 seed64", step, 32, seconds)
+    return images("W2", "train", 64, step, 32, seconds)
 
 
 def w3(seconds):
     model = resnet(basic, (2, 2, 2, 2), conv_norm(3, 64, 3), 10)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-    return images("W3 resnet18c", training_step(model, optimizer, (32, 3, 32, 32), 10), 32, seconds)
+    step = training_step(model, optimizer, (32, 3, 32, 32), 10)
+    return images("W3", "train", 32, step, 32, seconds)
 
 
 def w4(seconds):
@@ -182,7 +197,7 @@ def w4(seconds):
         def run():
             model(x)
 
-        results += images(f"W4 resnet50i batch {batch}", run, batch, seconds)
+        results += images("W4", "infer", 224, run, batch, seconds)
     return results
 
 
@@ -191,7 +206,7 @@ def w4t(seconds):
     batch = 4 if DEVICE.type == "cpu" else 64
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     step = training_step(model, optimizer, (batch, 3, 224, 224), 1000)
-    return images(f"W4t resnet50t batch {batch}", step, batch, seconds)
+    return images("W4t", "train", 224, step, batch, seconds)
 
 
 def w5(seconds):
@@ -200,7 +215,7 @@ def w5(seconds):
         a, b = torch.randn(n, n, device=DEVICE), torch.randn(n, n, device=DEVICE)
         out = torch.empty_like(a)
         run = lambda: torch.mm(a, b, out=out)  # noqa: E731
-        results.append(gflops(f"W5 gemm {n}", run, 2 * n**3, seconds))
+        results.append(gflops("W5", "gemm", n, run, 2 * n**3, seconds))
     return results
 
 
@@ -217,11 +232,11 @@ def w6(seconds):
 
     runs = {
         "forward": lambda: F.conv2d(x, w, padding=1),
-        "gradient of the input": gradient(True, False),
-        "gradient of the weights": gradient(False, True),
+        "grad-input": gradient(True, False),
+        "grad-weight": gradient(False, True),
     }
     flop = 2 * batch * side * side * channels * channels * 9
-    return [gflops(f"W6 conv {name}", run, flop, seconds) for name, run in runs.items()]
+    return [gflops("W6", name, side, run, flop, seconds, batch) for name, run in runs.items()]
 
 
 WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W4t": w4t, "W5": w5, "W6": w6}
@@ -246,20 +261,26 @@ def main():
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
 
-    figures = []
+    results = []
     for name in args.workloads or WORKLOADS:
         for figure in WORKLOADS[name](args.seconds):
-            figures.append(figure)
-            extra = f", first step after {figure['first_step_s']:.2f} s" if "first_step_s" in figure else ""
-            peak = f"peak memory {figure['peak_mib']:,.0f} MiB"
-            print(f"{figure['name']:<32}{figure['value']:>10,.1f} {figure['unit']}  ({peak}{extra})", flush=True)
+            results.append(figure)
+            batch = f" batch {figure['batch']}" if figure["batch"] else ""
+            what = f"{figure['workload']} {figure['what']} {figure['size']}{batch}"
+            first = f"  (first step after {figure['first_step_s']:.2f} s)" if "first_step_s" in figure else ""
+            print(f"{what:<32}{figure['value']:>10,.1f} {figure['unit']}{first}", flush=True)
+    report = {
+        "program": f"PyTorch {torch.__version__}",
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU",
+        "threads": torch.get_num_threads(),
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "results": results,
+    }
+    print(f"{report['peak_rss_mib']:,.0f} MiB held at most")
+    if DEVICE.type == "cuda":
+        report["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        print(f"{report['peak_gpu_mib']:,.0f} MiB of the GPU's memory allocated at most")
     if args.json:
-        report = {
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
-            "threads": torch.get_num_threads(),
-            "figures": figures,
-        }
         with open(args.json, "w") as file:
             json.dump(report, file, indent=2)
 

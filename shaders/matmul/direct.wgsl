@@ -6,11 +6,14 @@
 // binding 2      y  [BATCH, M, N] f32
 // binding 3 + n  input 1 + n of the epilogue, broadcast to y; declared in package::fused
 //
-// An invocation owns 8 rows and 16 columns of y, a workgroup of 8 x 4 invocations 128 columns and 32 rows. Reads beyond
-// the last row or column are moved back to it; what comes of them is not stored.
-// VECTOR_A: a is transposed and M a multiple of 4, so that rows of y are read as vec4s. VECTOR_B: b is not transposed and
-// N is a multiple of 4. VECTOR_Y: N is a multiple of 4 and y is written as vec4s.
-import package::constants::{BATCH, M, N, K};
+// An invocation owns ROWS rows (a multiple of 4) and 4 * COLUMNS columns of y. The 32 invocations of a workgroup lie
+// ACROSS side by side. Reads beyond the last row or column are moved back to it; what comes of them is not stored.
+// A load costs such a processor as much as some fifty multiply-adds, for a vec4 as for a f32: hence vec4s along
+// whichever dimension is stored innermost, and the sums of a large block. Its compiler unrolls the loops of constant
+// length, so that no array is indexed by a variable.
+// VECTOR_A, VECTOR_B: the stored rows are whole vec4s, and are read as such. STEP: terms of the sum a turn of the loop
+// adds: 4 where K is a multiple of 4, else 1. VECTOR_Y: N is a multiple of 4 and y is written as vec4s.
+import package::constants::{BATCH, M, N, K, ROWS, COLUMNS, ACROSS, STEP};
 import package::lib::index::workgroup;
 import package::matmul::result::store;
 
@@ -29,156 +32,91 @@ import package::matmul::result::store;
 @if(!TRANSPOSE_B) const COLUMN_B: u32 = 1u;
 @if(!TRANSPOSE_B) const TERM_B: u32 = N;
 
-const BLOCKS_M: u32 = (M + 31u) / 32u;
-const BLOCKS_N: u32 = (N + 127u) / 128u;
+const BLOCK_M: u32 = 32u / ACROSS * ROWS;
+const BLOCK_N: u32 = ACROSS * COLUMNS * 4u;
+const BLOCKS_M: u32 = (M + BLOCK_M - 1u) / BLOCK_M;
+const BLOCKS_N: u32 = (N + BLOCK_N - 1u) / BLOCK_N;
 
-// Positions of four neighbouring rows (columns) in a stored factor of `extent` of them, `stride` apart.
-fn positions(first: u32, extent: u32, stride: u32) -> vec4<u32> {
-    return min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(extent - 1u)) * stride;
-}
-
-@if(!VECTOR_A) fn gather_a(at: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
-}
-
-@if(!VECTOR_B) fn gather_b(at: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
-}
-
-@compute @workgroup_size(8, 4)
+@compute @workgroup_size(32)
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
 ) {
     let group = workgroup(id, count);
     let matrix = group / (BLOCKS_N * BLOCKS_M);
-    let row = group / BLOCKS_N % BLOCKS_M * 32u + local.y * 8u;
-    let column = group % BLOCKS_N * 128u + local.x * 16u;
+    let row = group / BLOCKS_N % BLOCKS_M * BLOCK_M + local / ACROSS * ROWS;
+    let column = group % BLOCKS_N * BLOCK_N + local % ACROSS * COLUMNS * 4u;
     if matrix >= BATCH || row >= M || column >= N {
         return;
     }
 
-    @if(VECTOR_A) let at_a0 = (matrix * M * K + min(row + 0u, M - 4u)) / 4u;
-    @if(!VECTOR_A) let at_a0 = matrix * M * K + positions(row + 0u, M, ROW_A);
-    @if(VECTOR_A) let at_a1 = (matrix * M * K + min(row + 4u, M - 4u)) / 4u;
-    @if(!VECTOR_A) let at_a1 = matrix * M * K + positions(row + 4u, M, ROW_A);
-    @if(VECTOR_B) let at_b0 = (matrix * K * N + min(column + 0u, N - 4u)) / 4u;
-    @if(!VECTOR_B) let at_b0 = matrix * K * N + positions(column + 0u, N, COLUMN_B);
-    @if(VECTOR_B) let at_b1 = (matrix * K * N + min(column + 4u, N - 4u)) / 4u;
-    @if(!VECTOR_B) let at_b1 = matrix * K * N + positions(column + 4u, N, COLUMN_B);
-    @if(VECTOR_B) let at_b2 = (matrix * K * N + min(column + 8u, N - 4u)) / 4u;
-    @if(!VECTOR_B) let at_b2 = matrix * K * N + positions(column + 8u, N, COLUMN_B);
-    @if(VECTOR_B) let at_b3 = (matrix * K * N + min(column + 12u, N - 4u)) / 4u;
-    @if(!VECTOR_B) let at_b3 = matrix * K * N + positions(column + 12u, N, COLUMN_B);
-    var s00 = vec4<f32>(0.0);
-    var s01 = vec4<f32>(0.0);
-    var s02 = vec4<f32>(0.0);
-    var s03 = vec4<f32>(0.0);
-    var s10 = vec4<f32>(0.0);
-    var s11 = vec4<f32>(0.0);
-    var s12 = vec4<f32>(0.0);
-    var s13 = vec4<f32>(0.0);
-    var s20 = vec4<f32>(0.0);
-    var s21 = vec4<f32>(0.0);
-    var s22 = vec4<f32>(0.0);
-    var s23 = vec4<f32>(0.0);
-    var s30 = vec4<f32>(0.0);
-    var s31 = vec4<f32>(0.0);
-    var s32 = vec4<f32>(0.0);
-    var s33 = vec4<f32>(0.0);
-    var s40 = vec4<f32>(0.0);
-    var s41 = vec4<f32>(0.0);
-    var s42 = vec4<f32>(0.0);
-    var s43 = vec4<f32>(0.0);
-    var s50 = vec4<f32>(0.0);
-    var s51 = vec4<f32>(0.0);
-    var s52 = vec4<f32>(0.0);
-    var s53 = vec4<f32>(0.0);
-    var s60 = vec4<f32>(0.0);
-    var s61 = vec4<f32>(0.0);
-    var s62 = vec4<f32>(0.0);
-    var s63 = vec4<f32>(0.0);
-    var s70 = vec4<f32>(0.0);
-    var s71 = vec4<f32>(0.0);
-    var s72 = vec4<f32>(0.0);
-    var s73 = vec4<f32>(0.0);
-    for (var k = 0u; k < K; k++) {
-        @if(VECTOR_A) let a0 = a[at_a0 + k * TERM_A / 4u];
-        @if(!VECTOR_A) let a0 = gather_a(at_a0 + k * TERM_A);
-        @if(VECTOR_A) let a1 = a[at_a1 + k * TERM_A / 4u];
-        @if(!VECTOR_A) let a1 = gather_a(at_a1 + k * TERM_A);
-        @if(VECTOR_B) let b0 = b[at_b0 + k * TERM_B / 4u];
-        @if(!VECTOR_B) let b0 = gather_b(at_b0 + k * TERM_B);
-        @if(VECTOR_B) let b1 = b[at_b1 + k * TERM_B / 4u];
-        @if(!VECTOR_B) let b1 = gather_b(at_b1 + k * TERM_B);
-        @if(VECTOR_B) let b2 = b[at_b2 + k * TERM_B / 4u];
-        @if(!VECTOR_B) let b2 = gather_b(at_b2 + k * TERM_B);
-        @if(VECTOR_B) let b3 = b[at_b3 + k * TERM_B / 4u];
-        @if(!VECTOR_B) let b3 = gather_b(at_b3 + k * TERM_B);
-        s00 = fma(vec4<f32>(a0.x), b0, s00);
-        s01 = fma(vec4<f32>(a0.x), b1, s01);
-        s02 = fma(vec4<f32>(a0.x), b2, s02);
-        s03 = fma(vec4<f32>(a0.x), b3, s03);
-        s10 = fma(vec4<f32>(a0.y), b0, s10);
-        s11 = fma(vec4<f32>(a0.y), b1, s11);
-        s12 = fma(vec4<f32>(a0.y), b2, s12);
-        s13 = fma(vec4<f32>(a0.y), b3, s13);
-        s20 = fma(vec4<f32>(a0.z), b0, s20);
-        s21 = fma(vec4<f32>(a0.z), b1, s21);
-        s22 = fma(vec4<f32>(a0.z), b2, s22);
-        s23 = fma(vec4<f32>(a0.z), b3, s23);
-        s30 = fma(vec4<f32>(a0.w), b0, s30);
-        s31 = fma(vec4<f32>(a0.w), b1, s31);
-        s32 = fma(vec4<f32>(a0.w), b2, s32);
-        s33 = fma(vec4<f32>(a0.w), b3, s33);
-        s40 = fma(vec4<f32>(a1.x), b0, s40);
-        s41 = fma(vec4<f32>(a1.x), b1, s41);
-        s42 = fma(vec4<f32>(a1.x), b2, s42);
-        s43 = fma(vec4<f32>(a1.x), b3, s43);
-        s50 = fma(vec4<f32>(a1.y), b0, s50);
-        s51 = fma(vec4<f32>(a1.y), b1, s51);
-        s52 = fma(vec4<f32>(a1.y), b2, s52);
-        s53 = fma(vec4<f32>(a1.y), b3, s53);
-        s60 = fma(vec4<f32>(a1.z), b0, s60);
-        s61 = fma(vec4<f32>(a1.z), b1, s61);
-        s62 = fma(vec4<f32>(a1.z), b2, s62);
-        s63 = fma(vec4<f32>(a1.z), b3, s63);
-        s70 = fma(vec4<f32>(a1.w), b0, s70);
-        s71 = fma(vec4<f32>(a1.w), b1, s71);
-        s72 = fma(vec4<f32>(a1.w), b2, s72);
-        s73 = fma(vec4<f32>(a1.w), b3, s73);
+    // Where the first term of each row of op(a) and column of op(b) is stored.
+    var at_a: array<u32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+        at_a[r] = matrix * M * K + min(row + r, M - 1u) * ROW_A;
     }
-    store(matrix, row + 0u, column + 0u, s00);
-    store(matrix, row + 0u, column + 4u, s01);
-    store(matrix, row + 0u, column + 8u, s02);
-    store(matrix, row + 0u, column + 12u, s03);
-    store(matrix, row + 1u, column + 0u, s10);
-    store(matrix, row + 1u, column + 4u, s11);
-    store(matrix, row + 1u, column + 8u, s12);
-    store(matrix, row + 1u, column + 12u, s13);
-    store(matrix, row + 2u, column + 0u, s20);
-    store(matrix, row + 2u, column + 4u, s21);
-    store(matrix, row + 2u, column + 8u, s22);
-    store(matrix, row + 2u, column + 12u, s23);
-    store(matrix, row + 3u, column + 0u, s30);
-    store(matrix, row + 3u, column + 4u, s31);
-    store(matrix, row + 3u, column + 8u, s32);
-    store(matrix, row + 3u, column + 12u, s33);
-    store(matrix, row + 4u, column + 0u, s40);
-    store(matrix, row + 4u, column + 4u, s41);
-    store(matrix, row + 4u, column + 8u, s42);
-    store(matrix, row + 4u, column + 12u, s43);
-    store(matrix, row + 5u, column + 0u, s50);
-    store(matrix, row + 5u, column + 4u, s51);
-    store(matrix, row + 5u, column + 8u, s52);
-    store(matrix, row + 5u, column + 12u, s53);
-    store(matrix, row + 6u, column + 0u, s60);
-    store(matrix, row + 6u, column + 4u, s61);
-    store(matrix, row + 6u, column + 8u, s62);
-    store(matrix, row + 6u, column + 12u, s63);
-    store(matrix, row + 7u, column + 0u, s70);
-    store(matrix, row + 7u, column + 4u, s71);
-    store(matrix, row + 7u, column + 8u, s72);
-    store(matrix, row + 7u, column + 12u, s73);
+    var at_b: array<u32, 4u * COLUMNS>;
+    for (var c = 0u; c < 4u * COLUMNS; c++) {
+        at_b[c] = matrix * K * N + min(column + c, N - 1u) * COLUMN_B;
+    }
+
+    var sums: array<array<vec4<f32>, COLUMNS>, ROWS>;
+    for (var k = 0u; k < K; k += STEP) {
+        // Vectors of four terms serve four steps.
+        @if(VECTOR_A && !TRANSPOSE_A) var terms_a: array<vec4<f32>, ROWS>;
+        @if(VECTOR_A && !TRANSPOSE_A) {
+            for (var r = 0u; r < ROWS; r++) {
+                terms_a[r] = a[(at_a[r] + k) / 4u];
+            }
+        }
+        @if(VECTOR_B && TRANSPOSE_B) var terms_b: array<vec4<f32>, 4u * COLUMNS>;
+        @if(VECTOR_B && TRANSPOSE_B) {
+            for (var c = 0u; c < 4u * COLUMNS; c++) {
+                terms_b[c] = b[(at_b[c] + k) / 4u];
+            }
+        }
+        for (var t = 0u; t < STEP; t++) {
+            let term_a = (k + t) * TERM_A;
+            let term_b = (k + t) * TERM_B;
+            var rows: array<vec4<f32>, ROWS / 4u>;
+            for (var q = 0u; q < ROWS / 4u; q++) {
+                let r = 4u * q;
+                @if(VECTOR_A && TRANSPOSE_A) { rows[q] = a[(at_a[r] + term_a) / 4u]; }
+                @if(VECTOR_A && !TRANSPOSE_A) {
+                    rows[q] = vec4<f32>(terms_a[r][t], terms_a[r + 1u][t], terms_a[r + 2u][t], terms_a[r + 3u][t]);
+                }
+                @if(!VECTOR_A) {
+                    rows[q] = vec4<f32>(
+                        a[at_a[r] + term_a],
+                        a[at_a[r + 1u] + term_a],
+                        a[at_a[r + 2u] + term_a],
+                        a[at_a[r + 3u] + term_a],
+                    );
+                }
+            }
+            for (var c = 0u; c < COLUMNS; c++) {
+                let n = 4u * c;
+                @if(VECTOR_B && TRANSPOSE_B)
+                let columns = vec4<f32>(terms_b[n][t], terms_b[n + 1u][t], terms_b[n + 2u][t], terms_b[n + 3u][t]);
+                @if(VECTOR_B && !TRANSPOSE_B)
+                let columns = b[(at_b[n] + term_b) / 4u];
+                @if(!VECTOR_B)
+                let columns = vec4<f32>(
+                    b[at_b[n] + term_b],
+                    b[at_b[n + 1u] + term_b],
+                    b[at_b[n + 2u] + term_b],
+                    b[at_b[n + 3u] + term_b],
+                );
+                for (var r = 0u; r < ROWS; r++) {
+                    sums[r][c] = fma(vec4<f32>(rows[r / 4u][r % 4u]), columns, sums[r][c]);
+                }
+            }
+        }
+    }
+    for (var r = 0u; r < ROWS; r++) {
+        for (var c = 0u; c < COLUMNS; c++) {
+            store(matrix, row + r, column + 4u * c, sums[r][c]);
+        }
+    }
 }

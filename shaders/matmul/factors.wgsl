@@ -1,100 +1,92 @@
-// The factors of a matrix product as blocks of 4 x 4, of matrices stored either way round and of any extents.
+// The factors of a matrix product as vec4s of their stored rows, of matrices stored either way round and of any extents.
 //
 // binding 0  a  [BATCH, M, K] f32, [BATCH, K, M] where TRANSPOSE_A is on
 // binding 1  b  [BATCH, K, N] f32, [BATCH, N, K] where TRANSPOSE_B is on
 //
-// Blocks come from tiles of TILE_M rows, TILE_N columns and 16 terms, and may lie beyond the edge of the matrices: past
-// the last term they are 0; past the last row or column they repeat others, because what comes of them is not stored.
+// A tile of a has TILE_M rows, one of b TILE_N columns, both 16 terms of the sum: 4 * TILE vec4s, which are numbered as
+// they are stored, so that neighbours read neighbours. A vec4 is fetched from its position in the first tile, which an
+// invocation computes once, plus the same distance for all invocations. Tiles may lie beyond the edge of the matrices:
+// past the last term they are 0; past the last row or column they hold anything that is in the buffer, because what
+// comes of them is not stored.
 // VECTOR_A, VECTOR_B: the stored rows are whole vec4s, and are read as such.
-import package::constants::{M, N, K, TILE_M, TILE_N};
+import package::constants::{BATCH, M, N, K, TILE_M, TILE_N};
 
 @if(VECTOR_A) @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
 @if(!VECTOR_A) @group(0) @binding(0) var<storage, read> a: array<f32>;
 @if(VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
 @if(!VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<f32>;
 
-// Whether tiles pass an edge.
-const EDGE_M: bool = M % TILE_M != 0u;
-const EDGE_N: bool = N % TILE_N != 0u;
+// Elements of what the buffers are read in.
+@if(VECTOR_A) const WIDTH_A: u32 = 4u;
+@if(!VECTOR_A) const WIDTH_A: u32 = 1u;
+@if(VECTOR_B) const WIDTH_B: u32 = 4u;
+@if(!VECTOR_B) const WIDTH_B: u32 = 1u;
+
+// Distance of neighbouring terms.
+@if(TRANSPOSE_A) const TERM_A: u32 = M;
+@if(!TRANSPOSE_A) const TERM_A: u32 = 1u;
+@if(TRANSPOSE_B) const TERM_B: u32 = 1u;
+@if(!TRANSPOSE_B) const TERM_B: u32 = N;
+
+// Whether tiles pass an edge. Nothing is left of the guards where they do not.
 const EDGE_K: bool = K % 16u != 0u;
+const EDGE_A: bool = EDGE_K || M % TILE_M != 0u;
+const EDGE_B: bool = EDGE_K || N % TILE_N != 0u;
+const LAST_A: u32 = BATCH * M * K / WIDTH_A - 1u;
+const LAST_B: u32 = BATCH * K * N / WIDTH_B - 1u;
 
-// Extents as stored, rows first, and whether tiles pass them.
-@if(TRANSPOSE_A) const STORED_A: vec2<u32> = vec2<u32>(K, M);
-@if(TRANSPOSE_A) const EDGE_A: vec2<bool> = vec2<bool>(EDGE_K, EDGE_M);
-@if(!TRANSPOSE_A) const STORED_A: vec2<u32> = vec2<u32>(M, K);
-@if(!TRANSPOSE_A) const EDGE_A: vec2<bool> = vec2<bool>(EDGE_M, EDGE_K);
-@if(TRANSPOSE_B) const STORED_B: vec2<u32> = vec2<u32>(N, K);
-@if(TRANSPOSE_B) const EDGE_B: vec2<bool> = vec2<bool>(EDGE_N, EDGE_K);
-@if(!TRANSPOSE_B) const STORED_B: vec2<u32> = vec2<u32>(K, N);
-@if(!TRANSPOSE_B) const EDGE_B: vec2<bool> = vec2<bool>(EDGE_K, EDGE_N);
+// The first term of vec4 `number` of a tile.
+@if(TRANSPOSE_A) fn term_a(number: u32) -> u32 { return number / (TILE_M / 4u); }
+@if(!TRANSPOSE_A) fn term_a(number: u32) -> u32 { return number % 4u * 4u; }
+@if(TRANSPOSE_B) fn term_b(number: u32) -> u32 { return number % 4u * 4u; }
+@if(!TRANSPOSE_B) fn term_b(number: u32) -> u32 { return number / (TILE_N / 4u); }
 
-// `at`, moved back to `last` where it may pass it. `edge` is a constant, so that nothing is left of it elsewhere.
-fn inside(at: u32, last: u32, edge: bool) -> u32 {
-    return select(at, min(at, last), edge);
+// Its first row (column) in the tile.
+@if(TRANSPOSE_A) fn row_a(number: u32) -> u32 { return number % (TILE_M / 4u) * 4u; }
+@if(!TRANSPOSE_A) fn row_a(number: u32) -> u32 { return number / 4u; }
+@if(TRANSPOSE_B) fn column_b(number: u32) -> u32 { return number / 4u; }
+@if(!TRANSPOSE_B) fn column_b(number: u32) -> u32 { return number % (TILE_N / 4u) * 4u; }
+
+// Where vec4 `number` of the tile of the first terms is stored that begins at row `m` of matrix `matrix`.
+fn position_a(matrix: u32, m: u32, number: u32) -> u32 {
+    let row = m + row_a(number);
+    @if(TRANSPOSE_A) { return ((matrix * K + term_a(number)) * M + row) / WIDTH_A; }
+    @if(!TRANSPOSE_A) { return ((matrix * M + row) * K + term_a(number)) / WIDTH_A; }
 }
 
-// Four neighbours in a stored row of matrix `matrix` of a; `column` is a multiple of 4.
-fn row_a(matrix: u32, row: u32, column: u32) -> vec4<f32> {
-    let start = (matrix * STORED_A.x + inside(row, STORED_A.x - 1u, EDGE_A.x)) * STORED_A.y;
-    @if(VECTOR_A) { return a[(start + inside(column, STORED_A.y - 4u, EDGE_A.y)) / 4u]; }
-    @if(!VECTOR_A) {
-        let last = STORED_A.y - 1u;
-        return vec4<f32>(
-            a[start + inside(column, last, EDGE_A.y)],
-            a[start + inside(column + 1u, last, EDGE_A.y)],
-            a[start + inside(column + 2u, last, EDGE_A.y)],
-            a[start + inside(column + 3u, last, EDGE_A.y)],
-        );
-    }
+// Likewise of b, at column `n`.
+fn position_b(matrix: u32, n: u32, number: u32) -> u32 {
+    let column = n + column_b(number);
+    @if(TRANSPOSE_B) { return ((matrix * N + column) * K + term_b(number)) / WIDTH_B; }
+    @if(!TRANSPOSE_B) { return ((matrix * K + term_b(number)) * N + column) / WIDTH_B; }
 }
 
-// Likewise of b.
-fn row_b(matrix: u32, row: u32, column: u32) -> vec4<f32> {
-    let start = (matrix * STORED_B.x + inside(row, STORED_B.x - 1u, EDGE_B.x)) * STORED_B.y;
-    @if(VECTOR_B) { return b[(start + inside(column, STORED_B.y - 4u, EDGE_B.y)) / 4u]; }
-    @if(!VECTOR_B) {
-        let last = STORED_B.y - 1u;
-        return vec4<f32>(
-            b[start + inside(column, last, EDGE_B.y)],
-            b[start + inside(column + 1u, last, EDGE_B.y)],
-            b[start + inside(column + 2u, last, EDGE_B.y)],
-            b[start + inside(column + 3u, last, EDGE_B.y)],
-        );
-    }
-}
-
-// `block`, whose columns are the terms k to k + 3, with zeros for those that do not exist.
-fn existing_terms(block: mat4x4<f32>, k: u32) -> mat4x4<f32> {
+// The vec4 `k` terms, a multiple of 4, after `position`; `number` is its number in the tile.
+fn fetch_a(position: u32, number: u32, k: u32) -> vec4<f32> {
+    let at = position + k / WIDTH_A * TERM_A;
+    @if(VECTOR_A) let value = a[select(at, min(at, LAST_A), EDGE_A)];
+    @if(!VECTOR_A) let value = vec4<f32>(a[min(at, LAST_A)], a[min(at + 1u, LAST_A)], a[min(at + 2u, LAST_A)], a[min(at + 3u, LAST_A)]);
     if !EDGE_K {
-        return block;
+        return value;
     }
-    let zero = vec4<f32>(0.0);
-    return mat4x4<f32>(
-        select(zero, block[0], k < K),
-        select(zero, block[1], k + 1u < K),
-        select(zero, block[2], k + 2u < K),
-        select(zero, block[3], k + 3u < K),
-    );
+    let term = k + term_a(number);
+    @if(TRANSPOSE_A) { return select(vec4<f32>(0.0), value, term < K); }
+    @if(!TRANSPOSE_A) { return existing(value, term); }
 }
 
-// Terms k to k + 3 of rows m to m + 3 of op(a): each column of the block is one term.
-fn block_a(matrix: u32, m: u32, k: u32) -> mat4x4<f32> {
-    @if(TRANSPOSE_A)
-    let block = mat4x4<f32>(row_a(matrix, k, m), row_a(matrix, k + 1u, m), row_a(matrix, k + 2u, m), row_a(matrix, k + 3u, m));
-    @if(!TRANSPOSE_A)
-    let block = transpose(
-        mat4x4<f32>(row_a(matrix, m, k), row_a(matrix, m + 1u, k), row_a(matrix, m + 2u, k), row_a(matrix, m + 3u, k)),
-    );
-    return existing_terms(block, k);
+fn fetch_b(position: u32, number: u32, k: u32) -> vec4<f32> {
+    let at = position + k / WIDTH_B * TERM_B;
+    @if(VECTOR_B) let value = b[select(at, min(at, LAST_B), EDGE_B)];
+    @if(!VECTOR_B) let value = vec4<f32>(b[min(at, LAST_B)], b[min(at + 1u, LAST_B)], b[min(at + 2u, LAST_B)], b[min(at + 3u, LAST_B)]);
+    if !EDGE_K {
+        return value;
+    }
+    let term = k + term_b(number);
+    @if(TRANSPOSE_B) { return existing(value, term); }
+    @if(!TRANSPOSE_B) { return select(vec4<f32>(0.0), value, term < K); }
 }
 
-// Terms k to k + 3 of columns n to n + 3 of op(b): each column of the block is one term.
-fn block_b(matrix: u32, n: u32, k: u32) -> mat4x4<f32> {
-    @if(TRANSPOSE_B)
-    let block = transpose(
-        mat4x4<f32>(row_b(matrix, n, k), row_b(matrix, n + 1u, k), row_b(matrix, n + 2u, k), row_b(matrix, n + 3u, k)),
-    );
-    @if(!TRANSPOSE_B)
-    let block = mat4x4<f32>(row_b(matrix, k, n), row_b(matrix, k + 1u, n), row_b(matrix, k + 2u, n), row_b(matrix, k + 3u, n));
-    return existing_terms(block, k);
+// Four neighbouring terms, those that exist.
+fn existing(terms: vec4<f32>, first: u32) -> vec4<f32> {
+    return select(vec4<f32>(0.0), terms, vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(K));
 }

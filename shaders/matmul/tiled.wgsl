@@ -6,22 +6,26 @@
 //
 // A workgroup of ACROSS x DOWN invocations owns a tile of TILE_M x TILE_N of y, an invocation 4 columns of it (8 where
 // WIDE is on) and 4 rows (8 where TALL is on). The tile goes through k 16 at a time: the invocations copy that part of
-// the factors to workgroup memory, in blocks of 4 x 4 that were fetched while the part before was computed with; then
-// each adds 16 outer products to its own block of y. The 8 rows (columns) of an invocation are two groups of 4, half a
-// tile apart, so that neighbours read neighbouring vec4s.
-// CHUNK: a multiple of 16. TWICE: there are more blocks to fetch than invocations, but at most twice as many.
-// VECTOR_Y: N is a multiple of 4 and y is written as vec4s.
+// the factors to workgroup memory, in vec4s that were fetched while the part before was computed with; then each adds
+// 16 outer products to its own block of y. The 8 rows (columns) of an invocation are two groups of 4, half a tile apart,
+// so that neighbours read neighbouring vec4s.
+// CHUNK: a multiple of 16. TWO_A, FOUR_A (TWO_B, FOUR_B): an invocation fetches two, four vec4s of a (b) for a tile, else
+// one. VECTOR_Y: N is a multiple of 4 and y is written as vec4s.
 import package::constants::{BATCH, M, N, K, ACROSS, DOWN, TILE_M, TILE_N, CHUNK, SPLITS};
 import package::lib::index::workgroup;
-import package::matmul::factors::{block_a, block_b};
+import package::matmul::factors::{position_a, position_b, fetch_a, fetch_b, row_a, column_b, term_a, term_b};
 import package::matmul::result::store;
 
 const INVOCATIONS: u32 = ACROSS * DOWN;
 const TILES_M: u32 = (M + TILE_M - 1u) / TILE_M;
 const TILES_N: u32 = (N + TILE_N - 1u) / TILE_N;
-// vec4s of one term in a tile.
-const STRIDE_A: u32 = TILE_M / 4u;
-const STRIDE_B: u32 = TILE_N / 4u;
+
+// vec4s from one term of a tile to the next. A factor that is stored along the terms is turned as it is put into the
+// tile, one element here and the next a term away: the odd distance spreads them over the banks of workgroup memory.
+@if(TRANSPOSE_A) const STRIDE_A: u32 = TILE_M / 4u;
+@if(!TRANSPOSE_A) const STRIDE_A: u32 = TILE_M / 4u + 1u;
+@if(TRANSPOSE_B) const STRIDE_B: u32 = TILE_N / 4u + 1u;
+@if(!TRANSPOSE_B) const STRIDE_B: u32 = TILE_N / 4u;
 
 // op(a) and op(b) of the tile: [16, TILE_M] and [16, TILE_N].
 var<workgroup> tile_a: array<vec4<f32>, 16u * STRIDE_A>;
@@ -77,46 +81,30 @@ fn step(sums: ptr<function, Sums>, at_a: u32, at_b: u32) {
     }
 }
 
-// Which four rows of a (columns of b) and which four terms block `block` of a tile holds, so that neighbouring blocks
-// are neighbours in memory.
-fn place_a(block: u32) -> vec2<u32> {
-    @if(TRANSPOSE_A) { return vec2<u32>(block % STRIDE_A, block / STRIDE_A); }
-    @if(!TRANSPOSE_A) { return vec2<u32>(block / 4u, block % 4u); }
-}
+// Places of the vec4s that an invocation puts into a tile, from one to the next.
+@if(TRANSPOSE_A) const NEXT_A: u32 = INVOCATIONS;
+@if(!TRANSPOSE_A) const NEXT_A: u32 = INVOCATIONS / 16u;
+@if(TRANSPOSE_B) const NEXT_B: u32 = INVOCATIONS / 16u;
+@if(!TRANSPOSE_B) const NEXT_B: u32 = INVOCATIONS;
 
-fn place_b(block: u32) -> vec2<u32> {
-    @if(TRANSPOSE_B) { return vec2<u32>(block / 4u, block % 4u); }
-    @if(!TRANSPOSE_B) { return vec2<u32>(block % STRIDE_B, block / STRIDE_B); }
-}
-
-// The tile of a has TILE_M blocks, that of b, which are numbered after them, TILE_N.
-fn fetch(block: u32, matrix: u32, m: u32, n: u32, k: u32) -> mat4x4<f32> {
-    var terms: mat4x4<f32>;
-    if block < TILE_M {
-        let place = 4u * place_a(block);
-        terms = block_a(matrix, m + place.x, k + place.y);
-    } else if block < TILE_M + TILE_N {
-        let place = 4u * place_b(block - TILE_M);
-        terms = block_b(matrix, n + place.x, k + place.y);
+// Puts a fetched vec4 at `place` of the tile of a; if it holds terms of one row, into component `row` of four places.
+fn put_a(place: u32, row: u32, value: vec4<f32>) {
+    @if(TRANSPOSE_A) { tile_a[place] = value; }
+    @if(!TRANSPOSE_A) {
+        tile_a[place][row] = value.x;
+        tile_a[place + STRIDE_A][row] = value.y;
+        tile_a[place + 2u * STRIDE_A][row] = value.z;
+        tile_a[place + 3u * STRIDE_A][row] = value.w;
     }
-    return terms;
 }
 
-fn put(block: u32, terms: mat4x4<f32>) {
-    if block < TILE_M {
-        let place = place_a(block);
-        let at = 4u * place.y * STRIDE_A + place.x;
-        tile_a[at] = terms[0];
-        tile_a[at + STRIDE_A] = terms[1];
-        tile_a[at + 2u * STRIDE_A] = terms[2];
-        tile_a[at + 3u * STRIDE_A] = terms[3];
-    } else if block < TILE_M + TILE_N {
-        let place = place_b(block - TILE_M);
-        let at = 4u * place.y * STRIDE_B + place.x;
-        tile_b[at] = terms[0];
-        tile_b[at + STRIDE_B] = terms[1];
-        tile_b[at + 2u * STRIDE_B] = terms[2];
-        tile_b[at + 3u * STRIDE_B] = terms[3];
+fn put_b(place: u32, column: u32, value: vec4<f32>) {
+    @if(!TRANSPOSE_B) { tile_b[place] = value; }
+    @if(TRANSPOSE_B) {
+        tile_b[place][column] = value.x;
+        tile_b[place + STRIDE_B][column] = value.y;
+        tile_b[place + 2u * STRIDE_B][column] = value.z;
+        tile_b[place + 3u * STRIDE_B][column] = value.w;
     }
 }
 
@@ -135,20 +123,53 @@ fn main(
     let matrix = group / (TILES_N * TILES_M) % BATCH;
     let split = group / (TILES_N * TILES_M * BATCH);
 
+    let first = split * CHUNK;
+    let end = min(first + CHUNK, K);
+    let position_a0 = position_a(matrix, m, local);
+    @if(TWO_A) let position_a1 = position_a(matrix, m, local + 1u * INVOCATIONS);
+    @if(FOUR_A) let position_a2 = position_a(matrix, m, local + 2u * INVOCATIONS);
+    @if(FOUR_A) let position_a3 = position_a(matrix, m, local + 3u * INVOCATIONS);
+    let position_b0 = position_b(matrix, n, local);
+    @if(TWO_B) let position_b1 = position_b(matrix, n, local + 1u * INVOCATIONS);
+    @if(FOUR_B) let position_b2 = position_b(matrix, n, local + 2u * INVOCATIONS);
+    @if(FOUR_B) let position_b3 = position_b(matrix, n, local + 3u * INVOCATIONS);
+    var next_a0 = fetch_a(position_a0, local, first);
+    @if(TWO_A) var next_a1 = fetch_a(position_a1, local + 1u * INVOCATIONS, first);
+    @if(FOUR_A) var next_a2 = fetch_a(position_a2, local + 2u * INVOCATIONS, first);
+    @if(FOUR_A) var next_a3 = fetch_a(position_a3, local + 3u * INVOCATIONS, first);
+    var next_b0 = fetch_b(position_b0, local, first);
+    @if(TWO_B) var next_b1 = fetch_b(position_b1, local + 1u * INVOCATIONS, first);
+    @if(FOUR_B) var next_b2 = fetch_b(position_b2, local + 2u * INVOCATIONS, first);
+    @if(FOUR_B) var next_b3 = fetch_b(position_b3, local + 3u * INVOCATIONS, first);
+
+    // Compilers of drivers leave in the loop what is computed there.
+    let place_a = term_a(local) * STRIDE_A + row_a(local) / 4u;
+    let place_b = term_b(local) * STRIDE_B + column_b(local) / 4u;
+    let side_a = row_a(local) % 4u;
+    let side_b = column_b(local) % 4u;
     let at_a = local / ACROSS;
     let at_b = local % ACROSS;
     var sums: Sums;
-    let end = min((split + 1u) * CHUNK, K);
-    var terms = fetch(local, matrix, m, n, split * CHUNK);
-    @if(TWICE) var more_terms = fetch(local + INVOCATIONS, matrix, m, n, split * CHUNK);
-    for (var k = split * CHUNK; k < end; k += 16u) {
-        put(local, terms);
-        @if(TWICE) put(local + INVOCATIONS, more_terms);
+    for (var k = first; k < end; k += 16u) {
+        put_a(place_a, side_a, next_a0);
+        @if(TWO_A) { put_a(place_a + 1u * NEXT_A, side_a, next_a1); }
+        @if(FOUR_A) { put_a(place_a + 2u * NEXT_A, side_a, next_a2); }
+        @if(FOUR_A) { put_a(place_a + 3u * NEXT_A, side_a, next_a3); }
+        put_b(place_b, side_b, next_b0);
+        @if(TWO_B) { put_b(place_b + 1u * NEXT_B, side_b, next_b1); }
+        @if(FOUR_B) { put_b(place_b + 2u * NEXT_B, side_b, next_b2); }
+        @if(FOUR_B) { put_b(place_b + 3u * NEXT_B, side_b, next_b3); }
         workgroupBarrier();
-        if k + 16u < end {
-            terms = fetch(local, matrix, m, n, k + 16u);
-            @if(TWICE) { more_terms = fetch(local + INVOCATIONS, matrix, m, n, k + 16u); }
-        }
+        // After the last part it is fetched once more: a branch would make the loads wait for each other.
+        let next = select(k, k + 16u, k + 16u < end);
+        next_a0 = fetch_a(position_a0, local, next);
+        @if(TWO_A) { next_a1 = fetch_a(position_a1, local + 1u * INVOCATIONS, next); }
+        @if(FOUR_A) { next_a2 = fetch_a(position_a2, local + 2u * INVOCATIONS, next); }
+        @if(FOUR_A) { next_a3 = fetch_a(position_a3, local + 3u * INVOCATIONS, next); }
+        next_b0 = fetch_b(position_b0, local, next);
+        @if(TWO_B) { next_b1 = fetch_b(position_b1, local + 1u * INVOCATIONS, next); }
+        @if(FOUR_B) { next_b2 = fetch_b(position_b2, local + 2u * INVOCATIONS, next); }
+        @if(FOUR_B) { next_b3 = fetch_b(position_b3, local + 3u * INVOCATIONS, next); }
         step(&sums, at_a + 0u * STRIDE_A, at_b + 0u * STRIDE_B);
         step(&sums, at_a + 1u * STRIDE_A, at_b + 1u * STRIDE_B);
         step(&sums, at_a + 2u * STRIDE_A, at_b + 2u * STRIDE_B);

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod bench;
 mod completions;
 mod config;
 mod console;
@@ -10,6 +11,7 @@ mod interrupt;
 mod models;
 mod plan;
 mod predict;
+mod profile;
 mod run_folder;
 mod train;
 mod values;
@@ -53,6 +55,8 @@ enum Command {
     Devices(devices::DevicesArgs),
     Models(models::ModelsArgs),
     Plan(plan::PlanArgs),
+    Bench(bench::BenchArgs),
+    Profile(profile::ProfileArgs),
     Download(download::DownloadArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -79,6 +83,8 @@ impl Cli {
             Command::Devices(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Plan(args) => args.run(console),
+            Command::Bench(args) => args.run(console),
+            Command::Profile(args) => args.run(console),
             Command::Download(args) => args.run(console),
             Command::Completions(args) => args.run(),
         };

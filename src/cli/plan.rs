@@ -3,11 +3,12 @@ use std::{fmt::Write, process::ExitCode};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gabor::{
-    data::Normalisation,
+    bench::{Program, synthetic_normalisation},
     gpu::Tuning,
     graph::Graph,
+    models::Model,
     nn::Parameters,
-    plan::{Choices, Plan, PlanOptions, Step, Work},
+    plan::{Choices, Executor, Plan, PlanOptions, Step, Work},
     train::{Recipe, inference_graph, training_graph},
 };
 use serde_json::{Value, json};
@@ -20,6 +21,16 @@ use super::{console::Console, devices, values};
   gabor plan resnet18
   gabor plan vgg11 --image-size 64 --classes 100 --mode infer --device gpu")]
 pub struct PlanArgs {
+    #[command(flatten)]
+    step: StepArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A step of a network of the zoo
+#[derive(Args)]
+pub struct StepArgs {
     /// The network
     #[arg(value_parser = values::model())]
     model: String,
@@ -47,9 +58,6 @@ pub struct PlanArgs {
     /// A training step, or inference
     #[arg(long, value_enum, default_value_t = Mode::Train)]
     mode: Mode,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,9 +68,9 @@ enum Mode {
 
 impl PlanArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let mut executor = devices::open(&self.device, self.tune, Choices::default())?;
-        let (graph, parameters) = self.graph(executor.target().block_limit())?;
-        let options = PlanOptions { recompute: self.recompute, ..PlanOptions::default() };
+        let mut executor = self.step.open()?;
+        let (graph, parameters) = self.step.graph(executor.target().block_limit())?;
+        let options = PlanOptions { recompute: self.step.recompute, ..PlanOptions::default() };
         executor.tune(&graph, parameters.variables(), options)?;
         let target = executor.target();
         let plan = Plan::new(&graph, &target, options)?;
@@ -70,9 +78,9 @@ impl PlanArgs {
         let saved = kept.saturating_sub(plan.memory.planned);
         let sum = |of: fn(&Step) -> u64| plan.steps.iter().map(of).sum::<u64>();
         let figures = json!({
-            "model": self.model,
+            "model": self.step.model,
             "device": executor.device(),
-            "batch_size": self.batch_size,
+            "batch_size": self.step.batch_size,
             "steps": plan.steps.iter().map(row).collect::<Vec<_>>(),
             "flop": sum(Step::flop),
             "bytes": sum(Step::bytes),
@@ -83,7 +91,7 @@ impl PlanArgs {
             },
         });
         let mut text = plan.to_string();
-        if self.recompute {
+        if self.step.recompute {
             let share = 100.0 * saved as f64 / kept.max(1) as f64;
             // Writing to a string cannot fail.
             let _ = writeln!(text, "recomputation saves {:.1} MiB, {share:.0}%", saved as f64 / (1 << 20) as f64);
@@ -91,13 +99,34 @@ impl PlanArgs {
         console.json(self.json).result(&figures, text)?;
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    fn graph(&self, block_limit: usize) -> Result<(Graph, Parameters)> {
+impl StepArgs {
+    /// Opens the device that --device names.
+    pub fn open(&self) -> Result<Box<dyn Executor>> {
+        devices::open(&self.device, self.tune, Choices::default())
+    }
+
+    fn model(&self) -> Result<(Model, Recipe)> {
         let channels = if self.channels == "1" { 1 } else { 3 };
         let model = values::zoo_model(&self.model, [self.image_size.0, self.image_size.1, channels], self.classes)?;
-        let normalisation = Normalisation { mean: vec![0.5; channels], std: vec![0.25; channels] };
-        let recipe = Recipe { batch_size: self.batch_size, ..Recipe::default() };
+        let recipe = Recipe { batch_size: self.batch_size, recompute: self.recompute, ..Recipe::default() };
         recipe.check().map_err(anyhow::Error::msg)?;
+        Ok((model, recipe))
+    }
+
+    /// The step on a device, with synthetic images.
+    pub fn program(&self, executor: Box<dyn Executor>) -> Result<Program> {
+        let (model, recipe) = self.model()?;
+        Ok(match self.mode {
+            Mode::Train => Program::training(executor, &model, &recipe)?,
+            Mode::Infer => Program::inference(executor, &model, self.batch_size)?,
+        })
+    }
+
+    fn graph(&self, block_limit: usize) -> Result<(Graph, Parameters)> {
+        let (model, recipe) = self.model()?;
+        let normalisation = synthetic_normalisation(model.input[2]);
         let mut parameters = Parameters::new(block_limit);
         let graph = match self.mode {
             Mode::Train => training_graph(&model, &mut parameters, &recipe, &normalisation)?.0,

@@ -2,12 +2,14 @@
 
 mod memory;
 
+use std::time::{Duration, Instant};
+
 use memory::Memory;
 
 use crate::{
     graph::{VariableId, Variables},
     kernel::cpu::{Args, RawArg},
-    plan::{BufferKind, Executor, ExecutorError, Location, Outputs, Plan, ProgramId, Target, Work},
+    plan::{BufferKind, Executor, ExecutorError, Location, Outputs, Plan, ProgramId, Step, Target, Timing, Work},
     tensor::{DType, Real, Tensor, TensorType},
 };
 
@@ -82,6 +84,54 @@ impl<T: Precision> CpuExecutor<T> {
         &self.programs[program.0].plan
     }
 
+    /// Takes the feeds over.
+    fn feed(&mut self, id: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
+        let program = &mut self.programs[id.0];
+        for (buffer, memory) in program.plan.buffers.iter().zip(&mut program.memory) {
+            let (BufferKind::Feed(name), Some(memory)) = (&buffer.kind, memory) else { continue };
+            let mismatch = |got: String| ExecutorError::Feed {
+                name: name.clone(),
+                expected: format!("{} elements of {}", buffer.elements, buffer.dtype),
+                got,
+            };
+            let (_, tensor) =
+                feeds.iter().find(|(given, _)| given == name).ok_or_else(|| mismatch("nothing".to_string()))?;
+            let ty = tensor.ty();
+            if ty.dtype != buffer.dtype || ty.elements() != buffer.elements {
+                return Err(mismatch(ty.to_string()));
+            }
+            memory.fill_from(tensor);
+        }
+        Ok(())
+    }
+
+    /// Goes through the steps. `done` is called after each, with its number.
+    fn replay(&mut self, id: ProgramId, mut done: impl FnMut(usize, &Step)) {
+        let program = &mut self.programs[id.0];
+        for (at, (step, arguments)) in program.plan.steps.iter().zip(&program.arguments).enumerate() {
+            match &step.work {
+                Work::Copy => {
+                    let (from, to) = (arguments.inputs[0], arguments.outputs[0]);
+                    let size = match program.plan.buffers[step.inputs[0].buffer].dtype {
+                        DType::F32 => size_of::<T>(),
+                        other => other.size(),
+                    };
+                    // SAFETY: both ends lie inside buffers of this element type that outlive the program, and the
+                    // planner copies only between different values.
+                    unsafe { std::ptr::copy(from.start, to.start, from.elements * size) };
+                }
+                Work::Run { op, signature, .. } => {
+                    // SAFETY: the locations were resolved against memory that outlives the program and never moves.
+                    // The planner gives values that meet in a step different buffers, except declared in-place pairs.
+                    let args =
+                        unsafe { Args::new(signature, &arguments.inputs, &arguments.outputs, arguments.scratch) };
+                    T::call(op.as_ref(), args);
+                }
+            }
+            done(at, step);
+        }
+    }
+
     fn storage<'a>(&'a self, program: &'a Program<T>, buffer: usize) -> &'a Memory<T> {
         match &program.plan.buffers[buffer].kind {
             BufferKind::Variable(id) => &self.variables[id.0],
@@ -144,43 +194,8 @@ impl<T: Precision> Executor for CpuExecutor<T> {
     }
 
     fn run(&mut self, id: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
-        let program = &mut self.programs[id.0];
-        for (buffer, memory) in program.plan.buffers.iter().zip(&mut program.memory) {
-            let (BufferKind::Feed(name), Some(memory)) = (&buffer.kind, memory) else { continue };
-            let mismatch = |got: String| ExecutorError::Feed {
-                name: name.clone(),
-                expected: format!("{} elements of {}", buffer.elements, buffer.dtype),
-                got,
-            };
-            let (_, tensor) =
-                feeds.iter().find(|(given, _)| given == name).ok_or_else(|| mismatch("nothing".to_string()))?;
-            let ty = tensor.ty();
-            if ty.dtype != buffer.dtype || ty.elements() != buffer.elements {
-                return Err(mismatch(ty.to_string()));
-            }
-            memory.fill_from(tensor);
-        }
-        for (step, arguments) in program.plan.steps.iter().zip(&program.arguments) {
-            match &step.work {
-                Work::Copy => {
-                    let (from, to) = (arguments.inputs[0], arguments.outputs[0]);
-                    let size = match program.plan.buffers[step.inputs[0].buffer].dtype {
-                        DType::F32 => size_of::<T>(),
-                        other => other.size(),
-                    };
-                    // SAFETY: both ends lie inside buffers of this element type that outlive the program, and the
-                    // planner copies only between different values.
-                    unsafe { std::ptr::copy(from.start, to.start, from.elements * size) };
-                }
-                Work::Run { op, signature, .. } => {
-                    // SAFETY: the locations were resolved against memory that outlives the program and never moves.
-                    // The planner gives values that meet in a step different buffers, except declared in-place pairs.
-                    let args =
-                        unsafe { Args::new(signature, &arguments.inputs, &arguments.outputs, arguments.scratch) };
-                    T::call(op.as_ref(), args);
-                }
-            }
-        }
+        self.feed(id, feeds)?;
+        self.replay(id, |_, _| ());
         let this = &*self;
         let outputs = {
             let program = &this.programs[id.0];
@@ -191,6 +206,20 @@ impl<T: Precision> Executor for CpuExecutor<T> {
         };
         self.programs[id.0].finished.push(outputs);
         Ok(())
+    }
+
+    fn profile(&mut self, id: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
+        self.feed(id, feeds)?;
+        let mut timings = Vec::new();
+        let begun = Instant::now();
+        let mut start = Duration::ZERO;
+        self.replay(id, |at, step| {
+            let name = if matches!(step.work, Work::Copy) { "copy" } else { "native" };
+            let end = begun.elapsed();
+            timings.push(Timing { step: at, name: name.to_string(), start, time: end - start });
+            start = begun.elapsed();
+        });
+        Ok(timings)
     }
 
     fn collect(&mut self, program: ProgramId, _wait: bool) -> Result<Vec<Outputs>, ExecutorError> {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use super::{
     Checks, Gpu, GpuError, buffer,
-    profile::{Timing, profile},
+    profile::profile,
     program::{Arenas, Program, variable},
     readback::Readback,
     tune::{Tuner, Tuning, tune},
 };
 use crate::{
     graph::{Graph, Variable, VariableId, Variables},
-    plan::{BufferKind, Choices, Executor, ExecutorError, Outputs, Plan, PlanOptions, ProgramId, Target, Tuned},
+    plan::{
+        BufferKind, Choices, Executor, ExecutorError, Outputs, Plan, PlanOptions, ProgramId, Target, Timing, Tuned,
+    },
     tensor::{Tensor, TensorType},
 };
 
@@ -55,17 +57,6 @@ impl GpuExecutor {
     /// The GPU.
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
-    }
-
-    /// Replays a plan once, timing each dispatch. The run counts: variables change, but its outputs are dropped.
-    ///
-    /// # Errors
-    /// As [`Executor::run`].
-    pub fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
-        let (program, _) = &self.programs[program.0];
-        let feeds = matched(program, feeds)?;
-        let written = self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds));
-        written.and_then(|()| profile(&self.gpu, program, |_| true)).map_err(|error| self.error(error, 0))
     }
 
     pub(super) fn error(&self, error: GpuError, bytes: u64) -> ExecutorError {
@@ -163,6 +154,13 @@ impl Executor for GpuExecutor {
     fn collect(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError> {
         let collected = self.programs[program.0].1.collect(&self.gpu, wait);
         collected.map_err(|error| self.error(error, 0))
+    }
+
+    fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
+        let (program, _) = &self.programs[program.0];
+        let feeds = matched(program, feeds)?;
+        let written = self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds));
+        written.and_then(|()| profile(&self.gpu, program, |_| true)).map_err(|error| self.error(error, 0))
     }
 
     fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {

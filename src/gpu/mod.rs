@@ -19,7 +19,6 @@ pub use device::{Gpu, software};
 pub use error::GpuError;
 pub use executor::GpuExecutor;
 pub use pipeline::Checks;
-pub use profile::Timing;
 pub use shader::assemble;
 pub use single::run_candidate;
 pub use tune::Tuning;

@@ -3,17 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Gpu, GpuError, buffer, program::Command, program::Program};
-
-/// Time of one dispatch or copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// Number of the step in the plan.
-    pub step: usize,
-    /// The shader, or `copy`.
-    pub name: String,
-    /// How long it ran: on the device's clock where it has one, else on the host's with all its overhead.
-    pub time: Duration,
-}
+use crate::plan::Timing;
 
 /// Dispatches timed by one query set: two timestamps each.
 const BATCH: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
@@ -21,25 +11,27 @@ const BATCH: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 /// Runs the commands of the steps of `program` that `wanted` names, timing each.
 pub(super) fn profile(gpu: &Gpu, program: &Program, wanted: impl Fn(usize) -> bool) -> Result<Vec<Timing>, GpuError> {
     let commands: Vec<&(usize, Command)> = program.commands.iter().filter(|(step, _)| wanted(*step)).collect();
-    let mut timings = Vec::with_capacity(commands.len());
+    let mut timings: Vec<Timing> = Vec::with_capacity(commands.len());
     for run in commands.chunk_by(|(_, a), (_, b)| a.is_dispatch() && b.is_dispatch()) {
         for batch in run.chunks(BATCH) {
             let on_device = gpu.has_timestamps() && batch[0].1.is_dispatch();
             let times = if on_device { device_times(gpu, batch)? } else { host_times(gpu, batch)? };
-            timings.extend(batch.iter().zip(times).map(|((step, command), time)| {
+            // The clocks of two batches do not compare: one is taken to begin where the one before ended.
+            let end = timings.last().map_or(Duration::ZERO, |last| last.start + last.time);
+            timings.extend(batch.iter().zip(times).map(|((step, command), (start, time))| {
                 let name = match command {
                     Command::Dispatch { name, .. } => name.clone(),
                     Command::Copy { .. } => "copy".to_string(),
                 };
-                Timing { step: *step, name, time }
+                Timing { step: *step, name, start: end + start, time }
             }));
         }
     }
     Ok(timings)
 }
 
-/// Each dispatch in a pass of its own between two timestamps.
-fn device_times(gpu: &Gpu, dispatches: &[&(usize, Command)]) -> Result<Vec<Duration>, GpuError> {
+/// Each dispatch in a pass of its own between two timestamps: beginning, from that of the first, and length.
+fn device_times(gpu: &Gpu, dispatches: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
     let count = 2 * dispatches.len() as u32;
     let bytes = u64::from(count) * 8;
     let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
@@ -65,13 +57,14 @@ fn device_times(gpu: &Gpu, dispatches: &[&(usize, Command)]) -> Result<Vec<Durat
     })?;
     let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&buffer::read(gpu, &resolved, 0, bytes)?);
     let period = f64::from(gpu.queue.get_timestamp_period());
-    let time = |pair: &[u64]| Duration::from_nanos((pair[1].saturating_sub(pair[0]) as f64 * period) as u64);
-    Ok(ticks.chunks_exact(2).map(time).collect())
+    let between = |from: u64, to: u64| Duration::from_nanos((to.saturating_sub(from) as f64 * period) as u64);
+    Ok(ticks.chunks_exact(2).map(|pair| (between(ticks[0], pair[0]), between(pair[0], pair[1]))).collect())
 }
 
-/// Each command submitted alone and waited for.
-fn host_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<Duration>, GpuError> {
+/// Each command submitted alone and waited for: beginning and length.
+fn host_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
     let mut times = Vec::with_capacity(commands.len());
+    let begun = Instant::now();
     for (_, command) in commands {
         gpu.wait(None)?;
         let start = Instant::now();
@@ -85,7 +78,7 @@ fn host_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<Duration>
             gpu.queue.submit([encoder.finish()])
         })?;
         gpu.wait(Some(submission))?;
-        times.push(start.elapsed());
+        times.push((start - begun, start.elapsed()));
     }
     Ok(times)
 }

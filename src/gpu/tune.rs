@@ -368,18 +368,13 @@ impl Bench<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        check,
-        gpu::DeviceChoice,
-        ops::{Conv2dOptions, Padding},
-    };
+    use crate::{check, gpu::DeviceChoice};
 
-    fn convolution() -> Graph {
+    fn product() -> Graph {
         let mut graph = Graph::new();
-        let x = graph.feed("x", TensorType::f32([2, 16, 16, 16]));
-        let weight = graph.constant(check::random([3, 3, 16, 32], 1));
-        let options = Conv2dOptions { padding: Padding::all(1), ..Conv2dOptions::default() };
-        let y = graph.conv2d(x, weight, &options).unwrap();
+        let x = graph.feed("x", TensorType::f32([64, 32]));
+        let weight = graph.constant(check::random([32, 48], 1));
+        let y = graph.dense(x, weight).unwrap();
         graph.output("y", y);
         graph
     }
@@ -392,7 +387,7 @@ mod tests {
             let choice = DeviceChoice::Named(shared.info().name.clone());
             let gpu = Gpu::open_with(&choice, Some(folder.path().into())).unwrap().unwrap();
             let mut executor = GpuExecutor::new(gpu).tuned(tuning, known);
-            let tuned = executor.tune(&convolution(), &Variables::new(), PlanOptions::default()).unwrap();
+            let tuned = executor.tune(&product(), &Variables::new(), PlanOptions::default()).unwrap();
             let Target::Gpu(_, choices) = executor.target() else { panic!("a GPU") };
             (tuned, choices)
         };
@@ -417,7 +412,7 @@ mod tests {
         let Some(gpu) = check::software_gpu() else { return };
         let kernel = |choices: &Choices| {
             let target = Target::Gpu(gpu.limits().clone(), choices.clone());
-            let plan = Plan::new(&convolution(), &target, PlanOptions::default()).unwrap();
+            let plan = Plan::new(&product(), &target, PlanOptions::default()).unwrap();
             let call = calls(&plan, &gpu).remove(0);
             let Work::Run { kernel: Some(kernel), .. } = &plan.steps[0].work else { panic!("a kernel") };
             (kernel.name.clone(), call)

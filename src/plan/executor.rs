@@ -15,6 +15,19 @@ pub struct ProgramId(pub usize);
 /// What one run hands back, by name.
 pub type Outputs = Vec<(String, Tensor)>;
 
+/// When one dispatch, copy or native kernel ran in a profiled run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Number of the step in the plan.
+    pub step: usize,
+    /// The shader, `native` on the CPU, or `copy`.
+    pub name: String,
+    /// When it began, from the beginning of the run.
+    pub start: Duration,
+    /// How long it ran: on the device's clock where it has one, else on the host's with all its overhead.
+    pub time: Duration,
+}
+
 /// A failure of a device.
 #[derive(Debug, Error)]
 pub enum ExecutorError {
@@ -102,6 +115,12 @@ pub trait Executor: Send {
     /// # Errors
     /// If the device fails.
     fn collect(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError>;
+
+    /// Replays a plan once, timing each dispatch. The run counts: variables change, but its outputs are dropped.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError>;
 
     /// Sets the elements of a variable from `offset` on.
     ///

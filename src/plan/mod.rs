@@ -10,7 +10,7 @@ mod recompute;
 mod table;
 
 pub use choices::{Choices, call};
-pub use executor::{Executor, ExecutorError, Outputs, ProgramId, Tuned};
+pub use executor::{Executor, ExecutorError, Outputs, ProgramId, Timing, Tuned};
 pub use memory::MemoryUse;
 
 use std::sync::Arc;

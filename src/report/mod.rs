@@ -1,7 +1,9 @@
-//! What a run shows and logs: observers of training that write CSV files and draw a progress bar.
+//! What a run shows and logs: observers of training that write CSV files and draw a progress bar, and tables.
 
 mod csv_log;
 mod progress;
+mod table;
 
 pub use csv_log::{EpochLog, StepLog};
 pub use progress::ProgressBar;
+pub use table::Table;

@@ -1,4 +1,4 @@
-use crate::support::{Workplace, rows_without_time};
+use crate::support::{Workplace, rows_without_time, software_gpu};
 
 #[test]
 fn devices_are_listed_and_software_is_not_taken_by_itself() {
@@ -45,16 +45,6 @@ fn completions_and_help() {
     let help = place.run("train --help").expect_code(0).out;
     assert!(help.contains("Examples:") && help.contains("--checkpoint-every"), "{help}");
     place.run("").expect_code(2);
-}
-
-/// What --device calls the software GPU, where there is one; GABOR_TEST_GPU=required makes its absence a failure.
-fn software_gpu(place: &Workplace) -> Option<String> {
-    let list = place.json("devices --json");
-    let devices = list["devices"].as_array().unwrap();
-    let software = devices.iter().find(|device| device["type"] == "software");
-    let required = std::env::var("GABOR_TEST_GPU").is_ok_and(|value| value == "required");
-    assert!(software.is_some() || !required, "no software GPU in {list}");
-    Some(software?["device"].as_str()?.to_string())
 }
 
 #[test]

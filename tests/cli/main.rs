@@ -1,6 +1,7 @@
 //! The binary, run as a person would, on the CPU and on tiny data sets made here.
 
 mod bad_input;
+mod bench;
 mod devices;
 mod evaluate;
 mod resume;

@@ -117,6 +117,16 @@ pub fn shapes(folder: &Path, count: u32) {
     }
 }
 
+/// What --device calls the software GPU, where there is one; GABOR_TEST_GPU=required makes its absence a failure.
+pub fn software_gpu(place: &Workplace) -> Option<String> {
+    let list = place.json("devices --json");
+    let devices = list["devices"].as_array().unwrap();
+    let software = devices.iter().find(|device| device["type"] == "software");
+    let required = std::env::var("GABOR_TEST_GPU").is_ok_and(|value| value == "required");
+    assert!(software.is_some() || !required, "no software GPU in {list}");
+    Some(software?["device"].as_str()?.to_string())
+}
+
 /// Waits until `ready`, for at most two minutes.
 pub fn wait_until(mut ready: impl FnMut() -> bool) {
     let started = Instant::now();

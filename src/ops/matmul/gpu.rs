@@ -16,6 +16,9 @@ const DEPTH: usize = 16;
 /// Kernels that the tuner is given to choose from.
 const CANDIDATES: usize = 3;
 
+/// Those of them without workgroup memory, where a processor runs the shaders.
+const SOFTWARE_CANDIDATES: usize = 3;
+
 /// A workgroup's share of the product: `across` x `down` invocations, of which each computes 4 or 8 rows and columns.
 #[derive(Clone, Copy, Debug)]
 struct Tile {
@@ -42,9 +45,14 @@ impl Tile {
         self.across * self.down
     }
 
-    /// Bytes of workgroup memory.
+    /// Bytes of workgroup memory. Both factors may have a vec4 for each term besides their tile's.
     fn memory(&self) -> usize {
-        (self.rows() + self.columns()) * DEPTH * 4
+        (self.rows() + self.columns() + 8) * DEPTH * 4
+    }
+
+    /// How many vec4s of a factor with `extent` rows or columns in the tile each invocation fetches: 1, 2 or 4.
+    fn fetches(&self, extent: usize) -> usize {
+        extent * DEPTH / 4 / self.invocations()
     }
 
     fn tiles(&self, product: &Product) -> usize {
@@ -87,6 +95,50 @@ const TILES: [Tile; 9] = [
     Tile::new(16, 64, [false, false]),
 ];
 
+/// Invocations of a workgroup without workgroup memory.
+const LANES: usize = 32;
+
+/// Blocks of y that an invocation of the kernel without workgroup memory may own: rows, and vec4s of columns.
+const BLOCKS: [[usize; 2]; 4] = [[8, 4], [8, 2], [4, 2], [4, 1]];
+
+/// The share of a workgroup without workgroup memory: `LANES` invocations, `across` of them side by side, of which each
+/// computes `rows` rows and `4 * columns` columns.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    rows: usize,
+    columns: usize,
+    across: usize,
+}
+
+impl Block {
+    /// Blocks of different sizes, each arranged so that fewest lie beyond the edges, the fastest guess first.
+    fn choices(product: &Product) -> Vec<Self> {
+        let arranged = |[rows, columns]: [usize; 2]| {
+            let arrangements = [8, 16, 4, 32, 2, 1].into_iter().map(|across| Self { rows, columns, across });
+            arrangements.min_by_key(|block| block.workgroups(product))
+        };
+        let mut blocks: Vec<Self> = BLOCKS.into_iter().filter_map(arranged).collect();
+        blocks.sort_by(|a, b| a.cost(product).total_cmp(&b.cost(product)));
+        blocks
+    }
+
+    fn workgroups(&self, product: &Product) -> usize {
+        let (down, across) = (LANES / self.across * self.rows, self.across * self.columns * 4);
+        product.batch * product.m.div_ceil(down) * product.n.div_ceil(across)
+    }
+
+    /// An estimate of the time of four terms, in loads. A multiplication of a vec4 takes a fiftieth of a load; a vec4 is
+    /// four loads where the factor cannot be read in vectors.
+    fn cost(&self, product: &Product) -> f64 {
+        const BUSY: f64 = 8.0;
+        let loads = |count: usize, vectors: bool| (if vectors { count } else { 4 * count }) as f64;
+        let [vector_a, vector_b] = product.vectors();
+        let multiplications = (4 * self.rows * self.columns) as f64;
+        let work = loads(self.rows, vector_a) + loads(4 * self.columns, vector_b) + multiplications / 50.0;
+        (self.workgroups(product) as f64).max(BUSY) * work
+    }
+}
+
 /// What all kernels of one call have in common.
 struct Call<'a> {
     product: &'a Product,
@@ -117,7 +169,11 @@ pub(super) fn candidates(
     tiles.sort_by(|a, b| a.cost(product).total_cmp(&b.cost(product)));
     tiles.truncate(CANDIDATES);
     let tiled = tiles.iter().map(|tile| call.tiled(tile, limits));
-    if limits.software { vec![call.direct()] } else { tiled.collect() }
+    if !limits.software {
+        return tiled.collect();
+    }
+    let direct = Block::choices(product).into_iter().take(SOFTWARE_CANDIDATES).map(|block| call.direct(&block));
+    direct.chain(tiled.take(1)).collect()
 }
 
 impl Call<'_> {
@@ -155,7 +211,8 @@ impl Call<'_> {
     }
 
     fn tiled(&self, tile: &Tile, limits: &Limits) -> Candidate {
-        let &Product { batch, m, n, k, transpose_a, transpose_b } = self.product;
+        let &Product { batch, m, n, k, .. } = self.product;
+        let [vector_a, vector_b] = self.product.vectors();
         let largest = limits.max_binding as usize / 4 / (batch * m * n).max(1);
         let splits = tile.splits(self.product).min(largest).max(1);
         let chunk = k.div_ceil(splits).next_multiple_of(DEPTH);
@@ -168,9 +225,12 @@ impl Call<'_> {
             .constant("TILE_N", tile.columns())
             .constant("CHUNK", chunk)
             .constant("SPLITS", splits)
-            .feature("VECTOR_A", if transpose_a { m } else { k }.is_multiple_of(4))
-            .feature("VECTOR_B", if transpose_b { k } else { n }.is_multiple_of(4))
-            .feature("TWICE", tile.rows() + tile.columns() > tile.invocations())
+            .feature("VECTOR_A", vector_a)
+            .feature("VECTOR_B", vector_b)
+            .feature("TWO_A", tile.fetches(tile.rows()) >= 2)
+            .feature("FOUR_A", tile.fetches(tile.rows()) >= 4)
+            .feature("TWO_B", tile.fetches(tile.columns()) >= 2)
+            .feature("FOUR_B", tile.fetches(tile.columns()) >= 4)
             .feature("WIDE", tile.wide)
             .feature("TALL", tile.tall);
         let name = format!("matmul {}x{}", tile.rows(), tile.columns());
@@ -197,13 +257,19 @@ impl Call<'_> {
         Pass { shader, bindings, workgroups: gpu::linear_workgroups(count) }
     }
 
-    fn direct(&self) -> Candidate {
-        let &Product { batch, m, n, transpose_a, transpose_b, .. } = self.product;
+    fn direct(&self, block: &Block) -> Candidate {
+        let &Product { k, .. } = self.product;
+        let [vector_a, vector_b] = self.product.vectors();
         let shader = self
             .shader("matmul/direct", 1)
-            .feature("VECTOR_A", transpose_a && m.is_multiple_of(4))
-            .feature("VECTOR_B", !transpose_b && n.is_multiple_of(4));
-        let workgroups = gpu::spread_workgroups(batch * m.div_ceil(32) * n.div_ceil(128));
-        Candidate::single("matmul direct 8x16", Pass { shader, bindings: self.bindings(1), workgroups })
+            .constant("ROWS", block.rows)
+            .constant("COLUMNS", block.columns)
+            .constant("ACROSS", block.across)
+            .constant("STEP", if k.is_multiple_of(4) { 4u32 } else { 1 })
+            .feature("VECTOR_A", vector_a)
+            .feature("VECTOR_B", vector_b);
+        let workgroups = gpu::spread_workgroups(block.workgroups(self.product));
+        let name = format!("matmul direct {}x{} across {}", block.rows, 4 * block.columns, block.across);
+        Candidate::single(name, Pass { shader, bindings: self.bindings(1), workgroups })
     }
 }

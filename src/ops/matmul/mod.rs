@@ -34,6 +34,15 @@ struct Product {
     transpose_b: bool,
 }
 
+impl Product {
+    /// Whether the stored rows of each factor are whole vec4s.
+    fn vectors(&self) -> [bool; 2] {
+        let row_a = if self.transpose_a { self.m } else { self.k };
+        let row_b = if self.transpose_b { self.k } else { self.n };
+        [row_a.is_multiple_of(4), row_b.is_multiple_of(4)]
+    }
+}
+
 /// The extents of the last two dimensions, the other way round if `transposed`, and the dimensions before them.
 fn split(ty: &TensorType, transposed: bool) -> Result<(&[usize], usize, usize), ShapeError> {
     match &ty.shape[..] {

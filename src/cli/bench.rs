@@ -1,0 +1,223 @@
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+use gabor::{
+    bench::{self, Case, Figure, Report, Roofline, WORKLOADS},
+    gpu::Tuning,
+    plan::{Choices, Executor, Target},
+};
+use indicatif::ProgressBar;
+
+use super::{console::Console, devices, values};
+
+/// Measure how fast this machine computes, and how near to what it could do
+///
+/// Each figure is a median after a warm-up, on synthetic data that lies on the device already: images a second for a
+/// step of a model, GFLOP/s (GB/s where hardly anything is computed) for a kernel. "Of floor" is the least time that
+/// the device could take, as a share of the time taken: for each dispatch, its operations at the device's peak or its
+/// bytes at the memory's speed, whichever takes longer. Both peaks are measured by probes at the end.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  gabor bench                                Everything, on the best GPU or the CPU
+  gabor bench W1 W3 --device cpu --threads 2
+  gabor bench kernels --json before.json     Keep the figures ...
+  gabor bench kernels --baseline before.json ... and compare with them later
+
+A software GPU takes the number of threads that its driver is told: LP_NUM_THREADS for llvmpipe.")]
+pub struct BenchArgs {
+    /// What to measure [default: all]
+    #[arg(value_name = "WHAT", value_parser = selections(), ignore_case = true)]
+    what: Vec<String>,
+    /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: String,
+    /// How to choose kernels on a GPU
+    #[arg(long, value_name = "HOW", value_parser = values::tuning(), default_value = "off")]
+    tune: Tuning,
+    /// Threads to compute with on the CPU [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Seconds for each figure, after a warm-up of a quarter of that
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
+    seconds: f64,
+    /// Also write the figures to this file, as one JSON object
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Compare with the figures of an earlier run's --json
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+}
+
+fn selections() -> PossibleValuesParser {
+    let groups = [
+        PossibleValue::new("kernels").help("W5, W6 and kernels by the shapes that they have in the zoo"),
+        PossibleValue::new("models").help("W1 to W4t"),
+        PossibleValue::new("all").help("Both"),
+    ];
+    let workloads = WORKLOADS.map(|(name, about)| PossibleValue::new(name).help(about));
+    PossibleValuesParser::new(groups.into_iter().chain(workloads))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "give a number of seconds from 0 to 3600".to_string())
+}
+
+impl BenchArgs {
+    pub fn run(self, console: Console) -> Result<ExitCode> {
+        let baseline = self.baseline.as_deref().map(read).transpose()?;
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+        }
+        if let Some(path) = &self.json {
+            let folder = folder(path);
+            ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
+        }
+        let executor = self.open()?;
+        let (device, target) = (executor.device(), executor.target());
+        drop(executor);
+
+        let cases = self.cases(&target);
+        let bar = if console.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let mut measured = Vec::new();
+        for (at, case) in cases.iter().enumerate() {
+            bar.set_message(format!("{} {} ({} of {})", case.workload, case.what, at + 1, cases.len()));
+            measured.push(self.measure(case)?);
+        }
+        // The probe's memory is not that of what was measured.
+        let peak_rss_mib = peak_rss_mib();
+        bar.set_message("the device's peak");
+        let peak = Roofline::probe(|| self.open())?;
+        bar.finish_and_clear();
+
+        let mut report = Report {
+            program: format!("gabor {}", env!("CARGO_PKG_VERSION")),
+            device,
+            threads: rayon::current_num_threads(),
+            peak_rss_mib,
+            peak,
+            results: measured.into_iter().map(|measured| measured.figure(&peak)).collect(),
+        };
+        if let (Some(earlier), Some(path)) = (&baseline, &self.baseline) {
+            ensure!(report.compare(earlier) > 0, "{} has none of these figures", path.display());
+            if (&earlier.device, earlier.threads) != (&report.device, report.threads) {
+                console
+                    .note(format!("the baseline was measured on {}, {} threads", earlier.device, earlier.threads))?;
+            }
+        }
+        if let Some(path) = &self.json {
+            write(path, &report).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        console.result(&report, &report)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn open(&self) -> Result<Box<dyn Executor>> {
+        devices::open(&self.device, self.tune, Choices::default())
+    }
+
+    /// What was asked for, each once and in order.
+    fn cases(&self, target: &Target) -> Vec<Case> {
+        let asked = |name: &str| self.what.is_empty() || self.what.iter().any(|what| what.eq_ignore_ascii_case(name));
+        let (kernels, models) = (asked("kernels") || asked("all"), asked("models") || asked("all"));
+        let mut cases = Vec::new();
+        for (name, _) in WORKLOADS {
+            let found = bench::workload(name, target);
+            let in_group = if found.iter().all(Case::is_step) { models } else { kernels };
+            if in_group || asked(name) {
+                cases.extend(found);
+            }
+        }
+        if kernels {
+            cases.extend(bench::kernels());
+        }
+        cases
+    }
+
+    fn measure<'a>(&self, case: &'a Case) -> Result<Measured<'a>> {
+        let what = || format!("{} {}", case.workload, case.what);
+        let begun = Instant::now();
+        let mut program = case.load(self.open()?).with_context(what)?;
+        program.run(1).with_context(what)?;
+        let first = begun.elapsed();
+        let time = program.time(Duration::from_secs_f64(self.seconds)).with_context(what)?.median();
+        tracing::info!("{}: {:.3} ms, first after {:.2} s", what(), 1e3 * time.as_secs_f64(), first.as_secs_f64());
+        Ok(Measured { case, costs: program.costs().to_vec(), time, first })
+    }
+}
+
+/// Operations for each byte moved below which a kernel's figure is GB/s: less than a window of three by three needs.
+const LEAST_INTENSITY: f64 = 2.0;
+
+/// A case with its time.
+struct Measured<'a> {
+    case: &'a Case,
+    costs: Vec<bench::Cost>,
+    time: Duration,
+    first: Duration,
+}
+
+impl Measured<'_> {
+    fn figure(self, peak: &Roofline) -> Figure {
+        let Case { workload, what, size, batch, .. } = self.case;
+        let seconds = self.time.as_secs_f64();
+        let total = |of: fn(&bench::Cost) -> u64| self.costs.iter().map(of).sum::<u64>() as f64;
+        let (flop, bytes) = (total(|cost| cost.flop), total(|cost| cost.bytes));
+        let (gflop_per_s, gb_per_s) = (flop / seconds / 1e9, bytes / seconds / 1e9);
+        let (value, unit) = match batch {
+            Some(batch) if self.case.is_step() => (*batch as f64 / seconds, "images/s"),
+            _ if flop < LEAST_INTENSITY * bytes => (gb_per_s, "GB/s"),
+            _ => (gflop_per_s, "GFLOP/s"),
+        };
+        Figure {
+            workload: workload.to_string(),
+            what: what.clone(),
+            size: *size,
+            batch: *batch,
+            value,
+            unit: unit.to_string(),
+            floor_share: peak.floor_of(&self.costs).as_secs_f64() / seconds,
+            seconds,
+            gflop_per_s,
+            gb_per_s,
+            first_step_s: self.case.is_step().then_some(self.first.as_secs_f64()),
+            ratio: None,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Report> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not what gabor bench --json writes", path.display()))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Written beside and renamed, so that a reader never sees half a file.
+fn write(path: &Path, report: &Report) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder(path))?;
+    serde_json::to_writer_pretty(&mut file, report)?;
+    writeln!(file)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// The most memory that this process has held, where the system says so: Linux does.
+fn peak_rss_mib() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(kib.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? / 1024.0)
+}
