@@ -12,8 +12,7 @@
 // An invocation owns ROWS neighbouring positions and 4 * VECTORS neighbouring channels of one group; a workgroup 4 such
 // blocks of channels for each of 8 blocks of positions.
 //
-// K, N: source and target channels of a group. VECTOR_N: N is a multiple of 4. VECTOR_FUSED: the epilogue takes four
-// channels at once.
+// K, N: source and target channels of a group. VECTOR_N: N is a multiple of 4.
 import package::constants::{BATCH, K, N, GROUPS, ROWS, VECTORS, KERNEL_WIDTH};
 import package::conv2d::axis::{Axis, Corner, rows_of, columns_of, corner_of, reach, target_of, inside};
 import package::fused::{Element, fused};
@@ -49,21 +48,11 @@ fn load_weight(tap: u32, group: u32, channel: u32, n: u32) -> vec4<f32> {
     }
 }
 
-@if(VECTOR_N && VECTOR_FUSED)
+@if(VECTOR_N)
 fn store(pixel: u32, group: u32, n: u32, value: vec4<f32>) {
     if n < N {
         let at = (pixel * (GROUPS * N) + group * N + n) / 4u;
         output[at] = fused(value, at);
-    }
-}
-
-@if(VECTOR_N && !VECTOR_FUSED)
-fn store(pixel: u32, group: u32, n: u32, value: vec4<f32>) {
-    if n < N {
-        let at = pixel * (GROUPS * N) + group * N + n;
-        output[at / 4u] = vec4<f32>(
-            fused(value.x, at), fused(value.y, at + 1u), fused(value.z, at + 2u), fused(value.w, at + 3u),
-        );
     }
 }
 

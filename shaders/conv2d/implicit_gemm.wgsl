@@ -19,7 +19,7 @@
 //
 // K, N: source and target channels. VECTOR_K: K is a multiple of 4, so a is loaded by vectors. WIDE: K is one of 16, so
 // that a step belongs to one tap. VECTOR_N: N is a multiple of 4. EDGE_K: a step may pass the end of k. CHECKED: a tap may
-// lie outside of the image, or EDGE_K. VECTOR_FUSED: the epilogue takes four channels at once. PAIRS is always on.
+// lie outside of the image, or EDGE_K. PAIRS is always on.
 import package::constants::{
     BATCH, K, N, THREADS_M, THREADS_N, VECTORS_M, VECTORS_N, KERNEL_WIDTH,
 };
@@ -161,21 +161,11 @@ fn load_b(at: u32, rest: u32) -> vec4<f32> {
     }
 }
 
-@if(VECTOR_N && VECTOR_FUSED)
+@if(VECTOR_N)
 fn store(pixel: u32, n4: u32, value: vec4<f32>) {
     if n4 < N4 {
         let at = pixel * N4 + n4;
         output[at] = fused(value, at);
-    }
-}
-
-@if(VECTOR_N && !VECTOR_FUSED)
-fn store(pixel: u32, n4: u32, value: vec4<f32>) {
-    if n4 < N4 {
-        let at = (pixel * N4 + n4) * 4u;
-        output[pixel * N4 + n4] = vec4<f32>(
-            fused(value.x, at), fused(value.y, at + 1u), fused(value.z, at + 2u), fused(value.w, at + 3u),
-        );
     }
 }
 

@@ -70,12 +70,15 @@ struct Conv2d {
     epilogue: Option<Expr>,
 }
 
-/// The gradient of a convolution's input. Inputs: the gradient of its output and the weight.
+/// The gradient of a convolution's input. Inputs: the gradient of its output, the weight and what the epilogue reads
+/// besides.
 #[derive(Clone, Debug, PartialEq)]
 struct Conv2dGradInput {
     options: Conv2dOptions,
     /// Height and width of the image.
     extents: [usize; 2],
+    /// As [`Conv2d`]'s.
+    epilogue: Option<Expr>,
 }
 
 /// The gradient of a convolution's weight. Inputs: its input and the gradient of its output.
@@ -100,6 +103,17 @@ fn image(name: &str, ty: &TensorType) -> Result<[usize; 4], ShapeError> {
 
 fn filter(ty: &TensorType) -> Result<[usize; 4], ShapeError> {
     rank4("the weight", "[kernel height, kernel width, in_channels / groups, out_channels]", ty)
+}
+
+/// That inputs after the first two can be read by an epilogue.
+fn check_extra(extra: &[&TensorType], epilogue: Option<&Expr>, output: &TensorType) -> Result<(), ShapeError> {
+    if epilogue.is_none() && !extra.is_empty() {
+        return Err(ShapeError::new(format!("expects 2 inputs, got {}", 2 + extra.len())));
+    }
+    match extra.iter().find(|e| e.shape.broadcast(&output.shape).as_ref() != Some(&output.shape)) {
+        Some(other) => Err(ShapeError::new(format!("{other} does not broadcast to the output {}", output.shape))),
+        None => Ok(()),
+    }
 }
 
 fn two<'a>(inputs: &[&'a TensorType]) -> Result<[&'a TensorType; 2], ShapeError> {
@@ -127,12 +141,7 @@ impl Op for Conv2d {
             return Err(ShapeError::new(format!("expects an input and a weight, got {} values", inputs.len())));
         };
         let output = self.geometry(x, w)?.output_type();
-        if self.epilogue.is_none() && !extra.is_empty() {
-            return Err(ShapeError::new(format!("expects 2 inputs, got {}", inputs.len())));
-        }
-        if let Some(other) = extra.iter().find(|e| e.shape.broadcast(&output.shape).as_ref() != Some(&output.shape)) {
-            return Err(ShapeError::new(format!("{other} does not broadcast to the output {}", output.shape)));
-        }
+        check_extra(extra, self.epilogue.as_ref(), &output)?;
         Ok(vec![output])
     }
 
@@ -142,7 +151,7 @@ impl Op for Conv2d {
         }
         let (dy, x, w) = (backward.grad(), backward.inputs[0], backward.inputs[1]);
         let (image, window) = (backward.input_shape(0), backward.input_shape(1));
-        let dx = Conv2dGradInput { options: self.options, extents: [image[1], image[2]] };
+        let dx = Conv2dGradInput { options: self.options, extents: [image[1], image[2]], epilogue: None };
         let dw = Conv2dGradWeight { options: self.options, kernel: [window[0], window[1]] };
         Ok(vec![Some(backward.graph.apply1(dx, &[dy, w])?), Some(backward.graph.apply1(dw, &[x, dy])?)])
     }
@@ -194,11 +203,18 @@ impl Op for Conv2dGradInput {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
-        let [dy, w] = two(inputs)?;
-        Ok(vec![self.geometry(dy, w)?.input_type()])
+        let [dy, w, extra @ ..] = inputs else {
+            return Err(ShapeError::new(format!("expects a gradient and a weight, got {} values", inputs.len())));
+        };
+        let output = self.geometry(dy, w)?.input_type();
+        check_extra(extra, self.epilogue.as_ref(), &output)?;
+        Ok(vec![output])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
+        if self.epilogue.is_some() {
+            return Err(backward.not_differentiable(self.name()));
+        }
         // dx is linear in dy and in w: the gradients are the two other convolutions.
         let (ddx, dy, w) = (backward.grad(), backward.inputs[0], backward.inputs[1]);
         let window = backward.input_shape(1);
@@ -206,8 +222,15 @@ impl Op for Conv2dGradInput {
         Ok(vec![Some(backward.graph.conv2d(ddx, w, &self.options)?), Some(backward.graph.apply1(dw, &[ddx, dy])?)])
     }
 
+    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+        self.epilogue
+            .is_none()
+            .then(|| -> Arc<dyn DynOp> { Arc::new(Self { epilogue: Some(epilogue.clone()), ..self.clone() }) })
+    }
+
     fn flop(&self, signature: &Signature) -> u64 {
-        self.known(signature).flop()
+        let per_element = self.epilogue.as_ref().map_or(0, Expr::operations);
+        self.known(signature).flop() + per_element * signature.outputs[0].elements() as u64
     }
 
     fn cpu_scratch(&self, signature: &Signature) -> usize {
@@ -217,11 +240,11 @@ impl Op for Conv2dGradInput {
     fn cpu<T: Real>(&self, args: kernel::cpu::Args<'_, T>) {
         let geometry =
             self.geometry(args.inputs.ty(0), args.inputs.ty(1)).expect("the shape rule accepted these types");
-        cpu::grad_input(&geometry, args);
+        cpu::grad_input(&geometry, self.epilogue.as_ref(), args);
     }
 
     fn gpu(&self, signature: &Signature, limits: &kernel::gpu::Limits) -> Vec<kernel::gpu::Candidate> {
-        gpu::grad_input(&self.known(signature), limits)
+        gpu::grad_input(&self.known(signature), self.epilogue.as_ref(), signature, limits)
     }
 }
 
@@ -255,7 +278,7 @@ impl Op for Conv2dGradWeight {
         // dw is linear in x and in dy: the gradients are the two other convolutions.
         let (ddw, x, dy) = (backward.grad(), backward.inputs[0], backward.inputs[1]);
         let image = backward.input_shape(0);
-        let dx = Conv2dGradInput { options: self.options, extents: [image[1], image[2]] };
+        let dx = Conv2dGradInput { options: self.options, extents: [image[1], image[2]], epilogue: None };
         Ok(vec![Some(backward.graph.apply1(dx, &[dy, ddw])?), Some(backward.graph.conv2d(x, ddw, &self.options)?)])
     }
 

@@ -43,6 +43,14 @@ fn grid() -> Vec<Case> {
         ([2, 9, 8, 20], [3, 3, 1, 20], same.groups(20).stride(2)),
         ([1, 9, 8, 36], [5, 3, 1, 36], options().groups(36).dilation(2)),
         ([2, 6, 5, 4], [3, 3, 1, 12], same.groups(4)),
+    ]
+}
+
+/// Shapes that the CPU takes in other ways than those of [`grid`]; a GPU makes no difference between them.
+fn wide() -> Vec<Case> {
+    let same = options().padding(Padding::Same);
+    let uneven = Padding::Explicit { top: 2, bottom: 0, left: 1, right: 3 };
+    vec![
         // Enough positions and channels for Winograd's: whole tiles and not, images of a block and blocks of an image.
         ([8, 7, 8, 32], [3, 3, 32, 48], same),
         ([1, 28, 16, 48], [3, 3, 48, 32], options().padding(uneven)),
@@ -92,7 +100,7 @@ fn definition(x: &Tensor, w: &Tensor, output: &Shape, options: &Conv2dOptions, p
 
 #[test]
 fn the_cpu_computes_the_definition() {
-    for case in grid() {
+    for case in grid().into_iter().chain(wide()) {
         let [x, w] = inputs(&case);
         let y = check::evaluate(&[x.clone(), w.clone()], |graph, values| conv(graph, values, &case.2));
         let window = Geometry::new(&case.2, case.0[0], [case.0[1], case.0[2]], case.0[3], case.1).unwrap().window;
@@ -105,7 +113,7 @@ fn the_cpu_computes_the_definition() {
 
 #[test]
 fn gradients_match_finite_differences() {
-    for case in grid() {
+    for case in grid().into_iter().chain(wide()) {
         check::gradients(&inputs(&case), |graph, values| conv(graph, values, &case.2));
     }
 }
@@ -115,7 +123,7 @@ fn gradients_of_the_gradients_match_finite_differences() {
     let options = options().stride(2).padding(Padding::Same);
     let [x, dy, w] = [check::random([2, 5, 4, 3], 1), check::random([2, 3, 2, 5], 2), check::random([3, 3, 3, 5], 3)];
     check::gradients(&[dy.clone(), w], |graph, values| {
-        graph.apply1(Conv2dGradInput { options, extents: [5, 4] }, values)
+        graph.apply1(Conv2dGradInput { options, extents: [5, 4], epilogue: None }, values)
     });
     check::gradients(&[x, dy], |graph, values| graph.apply1(Conv2dGradWeight { options, kernel: [3, 3] }, values));
 }
@@ -163,7 +171,6 @@ fn every_shader_of_grouped_convolution_matches_the_cpu() {
 
 #[test]
 fn shaders_with_an_epilogue_match_the_cpu() {
-    // A scale for each image and channel is not read by vectors: the epilogue takes single elements.
     for (channels, other) in [(8, vec![8]), (7, vec![7]), (8, vec![2, 1, 1, 8])] {
         let inputs = [check::random([2, 7, 5, 4], 1), check::random([3, 3, 4, channels], 2), check::random(other, 3)];
         check::gpu_matches_cpu(&inputs, |graph, values| {
@@ -171,6 +178,22 @@ fn shaders_with_an_epilogue_match_the_cpu() {
             let y = graph.multiply(y, values[2])?;
             graph.relu(y)
         });
+    }
+}
+
+#[test]
+fn the_gradient_of_the_input_takes_an_epilogue() {
+    let inputs = |case: &Case| [check::random(case.0, 1), check::random(case.1, 2), check::random([case.0[3]], 3)];
+    let build = |graph: &mut Graph, values: &[Value], options: &Conv2dOptions| {
+        let x = graph.add(values[0], values[2])?;
+        let x = graph.tanh(x)?;
+        conv(graph, &[x, values[1]], options)
+    };
+    for case in grid().into_iter().chain(wide()) {
+        check::gradients(&inputs(&case), |graph, values| build(graph, values, &case.2));
+    }
+    for case in grid() {
+        check::gpu_matches_cpu(&inputs(&case), |graph, values| build(graph, values, &case.2));
     }
 }
 

@@ -23,28 +23,31 @@ pub(super) fn forward_scratch(geometry: &Geometry) -> usize {
     Correlation::forward(geometry).scratch()
 }
 
-pub(super) fn forward<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, mut args: Args<'_, T>) {
-    let output = &args.outputs.ty(0).shape;
-    let shapes: Vec<&Shape> =
-        std::iter::once(output).chain((2..args.inputs.len()).map(|n| &args.inputs.ty(n).shape)).collect();
-    let evaluator = epilogue.map(|expr| Evaluator::new(expr, &shapes, output));
-    let values: Vec<Option<&[T]>> =
-        std::iter::once(None).chain((2..args.inputs.len()).map(|n| Some(args.inputs.float(n)))).collect();
-    let (x, w, y) = (args.inputs.float(0), args.inputs.float(1), args.outputs.float(0));
-    Correlation::forward(geometry).run(x, w, y, args.scratch, |strip, first| {
-        if let Some(evaluator) = &evaluator {
-            evaluator.run(&values, strip, first);
-        }
-    });
+pub(super) fn forward<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, args: Args<'_, T>) {
+    correlate(&Correlation::forward(geometry), epilogue, args);
 }
 
 pub(super) fn grad_input_scratch(geometry: &Geometry) -> usize {
     Correlation::backward(geometry).scratch()
 }
 
-pub(super) fn grad_input<T: Real>(geometry: &Geometry, mut args: Args<'_, T>) {
-    let (dy, w, dx) = (args.inputs.float(0), args.inputs.float(1), args.outputs.float(0));
-    Correlation::backward(geometry).run(dy, w, dx, args.scratch, |_, _| ());
+pub(super) fn grad_input<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, args: Args<'_, T>) {
+    correlate(&Correlation::backward(geometry), epilogue, args);
+}
+
+/// The correlation of the first two inputs, and the epilogue of each strip of it.
+fn correlate<T: Real>(correlation: &Correlation, epilogue: Option<&Expr>, mut args: Args<'_, T>) {
+    let output = &args.outputs.ty(0).shape;
+    let extra = 2..args.inputs.len();
+    let shapes: Vec<&Shape> = std::iter::once(output).chain(extra.clone().map(|n| &args.inputs.ty(n).shape)).collect();
+    let evaluator = epilogue.map(|expr| Evaluator::new(expr, &shapes, output));
+    let values: Vec<Option<&[T]>> = std::iter::once(None).chain(extra.map(|n| Some(args.inputs.float(n)))).collect();
+    let (source, weight, target) = (args.inputs.float(0), args.inputs.float(1), args.outputs.float(0));
+    correlation.run(source, weight, target, args.scratch, |strip, first| {
+        if let Some(evaluator) = &evaluator {
+            evaluator.run(&values, strip, first);
+        }
+    });
 }
 
 pub(super) fn grad_weight_scratch(geometry: &Geometry) -> usize {

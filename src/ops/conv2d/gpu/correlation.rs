@@ -9,7 +9,6 @@ use crate::{
     kernel::{
         Expr, Signature, fused_module,
         gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
-        vector_width,
     },
     ops::window::Window1d,
     tensor::Shape,
@@ -34,6 +33,12 @@ pub(super) struct Epilogue {
 }
 
 impl Epilogue {
+    /// An operation's epilogue, or none.
+    fn of(epilogue: Option<&Expr>, signature: &Signature, vectors: bool) -> Self {
+        let extra: Vec<&Shape> = signature.inputs[2..].iter().map(|ty| &ty.shape).collect();
+        Self::new(epilogue.unwrap_or(&Expr::Input(0)), &extra, &signature.outputs[0].shape, vectors)
+    }
+
     /// `expr` over additional inputs, which are those of the operation from its third on, for a kernel that stores four
     /// elements at once where `vectors`.
     pub fn new(expr: &Expr, extra: &[&Shape], output: &Shape, vectors: bool) -> Self {
@@ -41,10 +46,11 @@ impl Epilogue {
         let read: Vec<usize> = (1..=extra.len()).filter(|n| expr.uses(*n) > 0).collect();
         let expr = expr.substitute(&mut |n| Expr::Input(read.iter().position(|r| *r == n).map_or(0, |at| at + 1)));
         let shapes: Vec<&Shape> = std::iter::once(output).chain(read.iter().map(|n| extra[n - 1])).collect();
-        let width = if vectors { vector_width(&shapes, output) } else { 1 };
+        // What broadcasts to whole vectors of channels can be read by them.
+        let width = if vectors { 4 } else { 1 };
         Self {
             module: fused_module(&expr, &shapes, output, width, 3, true),
-            vector: width == 4,
+            vector: vectors,
             bindings: read.iter().map(|n| Binding::Input(n + 1)).collect(),
         }
     }
@@ -56,16 +62,19 @@ pub(in super::super) fn forward(
     signature: &Signature,
     limits: &Limits,
 ) -> Vec<Candidate> {
-    let extra: Vec<&Shape> = signature.inputs[2..].iter().map(|ty| &ty.shape).collect();
-    let expr = epilogue.cloned().unwrap_or(Expr::Input(0));
     let channels = if geometry.depthwise() { geometry.out_channels } else { geometry.group_out() };
-    let epilogue = Epilogue::new(&expr, &extra, &geometry.output_type().shape, channels.is_multiple_of(4));
+    let epilogue = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
     Correlation { geometry, backward: false, epilogue }.candidates(limits)
 }
 
-pub(in super::super) fn grad_input(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
+pub(in super::super) fn grad_input(
+    geometry: &Geometry,
+    epilogue: Option<&Expr>,
+    signature: &Signature,
+    limits: &Limits,
+) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.in_channels } else { geometry.group_in() };
-    let epilogue = Epilogue::new(&Expr::Input(0), &[], &geometry.input_type().shape, channels.is_multiple_of(4));
+    let epilogue = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
     Correlation { geometry, backward: true, epilogue }.candidates(limits)
 }
 
@@ -174,8 +183,7 @@ impl Correlation<'_> {
             .feature("CHECKED", edge || self.reaches_outside())
             .feature("PAIRS", true)
             .feature("WIDE", k.is_multiple_of(STEPS))
-            .feature("VECTOR_N", n.is_multiple_of(4))
-            .feature("VECTOR_FUSED", self.epilogue.vector);
+            .feature("VECTOR_N", n.is_multiple_of(4));
         let workgroups = spread_workgroups(tile.workgroups(self.positions(), n));
         self.candidate(tile.name("implicit_gemm"), shader, workgroups)
     }
@@ -197,8 +205,7 @@ impl Correlation<'_> {
             .constant("GROUPS", self.geometry.groups)
             .constant("ROWS", rows)
             .constant("VECTORS", vectors)
-            .feature("VECTOR_N", n.is_multiple_of(4))
-            .feature("VECTOR_FUSED", self.epilogue.vector);
+            .feature("VECTOR_N", n.is_multiple_of(4));
         let blocks = self.geometry.groups * n.div_ceil(4 * vectors);
         let workgroups = spread_workgroups(self.positions().div_ceil(rows * 8) * blocks.div_ceil(4));
         self.candidate(format!("direct {rows}x{}", 4 * vectors), shader, workgroups)

@@ -106,7 +106,7 @@ mod tests {
         let backward = Correlation { geometry, backward: true, epilogue: plain(&x) };
         let candidates: Vec<Candidate> = tiles.iter().map(|tile| backward.implicit_gemm(tile)).collect();
         let extents = [window.height.input, window.width.input];
-        compare(Conv2dGradInput { options, extents }, [y.clone(), w], &candidates);
+        compare(Conv2dGradInput { options, extents, epilogue: None }, [y.clone(), w], &candidates);
 
         let candidates: Vec<Candidate> = tiles.iter().map(|tile| grad_weight::tiled(geometry, tile, limits)).collect();
         let kernel = [window.height.kernel, window.width.kernel];
