@@ -6,7 +6,10 @@ use rayon::prelude::*;
 
 use super::Product;
 use crate::{
-    kernel::{Evaluator, Expr, cpu::Args},
+    kernel::{
+        Evaluator, Expr,
+        cpu::{Args, Shared},
+    },
     tensor::{Real, Shape},
 };
 
@@ -50,23 +53,6 @@ pub(super) fn scratch(product: &Product) -> usize {
     match Tiling::new(product).splits {
         1 => 0,
         splits => splits * product.batch * product.m * product.n,
-    }
-}
-
-/// The output, which tiles write at places of their own.
-#[derive(Clone, Copy)]
-struct Target<T>(*mut T);
-
-// SAFETY: each tile is written by one task, and the tasks end before the output's borrow does.
-unsafe impl<T: Send> Send for Target<T> {}
-unsafe impl<T: Send> Sync for Target<T> {}
-
-impl<T> Target<T> {
-    /// # Safety
-    /// `at` must be inside the output.
-    unsafe fn at(self, at: usize) -> *mut T {
-        // SAFETY: promised by the caller.
-        unsafe { self.0.add(at) }
     }
 }
 
@@ -123,7 +109,7 @@ fn multiply<T: Real>(
     let (row_a, column_a) = if transpose_a { (1, m) } else { (k, 1) };
     let (row_b, column_b) = if transpose_b { (1, k) } else { (n, 1) };
     let (row_tiles, column_tiles) = (m.div_ceil(rows), n.div_ceil(columns));
-    let target = Target(y.as_mut_ptr());
+    let target = Shared::new(y);
     (0..splits * batch * row_tiles * column_tiles).into_par_iter().for_each(|tile| {
         let column = tile % column_tiles * columns;
         let row = tile / column_tiles % row_tiles * rows;
@@ -164,7 +150,7 @@ fn multiply<T: Real>(
         for run in 0..runs {
             let at = first + run * n;
             // SAFETY: the run lies inside the tile, which this task alone has.
-            finish(unsafe { std::slice::from_raw_parts_mut(target.at(at), length) }, at);
+            finish(unsafe { target.part(at, length) }, at);
         }
     });
 }
