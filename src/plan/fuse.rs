@@ -386,7 +386,8 @@ mod tests {
         let expected = [
             ("batch_norm_statistics", 1),
             ("batch_norm+add+relu", 3),
-            ("relu_grad", 3),
+            // It takes the mask in as its epilogue.
+            ("conv2d_grad_input", 3),
             ("batch_norm_sums", 2),
             ("batch_norm_grad", 3),
         ];

@@ -52,8 +52,16 @@ fn main() -> anyhow::Result<()> {
     for family in &arguments.family {
         let mut command = Command::new(env::current_exe()?);
         command.args(env::args_os().skip(1)).env(FAMILY, family);
-        if DRIVERS.iter().all(|name| env::var_os(name).is_none()) {
-            command.env(DRIVERS[0], radv::driver().context("no RADV: install mesa-vulkan-drivers")?);
+        // The variables may name another driver: lavapipe, where shaders are run too.
+        match radv::driver() {
+            Some(driver) => {
+                command.envs(DRIVERS.map(|name| (name, &driver)));
+            }
+            None => ensure!(
+                DRIVERS.iter().any(|name| env::var_os(name).is_some()),
+                "no RADV: install mesa-vulkan-drivers, or name its driver file in {}",
+                DRIVERS[0]
+            ),
         }
         clean &= command.status()?.success();
     }
