@@ -145,7 +145,7 @@ fn row(step: &Step) -> Value {
         ),
     };
     json!({
-        "layer": step.layer, "op": step.name(), "kernel": kernel, "outputs": outputs, "bytes": step.bytes(),
+        "layer": step.layer, "op": step.name(), "epilogue": step.epilogue, "kernel": kernel, "outputs": outputs, "bytes": step.bytes(),
         "moved": step.moved(),
         "flop": step.flop(),
     })

@@ -47,12 +47,13 @@ struct Builder {
 pub(super) fn build(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Plan, PlanError> {
     let mut graph = Rewritten {
         nodes: graph.nodes().to_vec(),
+        epilogues: vec![String::new(); graph.nodes().len()],
         outputs: graph.outputs().to_vec(),
         assigns: graph.assigns().to_vec(),
     };
     let mut uses = Uses::count(&graph.nodes, graph.roots());
     if options.fuse {
-        fuse::fuse(&mut graph.nodes, &mut uses);
+        graph.epilogues = fuse::fuse(&mut graph.nodes, &mut uses);
     }
     if options.recompute {
         recompute(&mut graph, &uses);
@@ -255,7 +256,8 @@ impl Builder {
             })
             .collect();
         let work = Work::Run { op: op.clone(), signature, kernel };
-        self.steps.push(Step { layer: node.scope.to_string(), inputs, outputs, scratch, work });
+        let epilogue = self.graph.epilogues[at].clone();
+        self.steps.push(Step { layer: node.scope.to_string(), inputs, outputs, scratch, work, epilogue });
         Ok(())
     }
 
@@ -290,7 +292,14 @@ impl Builder {
     fn copy(&mut self, layer: &str, from: Place, to: Place, elements: usize) {
         let inputs = vec![self.touch(from, elements)];
         let outputs = vec![self.touch(to, elements)];
-        self.steps.push(Step { layer: layer.to_string(), inputs, outputs, scratch: Vec::new(), work: Work::Copy });
+        self.steps.push(Step {
+            layer: layer.to_string(),
+            inputs,
+            outputs,
+            scratch: Vec::new(),
+            work: Work::Copy,
+            epilogue: String::new(),
+        });
     }
 
     fn assign_variables(&mut self) {

@@ -18,8 +18,9 @@ const MAX_OPERATIONS: u64 = 64;
 const MAX_RECOMPUTED: u64 = 12;
 
 /// Rewrites `nodes` in place. `uses` counts the readers of each value, results of the graph included; nodes that lose
-/// their last reader stay in the list and are to be skipped.
-pub(super) fn fuse(nodes: &mut [Node], uses: &mut Uses) {
+/// their last reader stay in the list and are to be skipped. Returns for each node the names of the operations that its
+/// epilogue computes, joined by `+`.
+pub(super) fn fuse(nodes: &mut [Node], uses: &mut Uses) -> Vec<String> {
     for at in 0..nodes.len() {
         while uses.is_live(at) && take_in_producer(nodes, uses, at) {}
     }
@@ -29,9 +30,11 @@ pub(super) fn fuse(nodes: &mut [Node], uses: &mut Uses) {
         }
     }
     // Only then, so that a whole chain becomes the epilogue: an operation takes one.
+    let mut epilogues = vec![String::new(); nodes.len()];
     for at in 0..nodes.len() {
-        while uses.is_live(at) && become_epilogue(nodes, uses, at) {}
+        while uses.is_live(at) && become_epilogue(nodes, uses, &mut epilogues, at) {}
     }
+    epilogues
 }
 
 /// Readers of each value.
@@ -274,8 +277,8 @@ fn last_reads(nodes: &[Node], uses: &Uses, but: usize) -> HashMap<Value, usize> 
 }
 
 /// Turns the pointwise node `at` into the epilogue of an operation that only it reads; false where none takes it.
-fn become_epilogue(nodes: &mut [Node], uses: &mut Uses, at: usize) -> bool {
-    let Some(Producer { expr, inputs, .. }) = Producer::of(nodes, at) else { return false };
+fn become_epilogue(nodes: &mut [Node], uses: &mut Uses, epilogues: &mut [String], at: usize) -> bool {
+    let Some(Producer { name, expr, inputs, .. }) = Producer::of(nodes, at) else { return false };
     for (position, input) in inputs.iter().enumerate() {
         let producer = &nodes[input.node];
         let Source::Op(op) = &producer.source else { continue };
@@ -291,6 +294,8 @@ fn become_epilogue(nodes: &mut [Node], uses: &mut Uses, at: usize) -> bool {
         });
         let Some(fused) = op.with_epilogue(&epilogue) else { continue };
         let merged = producer.inputs.iter().copied().chain(others.iter().map(|n| inputs[*n])).collect();
+        let before = &epilogues[input.node];
+        epilogues[at] = if before.is_empty() { name } else { format!("{before}+{name}") };
         nodes[at].source = Source::Op(fused);
         uses.rewire(nodes, at, merged);
         return true;
@@ -313,7 +318,7 @@ mod tests {
     }
 
     fn names(graph: &Graph) -> Vec<String> {
-        steps(graph).iter().map(|step| step.name().to_string()).collect()
+        steps(graph).iter().map(Step::description).collect()
     }
 
     /// The steps of a block in training that gets images of [`IMAGES`] from a convolution, and what the convolution got,
@@ -341,7 +346,7 @@ mod tests {
         }
         let passes = |step: &Step| step.bytes() / (4 * IMAGES.iter().product::<usize>() as u64);
         let in_block = |step: &&Step| step.layer == "block";
-        steps(&graph).iter().filter(in_block).map(|step| (step.name().to_string(), passes(step))).collect()
+        steps(&graph).iter().filter(in_block).map(|step| (step.description(), passes(step))).collect()
     }
 
     const CHANNELS: usize = 8;
@@ -387,7 +392,7 @@ mod tests {
             ("batch_norm_statistics", 1),
             ("batch_norm+add+relu", 3),
             // It takes the mask in as its epilogue.
-            ("conv2d_grad_input", 3),
+            ("conv2d_grad_input+relu_grad", 3),
             ("batch_norm_sums", 2),
             ("batch_norm_grad", 3),
         ];
@@ -414,7 +419,7 @@ mod tests {
             let y = graph.relu(y)?;
             graph.max_pool2d(y, &options, true)
         });
-        let expected = [("conv2d", 2), ("max_pool2d", 1), ("max_pool2d_grad", 2), ("sum", 1)];
+        let expected = [("conv2d+add+relu", 2), ("max_pool2d", 1), ("max_pool2d_grad+relu_grad", 2), ("sum", 1)];
         expect(steps, &expected);
     }
 

@@ -123,6 +123,8 @@ pub struct Step {
     pub scratch: Vec<Location>,
     /// What it does.
     pub work: Work,
+    /// Names of the pointwise operations that it applies to its result before it is stored, joined by `+`.
+    pub epilogue: String,
 }
 
 /// What a step does.
@@ -148,6 +150,11 @@ impl Step {
             Work::Copy => "copy",
             Work::Run { op, .. } => op.name(),
         }
+    }
+
+    /// The operation with all that was fused into it, such as `conv2d+bias+relu`.
+    pub fn description(&self) -> String {
+        if self.epilogue.is_empty() { self.name().to_string() } else { format!("{}+{}", self.name(), self.epilogue) }
     }
 
     /// Floating-point operations.

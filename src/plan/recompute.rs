@@ -17,6 +17,8 @@ const LARGE: usize = 8;
 #[derive(Clone)]
 pub(super) struct Rewritten {
     pub nodes: Vec<Node>,
+    /// For each node, the names of the operations that its epilogue computes.
+    pub epilogues: Vec<String>,
     pub outputs: Vec<(String, Value)>,
     pub assigns: Vec<(VariableId, Value)>,
 }
@@ -46,6 +48,7 @@ pub(super) fn recompute(graph: &mut Rewritten, uses: &Uses) {
     }
 
     let mut nodes = Vec::with_capacity(graph.nodes.len() + first_late.len());
+    let mut epilogues = Vec::with_capacity(nodes.capacity());
     let mut moved = vec![0; graph.nodes.len()];
     let mut copies: HashMap<usize, usize> = HashMap::new();
     for (at, node) in graph.nodes.iter().enumerate() {
@@ -57,16 +60,19 @@ pub(super) fn recompute(graph: &mut Rewritten, uses: &Uses) {
             let mut copy = graph.nodes[again].clone();
             copy.inputs = copy.inputs.iter().map(|value| place(value, &copies, &moved)).collect();
             nodes.push(copy);
+            epilogues.push(graph.epilogues[again].clone());
             copies.insert(again, nodes.len() - 1);
         }
         let mut node = node.clone();
         node.inputs = node.inputs.iter().map(|value| place(value, &copies, &moved)).collect();
         nodes.push(node);
+        epilogues.push(graph.epilogues[at].clone());
         moved[at] = nodes.len() - 1;
     }
     let results = graph.outputs.iter_mut().map(|(_, v)| v).chain(graph.assigns.iter_mut().map(|(_, v)| v));
     results.for_each(|value| value.node = moved[value.node]);
     graph.nodes = nodes;
+    graph.epilogues = epilogues;
 }
 
 /// Which values to compute again: those whose large inputs are alive at the late readers anyway.

@@ -18,7 +18,7 @@ impl fmt::Display for Plan {
                         signature.outputs.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(" "),
                     ),
                 };
-                let name = step.name().to_string();
+                let name = step.description();
                 [
                     at.to_string(),
                     step.layer.clone(),
