@@ -13,6 +13,7 @@ pub struct Profile {
     device: String,
     roofline: Roofline,
     rows: Vec<Row>,
+    host: Option<Duration>,
 }
 
 /// A step of a plan as it ran, or all steps of one operation together.
@@ -98,12 +99,18 @@ impl Profile {
         for timing in median(&runs) {
             rows[timing.step].dispatches.push(timing);
         }
-        Ok(Self { device: program.device(), roofline, rows })
+        Ok(Self { device: program.device(), roofline, rows, host: program.host_time()? })
     }
 
     /// The steps in order.
     pub fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    /// What handing the step to a GPU takes of this processor's time, in all and for each dispatch.
+    pub fn host(&self) -> Option<[Duration; 2]> {
+        let dispatches: usize = self.rows.iter().map(|row| row.dispatches.len()).sum();
+        self.host.map(|time| [time, time / dispatches.max(1) as u32])
     }
 
     /// Operations with the sums of their steps, longest first.
@@ -141,6 +148,7 @@ impl Profile {
             "device": self.device,
             "peak": self.roofline,
             "total": Sum::of(&self.rows).json(),
+            "host": self.host().map(|[time, each]| json!({"time_us": micros(time), "dispatch_us": micros(each)})),
             "ops": self.operations().iter().map(operation).collect::<Vec<_>>(),
             "steps": self.rows.iter().map(step).collect::<Vec<_>>(),
         })
@@ -207,6 +215,9 @@ impl fmt::Display for Profile {
         }
         let [time, _, flop, bytes, floor] = sum.cells(sum.time);
         writeln!(f, "{steps}\n{operations}\n{time} in all: {flop} GFLOP/s, {bytes} GB/s, {floor} of the floor")?;
+        if let Some([time, each]) = self.host().map(|times| times.map(micros)) {
+            writeln!(f, "host    {time:.0} us to encode and submit the step, {each:.2} us a dispatch")?;
+        }
         writeln!(f, "device  {} ({})", self.device, self.roofline)
     }
 }

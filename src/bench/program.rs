@@ -8,7 +8,7 @@ use crate::{
     graph::{Graph, GraphError, Value, VariableId, Variables},
     models::Model,
     nn::Parameters,
-    plan::{Executor, ExecutorError, Plan, PlanOptions, ProgramId, Step, Timing, Work},
+    plan::{Executor, ExecutorError, Plan, PlanOptions, ProgramId, Step, Target, Timing, Work},
     tensor::{DType, Shape, Tensor, TensorType},
     train::{Recipe, TrainError, inference_graph, training_graph},
 };
@@ -178,6 +178,27 @@ impl Program {
         let begun = Instant::now();
         self.run(times)?;
         Ok(begun.elapsed().div_f64(times as f64))
+    }
+
+    /// The least time, of a few runs, that this processor needs to hand a run to a GPU: to write its inputs, encode and
+    /// submit it. `None` where the processor itself runs it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn host_time(&mut self) -> Result<Option<Duration>, TrainError> {
+        const RUNS: usize = 10;
+        if self.executor.target() == Target::Cpu {
+            return Ok(None);
+        }
+        let feeds: Vec<(&str, &Tensor)> = self.feeds.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let mut least = Duration::MAX;
+        for _ in 0..RUNS {
+            let begun = Instant::now();
+            self.executor.run(self.id, &feeds)?;
+            least = least.min(begun.elapsed());
+            self.executor.collect(self.id, true)?;
+        }
+        Ok(Some(least))
     }
 
     /// Runs it once, timing each dispatch.

@@ -1,8 +1,11 @@
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use gabor::bench::{Profile, Roofline};
+use gabor::{
+    bench::{Profile, Roofline},
+    train::write_whole,
+};
 
 use super::{console::Console, plan::StepArgs};
 
@@ -37,7 +40,7 @@ impl ProfileArgs {
         let profile = Profile::take(&mut program, roofline, self.runs.into())?;
         if let Some(path) = &self.trace {
             let trace = serde_json::to_string(&profile.trace())?;
-            fs::write(path, trace).with_context(|| format!("cannot write {}", path.display()))?;
+            write_whole(path, trace.as_bytes())?;
         }
         console.json(self.json).result(&profile.json(), &profile)?;
         Ok(ExitCode::SUCCESS)
