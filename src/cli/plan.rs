@@ -74,8 +74,7 @@ impl PlanArgs {
         executor.tune(&graph, parameters.variables(), options)?;
         let target = executor.target();
         let plan = Plan::new(&graph, &target, options)?;
-        let kept = Plan::new(&graph, &target, PlanOptions { recompute: false, ..options })?.memory.planned;
-        let saved = kept.saturating_sub(plan.memory.planned);
+        let saved = plan.recomputation_saves(&graph, &target, options)?;
         let sum = |of: fn(&Step) -> u64| plan.steps.iter().map(of).sum::<u64>();
         let figures = json!({
             "model": self.step.model,
@@ -92,7 +91,7 @@ impl PlanArgs {
         });
         let mut text = plan.to_string();
         if self.step.recompute {
-            let share = 100.0 * saved as f64 / kept.max(1) as f64;
+            let share = 100.0 * saved as f64 / (plan.memory.planned + saved).max(1) as f64;
             // Writing to a string cannot fail.
             let _ = writeln!(text, "recomputation saves {:.1} MiB, {share:.0}%", saved as f64 / (1 << 20) as f64);
         }

@@ -120,13 +120,10 @@ mod tests {
 
     #[test]
     fn constants_may_be_computed_with() {
-        let shader = Shader::file("reduce/sum")
-            .constant("OUTER", 3u32)
-            .constant("N", 5u32)
-            .constant("INNER", 7u32)
-            .constant("COLUMNS", 8u32)
-            .constant("CHUNK", 5u32)
-            .constant("SPLITS", 1u32)
+        let shader = Shader::file("dropout/dropout")
+            .constant("COUNT", 3u32)
+            .constant("LAYER", 5u32)
+            .constant("THRESHOLD", 7u32)
             .constant("SCALE", 1e-7f32);
         check(&assemble(&shader).unwrap());
     }

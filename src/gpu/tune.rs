@@ -179,8 +179,11 @@ pub(super) fn tune(
     if !open.is_empty() {
         match bench.choose(&mut open, variables, &tuner.choices, tuner.tuning, &mut tuner.left) {
             Ok(timed) => tuned.timed = timed,
-            // Another copy of the step may not fit beside what there is: the estimate has to do.
-            Err(ExecutorError::OutOfMemory { .. }) => open.iter_mut().for_each(|call| call.best = 0),
+            // Another copy of the step may not fit beside what there is: for this run the estimate has to do.
+            Err(ExecutorError::OutOfMemory { .. }) => {
+                open.iter().for_each(|call| tuner.choices.set(&call.name, &call.kernels[0]));
+                return Ok(tuned);
+            }
             Err(error) => return Err(error),
         }
         tuned.faster = open.iter().filter(|call| call.best != 0).count();

@@ -139,11 +139,12 @@ fn load(n: usize, access: &Access, width: usize, index: &str) -> String {
 
 const IMPORTS: &str = "import package::lib::math::{erf, erf4, safe_tanh, safe_tanh4, finite, finite4};\n";
 
-/// Text of the module `package::fused` for `expr` over inputs of these shapes.
+/// Text of the module `package::fused` for `expr` over inputs of these shapes, and the inputs that it reads: the others
+/// are not declared.
 ///
-/// It declares input `n` at binding `first_binding + n` and the function `fused(i)`, which computes element `i` of the
-/// output, or with `width` 4 the vector of elements `4 i` to `4 i + 3`. As an `epilogue`, `Input(0)` is an argument
-/// instead, `fused(value, i)`, and the bindings hold inputs 1 and up. `Element` is the type of one value.
+/// It declares those inputs at the bindings from `first_binding` on and the function `fused(i)`, which computes element `i`
+/// of the output, or with `width` 4 the vector of elements `4 i` to `4 i + 3`. As an `epilogue`, `Input(0)` is an argument
+/// instead, `fused(value, i)`, and is not among the inputs. `Element` is the type of one value.
 pub fn fused_module(
     expr: &Expr,
     inputs: &[&Shape],
@@ -151,18 +152,18 @@ pub fn fused_module(
     width: usize,
     first_binding: usize,
     epilogue: bool,
-) -> String {
-    let first = usize::from(epilogue);
+) -> (String, Vec<usize>) {
+    let read: Vec<usize> = (usize::from(epilogue)..inputs.len()).filter(|n| expr.uses(*n) > 0).collect();
     let mut text = format!("{IMPORTS}alias Element = {};\n", element(width));
     let mut body = String::new();
-    for (n, shape) in inputs.iter().enumerate().skip(first).filter(|(n, _)| expr.uses(*n) > 0) {
-        let access = Access::of(shape, output);
-        text += &declaration(n, &access, width, first_binding + n - first);
+    for (at, &n) in read.iter().enumerate() {
+        let access = Access::of(inputs[n], output);
+        text += &declaration(n, &access, width, first_binding + at);
         let _ = writeln!(body, "    let x{n} = {};", load(n, &access, width, &access.wgsl_index(width)));
     }
     let argument = if epilogue { "x0: Element, " } else { "" };
     let _ = write!(text, "fn fused({argument}i: u32) -> Element {{\n{body}    return {};\n}}\n", wgsl(expr, width));
-    text
+    (text, read)
 }
 
 /// What a pass of a reduction reads and what it makes.

@@ -222,27 +222,17 @@ impl Epilogue {
     ) -> Vec<gpu::Candidate> {
         let output = &signature.outputs[0].shape;
         let expr = self.0.clone().unwrap_or(Expr::Input(0));
-        // An input that the expression does not read is not declared, so it is not bound either.
-        let read: Vec<usize> = (own..signature.inputs.len()).filter(|n| expr.uses(n + 1 - own) > 0).collect();
-        let renumbered = |n: usize| read.iter().position(|r| r + 1 - own == n).map_or(0, |at| at + 1);
-        let expr = expr.substitute(&mut |n| Expr::Input(renumbered(n)));
-        let shapes: Vec<&Shape> =
-            std::iter::once(output).chain(read.iter().map(|n| &signature.inputs[*n].shape)).collect();
+        let extra = signature.inputs[own..].iter().map(|input| &input.shape);
+        let shapes: Vec<&Shape> = std::iter::once(output).chain(extra).collect();
         let vector = pooling.vector_width().min(vector_width(&shapes, output));
-        let inputs = (0..own).map(gpu::Binding::Input);
+        let (module, read) = fused_module(&expr, &shapes, output, vector, own + 1, true);
+        let bindings = (0..own)
+            .map(gpu::Binding::Input)
+            .chain([gpu::Binding::Output(0)])
+            .chain(read.into_iter().map(|n| gpu::Binding::Input(own + n - 1)));
         let pass = gpu::Pass {
-            shader: specialise(pooling.shader(path, output.elements(), vector)).fused(fused_module(
-                &expr,
-                &shapes,
-                output,
-                vector,
-                own + 1,
-                true,
-            )),
-            bindings: inputs
-                .chain([gpu::Binding::Output(0)])
-                .chain(read.iter().map(|n| gpu::Binding::Input(*n)))
-                .collect(),
+            shader: specialise(pooling.shader(path, output.elements(), vector)).fused(module),
+            bindings: bindings.collect(),
             workgroups: gpu::linear_workgroups(output.elements() / vector),
         };
         vec![gpu::Candidate::single(format!("{name} x{vector}"), pass)]

@@ -261,6 +261,11 @@ impl Grid {
         Self { extents, columns: extents.inner.next_power_of_two().min(4), chunk: self.splits, splits: 1 }
     }
 
+    /// The same without splits.
+    fn whole(self) -> Self {
+        Self { chunk: self.extents.n.max(1), splits: 1, ..self }
+    }
+
     fn pass(&self, fused: String, bindings: Vec<gpu::Binding>) -> gpu::Pass {
         let Extents { outer, n, inner } = self.extents;
         gpu::Pass {
@@ -276,6 +281,15 @@ impl Grid {
             workgroups: gpu::spread_workgroups(self.splits * outer * inner.div_ceil(self.columns)),
         }
     }
+}
+
+/// The GPU pass that adds up the rows of a matrix `from`, `[rows, columns]`, in order: the sums of a split sum.
+pub(super) fn add_rows(rows: usize, columns: usize, from: gpu::Binding, to: gpu::Binding) -> gpu::Pass {
+    let Reduce { reduction, .. } = Reduce::sum(&[rows, columns].into(), 0, 1, 1.0);
+    let shapes = [&reduction.shape];
+    let width = reduction_width(&reduction, &shapes);
+    let (text, _) = reduction_module(&reduction, &shapes, width, Pass::Whole);
+    Grid::new(reduction.extents(), width).whole().pass(text, vec![from, to])
 }
 
 impl Graph {

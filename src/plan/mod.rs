@@ -234,4 +234,16 @@ impl Plan {
     pub fn new(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Self, PlanError> {
         build::build(graph, target, options)
     }
+
+    /// Bytes that this plan, made of `graph` in this way, takes less than one that keeps what this one computes again.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn recomputation_saves(&self, graph: &Graph, target: &Target, options: PlanOptions) -> Result<u64, PlanError> {
+        if !options.recompute {
+            return Ok(0);
+        }
+        let kept = Self::new(graph, target, PlanOptions { recompute: false, ..options })?;
+        Ok(kept.memory.planned.saturating_sub(self.memory.planned))
+    }
 }

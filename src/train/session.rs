@@ -73,8 +73,7 @@ impl Session {
         let too_large = |excess| batch_too_large(excess, &model, &recipe, &normalisation, &budget, executor.device());
         let train_plan = budget.plan(&graph).map_err(too_large)?;
         let memory = train_plan.memory;
-        let kept = Plan::new(&graph, &target, PlanOptions { recompute: false, ..options })?.memory;
-        let recomputation_saves = kept.planned.saturating_sub(memory.planned);
+        let recomputation_saves = train_plan.recomputation_saves(&graph, &target, options)?;
         let inference_plan = Plan::new(&inference, &target, PlanOptions::default())?;
         executor.declare(parameters.variables())?;
         let train = executor.load(train_plan)?;

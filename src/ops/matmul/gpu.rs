@@ -194,7 +194,7 @@ impl Call<'_> {
             .feature("TRANSPOSE_A", transpose_a)
             .feature("TRANSPOSE_B", transpose_b)
             .feature("VECTOR_Y", width == 4)
-            .fused(fused_module(epilogue, shapes, self.output, width, 3, true))
+            .fused(fused_module(epilogue, shapes, self.output, width, 3, true).0)
     }
 
     /// The factors, the result, and what the epilogue reads besides.
@@ -252,7 +252,7 @@ impl Call<'_> {
         let shader = Shader::file("matmul/add_splits")
             .constant("COUNT", count)
             .constant("SPLITS", splits)
-            .fused(fused_module(self.epilogue, &self.shapes, self.output, self.width, 2, true));
+            .fused(fused_module(self.epilogue, &self.shapes, self.output, self.width, 2, true).0);
         let bindings = [Binding::ScratchRead(0), Binding::Output(0)].into_iter().chain(self.extra(true)).collect();
         Pass { shader, bindings, workgroups: gpu::linear_workgroups(count) }
     }

@@ -141,13 +141,8 @@ pub(super) fn candidates(expr: &Expr, signature: &Signature) -> Vec<gpu::Candida
     let output = &signature.outputs[0].shape;
     let width = vector_width(&shapes, output);
     let count = output.elements() / width;
-    // An input that the expression does not read is not declared, so it is not bound either.
-    let read: Vec<usize> = (0..shapes.len()).filter(|n| expr.uses(*n) > 0).collect();
-    let expr = expr.substitute(&mut |n| Expr::Input(read.iter().position(|r| *r == n).unwrap_or(n)));
-    let shapes: Vec<&Shape> = read.iter().map(|n| shapes[*n]).collect();
-    let shader = gpu::Shader::file("pointwise/map")
-        .constant("COUNT", count)
-        .fused(fused_module(&expr, &shapes, output, width, 1, false));
+    let (module, read) = fused_module(expr, &shapes, output, width, 1, false);
+    let shader = gpu::Shader::file("pointwise/map").constant("COUNT", count).fused(module);
     let bindings = std::iter::once(gpu::Binding::Output(0)).chain(read.into_iter().map(gpu::Binding::Input)).collect();
     let pass = gpu::Pass { shader, bindings, workgroups: gpu::linear_workgroups(count) };
     vec![gpu::Candidate::single(format!("map x{width}"), pass)]

@@ -42,17 +42,11 @@ impl Epilogue {
     /// `expr` over additional inputs, which are those of the operation from its third on, for a kernel that stores four
     /// elements at once where `vectors`.
     pub fn new(expr: &Expr, extra: &[&Shape], output: &Shape, vectors: bool) -> Self {
-        // An input that the expression does not read is not declared, so it is not bound either.
-        let read: Vec<usize> = (1..=extra.len()).filter(|n| expr.uses(*n) > 0).collect();
-        let expr = expr.substitute(&mut |n| Expr::Input(read.iter().position(|r| *r == n).map_or(0, |at| at + 1)));
-        let shapes: Vec<&Shape> = std::iter::once(output).chain(read.iter().map(|n| extra[n - 1])).collect();
+        let shapes: Vec<&Shape> = std::iter::once(output).chain(extra.iter().copied()).collect();
         // What broadcasts to whole vectors of channels can be read by them.
         let width = if vectors { 4 } else { 1 };
-        Self {
-            module: fused_module(&expr, &shapes, output, width, 3, true),
-            vector: vectors,
-            bindings: read.iter().map(|n| Binding::Input(n + 1)).collect(),
-        }
+        let (module, read) = fused_module(expr, &shapes, output, width, 3, true);
+        Self { module, vector: vectors, bindings: read.into_iter().map(|n| Binding::Input(n + 1)).collect() }
     }
 }
 

@@ -5,7 +5,10 @@ use super::{
     axis_constants, fits_tap_bits,
     tile::{BUSY, STEPS, Tile},
 };
-use crate::kernel::gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups};
+use crate::{
+    kernel::gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
+    ops::reduce::add_rows,
+};
 
 /// Fewest and most positions of a split of the gradient of the weight: enough work to pay for adding it up, and few
 /// enough for a small error.
@@ -128,23 +131,12 @@ fn summed(geometry: &Geometry, name: String, shader: Shader, workgroups: [u32; 3
         return Candidate::single(name, pass(Binding::Output(0)));
     }
     let elements = geometry.weight_type().elements();
-    let columns = elements.next_power_of_two().min(64);
-    let sum = Shader::file("reduce/sum")
-        .constant("OUTER", 1usize)
-        .constant("N", splits)
-        .constant("INNER", elements)
-        .constant("COLUMNS", columns)
-        .constant("CHUNK", splits)
-        .constant("SPLITS", 1usize)
-        .constant("SCALE", 1.0f32);
-    let sum = Pass {
-        shader: sum,
-        bindings: vec![Binding::ScratchRead(0), Binding::Output(0)],
-        workgroups: spread_workgroups(elements.div_ceil(columns)),
-    };
     Candidate {
         name: format!("{name} split {splits}"),
-        passes: vec![pass(Binding::Scratch(0)), sum],
+        passes: vec![
+            pass(Binding::Scratch(0)),
+            add_rows(splits, elements, Binding::ScratchRead(0), Binding::Output(0)),
+        ],
         scratch: vec![splits * elements],
     }
 }
