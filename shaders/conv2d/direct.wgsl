@@ -4,9 +4,7 @@
 // counts the phases (see axis.wgsl).
 //
 // binding 0      source  [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, GROUPS * K] f32
-// binding 1      weight  [KERNEL_HEIGHT, KERNEL_WIDTH, K, GROUPS * N] f32, with BACKWARD
-//                        [KERNEL_HEIGHT, KERNEL_WIDTH, GROUPS * K, N]
-// binding 2      output  [BATCH, TARGET_HEIGHT, TARGET_WIDTH, GROUPS * N] f32
+// binding 1, 2   weight and output, see factors.wgsl
 // binding 3 + i  additional input i of the epilogue
 //
 // An invocation owns ROWS neighbouring positions and 4 * VECTORS neighbouring channels of one group; a workgroup 4 such
@@ -15,55 +13,13 @@
 // K, N: source and target channels of a group. VECTOR_N: N is a multiple of 4.
 import package::constants::{BATCH, K, N, GROUPS, ROWS, VECTORS, KERNEL_WIDTH};
 import package::conv2d::axis::{Axis, Corner, rows_of, columns_of, corner_of, reach, target_of, inside};
-import package::fused::{Element, fused};
+import package::conv2d::factors::{load_weight, store};
 import package::lib::index::workgroup;
 
 @group(0) @binding(0) var<storage, read> source: array<f32>;
-@if(VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<f32>;
-@if(VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
-@if(!VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<f32>;
 
 const COLUMNS: u32 = 4u * VECTORS;
 const BLOCKS_N: u32 = (N + COLUMNS - 1u) / COLUMNS;
-
-// Place of the weights of one tap and source channel for target channels from n on.
-fn place_of_weight(tap: u32, group: u32, channel: u32, n: u32) -> u32 {
-    @if(!BACKWARD) { return (tap * K + channel) * (GROUPS * N) + group * N + n; }
-    @if(BACKWARD) { return ((tap * GROUPS + group) * K + channel) * N + n; }
-}
-
-// Four of them. Channels past the edge read what others read, because what comes of them is not stored.
-fn load_weight(tap: u32, group: u32, channel: u32, n: u32) -> vec4<f32> {
-    @if(VECTOR_N) { return weight[place_of_weight(tap, group, channel, min(n, N - 4u)) / 4u]; }
-    @if(!VECTOR_N) {
-        let last = N - 1u;
-        let first = place_of_weight(tap, group, channel, 0u);
-        return vec4<f32>(
-            weight[first + min(n, last)],
-            weight[first + min(n + 1u, last)],
-            weight[first + min(n + 2u, last)],
-            weight[first + min(n + 3u, last)],
-        );
-    }
-}
-
-@if(VECTOR_N)
-fn store(pixel: u32, group: u32, n: u32, value: vec4<f32>) {
-    if n < N {
-        let at = (pixel * (GROUPS * N) + group * N + n) / 4u;
-        output[at] = fused(value, at);
-    }
-}
-
-@if(!VECTOR_N)
-fn store(pixel: u32, group: u32, n: u32, value: vec4<f32>) {
-    let at = pixel * (GROUPS * N) + group * N + n;
-    if n < N { output[at] = fused(value.x, at); }
-    if n + 1u < N { output[at + 1u] = fused(value.y, at + 1u); }
-    if n + 2u < N { output[at + 2u] = fused(value.z, at + 2u); }
-    if n + 3u < N { output[at + 3u] = fused(value.w, at + 3u); }
-}
 
 @compute @workgroup_size(32)
 fn main(

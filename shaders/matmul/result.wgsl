@@ -21,3 +21,20 @@ fn store(matrix: u32, row: u32, column: u32, values: vec4<f32>) {
         }
     }
 }
+
+// The same in two parts, for kernels with so many sums that an epilogue for each of them would not be unrolled any more: the
+// sums are stored as they are, and the epilogue follows from memory.
+@if(VECTOR_Y)
+fn store_sum(matrix: u32, row: u32, column: u32, values: vec4<f32>) {
+    if row < M && column < N {
+        y[((matrix * M + row) * N + column) / 4u] = values;
+    }
+}
+
+@if(VECTOR_Y)
+fn finish(matrix: u32, row: u32, column: u32) {
+    if column < N {
+        let at = ((matrix * M + row) * N + column) / 4u;
+        y[at] = fused(y[at], at);
+    }
+}

@@ -24,6 +24,7 @@ mod reduce;
 mod rows;
 mod slice;
 mod softmax;
+mod subgroup_block;
 mod transpose;
 mod view;
 mod window;

@@ -7,6 +7,7 @@ use crate::{
         gpu::{self, Binding, Candidate, Limits, Pass, Shader},
         vector_width,
     },
+    ops::subgroup_block::{MULTIPLICATIONS, SUBGROUP, SubgroupBlock},
     tensor::Shape,
 };
 
@@ -18,6 +19,9 @@ const CANDIDATES: usize = 3;
 
 /// Those of them without workgroup memory, where a processor runs the shaders.
 const SOFTWARE_CANDIDATES: usize = 3;
+
+/// Workgroups that keep such a processor busy.
+const SOFTWARE_BUSY: usize = 8;
 
 /// A workgroup's share of the product: `across` x `down` invocations, of which each computes 4 or 8 rows and columns.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +105,7 @@ const LANES: usize = 32;
 /// Blocks of y that an invocation of the kernel without workgroup memory may own: rows, and vec4s of columns.
 const BLOCKS: [[usize; 2]; 4] = [[8, 4], [8, 2], [4, 2], [4, 1]];
 
-/// The share of a workgroup without workgroup memory: `LANES` invocations, `across` of them side by side, of which each
+/// The blocks of a workgroup without workgroup memory: `LANES` invocations, `across` of them side by side, of which each
 /// computes `rows` rows and `4 * columns` columns.
 #[derive(Clone, Copy, Debug)]
 struct Block {
@@ -111,15 +115,12 @@ struct Block {
 }
 
 impl Block {
-    /// Blocks of different sizes, each arranged so that fewest lie beyond the edges, the fastest guess first.
-    fn choices(product: &Product) -> Vec<Self> {
-        let arranged = |[rows, columns]: [usize; 2]| {
+    /// Blocks of different sizes, each arranged so that fewest lie beyond the edges.
+    fn choices(product: &Product) -> impl Iterator<Item = Self> {
+        BLOCKS.into_iter().filter_map(|[rows, columns]| {
             let arrangements = [8, 16, 4, 32, 2, 1].into_iter().map(|across| Self { rows, columns, across });
             arrangements.min_by_key(|block| block.workgroups(product))
-        };
-        let mut blocks: Vec<Self> = BLOCKS.into_iter().filter_map(arranged).collect();
-        blocks.sort_by(|a, b| a.cost(product).total_cmp(&b.cost(product)));
-        blocks
+        })
     }
 
     fn workgroups(&self, product: &Product) -> usize {
@@ -127,16 +128,21 @@ impl Block {
         product.batch * product.m.div_ceil(down) * product.n.div_ceil(across)
     }
 
-    /// An estimate of the time of four terms, in loads. A multiplication of a vec4 takes a fiftieth of a load; a vec4 is
-    /// four loads where the factor cannot be read in vectors.
+    /// An estimate of the time, as of a [`SubgroupBlock`].
     fn cost(&self, product: &Product) -> f64 {
-        const BUSY: f64 = 8.0;
-        let loads = |count: usize, vectors: bool| (if vectors { count } else { 4 * count }) as f64;
-        let [vector_a, vector_b] = product.vectors();
-        let multiplications = (4 * self.rows * self.columns) as f64;
-        let work = loads(self.rows, vector_a) + loads(4 * self.columns, vector_b) + multiplications / 50.0;
-        (self.workgroups(product) as f64).max(BUSY) * work
+        let [loads_a, loads_b] = product.loads();
+        let loads = self.rows * loads_a + 4 * self.columns * loads_b;
+        let work = loads as f64 + (4 * self.rows * self.columns) as f64 / MULTIPLICATIONS;
+        (LANES / SUBGROUP * self.workgroups(product).max(SOFTWARE_BUSY)) as f64 * work
     }
+}
+
+/// Blocks of subgroups for a product whose result is written in vec4s or not. Of a transposed factor each invocation loads
+/// four neighbouring rows.
+fn subgroup_blocks(product: &Product, vectors: bool, limits: &Limits) -> impl Iterator<Item = SubgroupBlock> {
+    let transposed = product.transpose_a;
+    let blocks = SubgroupBlock::choices(product.k, product.n, limits);
+    blocks.filter(move |block| vectors && (block.loads == 4 || !transposed))
 }
 
 /// What all kernels of one call have in common.
@@ -172,8 +178,14 @@ pub(super) fn candidates(
     if !limits.software {
         return call.thin().into_iter().chain(tiled).collect();
     }
-    let direct = Block::choices(product).into_iter().take(SOFTWARE_CANDIDATES).map(|block| call.direct(&block));
-    direct.chain(tiled.take(1)).collect()
+    let direct = Block::choices(product).map(|block| (block.cost(product), call.direct(&block)));
+    let shared = subgroup_blocks(product, width == 4, limits).map(|block| {
+        let blocks = (product.batch * block.count(product.m, product.n)).max(SOFTWARE_BUSY);
+        (blocks as f64 * block.cost(product.loads()), call.broadcast(block))
+    });
+    let mut candidates: Vec<(f64, Candidate)> = direct.chain(shared).collect();
+    candidates.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    candidates.into_iter().take(SOFTWARE_CANDIDATES).map(|(_, candidate)| candidate).chain(tiled.take(1)).collect()
 }
 
 impl Call<'_> {
@@ -285,5 +297,55 @@ impl Call<'_> {
         let workgroups = gpu::spread_workgroups(block.workgroups(self.product));
         let name = format!("matmul direct {}x{} across {}", block.rows, 4 * block.columns, block.across);
         Candidate::single(name, Pass { shader, bindings: self.bindings(1), workgroups })
+    }
+
+    fn broadcast(&self, block: SubgroupBlock) -> Candidate {
+        let &Product { batch, m, n, .. } = self.product;
+        let [vector_a, _] = self.product.vectors();
+        let shader = block
+            .constants(self.shader("matmul/broadcast", 1))
+            .feature("VECTOR_A", vector_a)
+            .feature("EPILOGUE", *self.epilogue != Expr::Input(0));
+        let workgroups = gpu::spread_workgroups(batch * block.count(m, n));
+        Candidate::single(block.name("matmul"), Pass { shader, bindings: self.bindings(1), workgroups })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check,
+        gpu::{Checks, run_candidate},
+        tensor::Tensor,
+    };
+
+    /// Every block that a subgroup may own, over edges, of factors stored either way.
+    #[test]
+    fn blocks_of_a_subgroup_match_the_cpu() {
+        let Some(gpu) = check::software_gpu() else { return };
+        let (batch, k) = (2, 12);
+        for (m, n, transpose_a, transpose_b) in
+            [(36, 68, false, false), (3, 8, false, true), (36, 36, true, false), (35, 68, true, true)]
+        {
+            let product = Product { batch, m, n, k, transpose_a, transpose_b };
+            let stored = |rows, columns, transposed: bool| match transposed {
+                false => [batch, rows, columns],
+                true => [batch, columns, rows],
+            };
+            let inputs = [check::random(stored(m, k, transpose_a), 1), check::random(stored(k, n, transpose_b), 2)];
+            let expected = check::evaluate(&inputs, |graph, v| graph.matmul(v[0], v[1], transpose_a, transpose_b));
+            let outputs = vec![expected.ty()];
+            let signature = Signature { inputs: inputs.iter().map(Tensor::ty).collect(), outputs };
+            let output = &signature.outputs[0].shape;
+            let identity = Expr::Input(0);
+            let call = Call { product: &product, epilogue: &identity, shapes: vec![output], output, width: 4 };
+            for block in subgroup_blocks(&product, true, gpu.limits()) {
+                let candidate = call.broadcast(block);
+                let got = run_candidate(&gpu, &candidate, &signature, &inputs, &[], Checks::Off).unwrap();
+                let error = check::relative_error(got[0].as_f32().unwrap(), expected.as_f32().unwrap());
+                assert!(error < 1e-6, "{} of {product:?}: off by {error:.2e}", candidate.name);
+            }
+        }
     }
 }

@@ -41,6 +41,11 @@ impl Product {
         let row_b = if self.transpose_b { self.k } else { self.n };
         [row_a.is_multiple_of(4), row_b.is_multiple_of(4)]
     }
+
+    /// Loads that four elements of each factor take.
+    fn loads(&self) -> [usize; 2] {
+        self.vectors().map(|vectors| if vectors { 1 } else { 4 })
+    }
 }
 
 /// The extents of the last two dimensions, the other way round if `transposed`, and the dimensions before them.

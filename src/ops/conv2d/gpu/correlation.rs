@@ -2,7 +2,7 @@
 
 use super::{
     super::geometry::{Axis, Geometry},
-    axis_constants, fits_tap_bits,
+    axis_constants, by_cost, direct_cost, fits_tap_bits,
     tile::{STEPS, Tile},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         Expr, Signature, fused_module,
         gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
     },
-    ops::window::Window1d,
+    ops::{subgroup_block::SubgroupBlock, window::Window1d},
     tensor::Shape,
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Epilogue {
     module: String,
     /// It takes four elements at once.
     vector: bool,
+    /// It leaves elements as they are.
+    identity: bool,
     bindings: Vec<Binding>,
 }
 
@@ -46,7 +48,8 @@ impl Epilogue {
         // What broadcasts to whole vectors of channels can be read by them.
         let width = if vectors { 4 } else { 1 };
         let (module, read) = fused_module(expr, &shapes, output, width, 3, true);
-        Self { module, vector: vectors, bindings: read.into_iter().map(|n| Binding::Input(n + 1)).collect() }
+        let bindings = read.into_iter().map(|n| Binding::Input(n + 1)).collect();
+        Self { module, vector: vectors, identity: *expr == Expr::Input(0), bindings }
     }
 }
 
@@ -77,8 +80,10 @@ impl Correlation<'_> {
         if self.geometry.depthwise() {
             return vec![self.depthwise()];
         }
-        // A processor has no workgroup memory: there the tiles' detour through it costs more than it saves.
-        if limits.software || self.geometry.groups > 1 || !fits_tap_bits(self.geometry) {
+        if limits.software {
+            return self.software_candidates(limits);
+        }
+        if self.geometry.groups > 1 || !fits_tap_bits(self.geometry) {
             return vec![self.direct(limits)];
         }
         let [_, n] = self.channels();
@@ -90,6 +95,15 @@ impl Correlation<'_> {
             candidates.insert(place, self.direct(limits));
         }
         candidates
+    }
+
+    fn software_candidates(&self, limits: &Limits) -> Vec<Candidate> {
+        let [k, n] = self.channels();
+        let m = self.positions();
+        let direct = (direct_cost(m, n, self.direct_block(limits)), self.direct(limits));
+        let shared = SubgroupBlock::choices(k, n, limits);
+        let shared = shared.map(|block| (block.count(m, n) as f64 * block.cost([1, 1]), self.broadcast(block)));
+        by_cost(shared.chain([direct]))
     }
 
     /// Source and target channels of a group.
@@ -182,16 +196,22 @@ impl Correlation<'_> {
         self.candidate(tile.name("implicit_gemm"), shader, workgroups)
     }
 
-    /// A block of the target for each invocation: on a processor as large as compilers unroll, else as large as registers
-    /// hold.
-    fn direct(&self, limits: &Limits) -> Candidate {
-        let [k, n] = self.channels();
+    /// Positions and vec4s of channels that an invocation owns: on a processor as many as compilers unroll, else as many as
+    /// registers hold.
+    fn direct_block(&self, limits: &Limits) -> [usize; 2] {
+        let [_, n] = self.channels();
         let vectors = n.div_ceil(4).min(4);
         let rows = match (limits.software, vectors) {
             (true, 1) => 16,
             (true, _) => 8,
             (false, _) => 4,
         };
+        [rows, vectors]
+    }
+
+    fn direct(&self, limits: &Limits) -> Candidate {
+        let [k, n] = self.channels();
+        let [rows, vectors] = self.direct_block(limits);
         let shader = self
             .shader("conv2d/direct")
             .constant("K", k)
@@ -203,6 +223,20 @@ impl Correlation<'_> {
         let blocks = self.geometry.groups * n.div_ceil(4 * vectors);
         let workgroups = spread_workgroups(self.positions().div_ceil(rows * 8) * blocks.div_ceil(4));
         self.candidate(format!("direct {rows}x{}", 4 * vectors), shader, workgroups)
+    }
+
+    pub fn broadcast(&self, block: SubgroupBlock) -> Candidate {
+        let [k, n] = self.channels();
+        let groups = self.geometry.groups;
+        let shader = block
+            .constants(self.shader("conv2d/broadcast"))
+            .constant("K", k)
+            .constant("N", n)
+            .constant("GROUPS", groups)
+            .feature("VECTOR_N", true)
+            .feature("EPILOGUE", !self.epilogue.identity);
+        let blocks = groups * block.count(self.positions(), n);
+        self.candidate(block.name("conv2d"), shader, spread_workgroups(blocks))
     }
 
     fn depthwise(&self) -> Candidate {

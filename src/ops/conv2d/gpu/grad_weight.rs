@@ -2,12 +2,15 @@
 
 use super::{
     super::geometry::{Axis, Geometry},
-    axis_constants, fits_tap_bits,
+    axis_constants, by_cost, direct_cost, fits_tap_bits,
     tile::{BUSY, STEPS, Tile},
 };
 use crate::{
     kernel::gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
-    ops::reduce::add_rows,
+    ops::{
+        reduce::add_rows,
+        subgroup_block::{SUBGROUP, SubgroupBlock},
+    },
 };
 
 /// Fewest and most positions of a split of the gradient of the weight: enough work to pay for adding it up, and few
@@ -22,13 +25,27 @@ pub(in super::super) fn grad_weight(geometry: &Geometry, limits: &Limits) -> Vec
     if geometry.depthwise() {
         return vec![depthwise(geometry, limits)];
     }
-    // A processor has no workgroup memory: there the tiles' detour through it costs more than it saves.
-    if limits.software || geometry.groups > 1 || !fits_tap_bits(geometry) {
+    if limits.software {
+        return software_candidates(geometry, limits);
+    }
+    if geometry.groups > 1 || !fits_tap_bits(geometry) {
         return vec![direct(geometry, limits)];
     }
     let most_splits = (positions(geometry) / SPLIT_POSITIONS[0]).max(1);
     let tiles = Tile::choose(most_splits, geometry.taps() * geometry.in_channels, geometry.out_channels, limits);
     tiles.iter().map(|tile| tiled(geometry, tile, limits)).collect()
+}
+
+fn software_candidates(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
+    let (k, n) = (geometry.group_in(), geometry.group_out());
+    let direct = (direct_cost(geometry.taps() * k, n, direct_block(geometry, limits)), direct(geometry, limits));
+    // Rows of a block are channels of one tap, of which each invocation loads four neighbours.
+    let shared = SubgroupBlock::choices(k, n, limits).filter(|block| block.loads == 4);
+    let shared = shared.map(|block| {
+        let blocks = geometry.taps() * block.count(k, n);
+        (blocks as f64 * block.cost([1, 1]), broadcast(geometry, block, limits))
+    });
+    by_cost(shared.chain([direct]))
 }
 
 /// Output positions of the batch.
@@ -76,16 +93,25 @@ pub(super) fn tiled(geometry: &Geometry, tile: &Tile, limits: &Limits) -> Candid
     summed(geometry, tile.name("grad_weight"), shader, spread_workgroups(workgroups * splits), splits)
 }
 
-/// A block of the weight for each invocation: on a processor as large as compilers unroll, else as large as registers
-/// hold.
+/// Rows of one tap that a block may have, the most that does not leave a rest.
+fn rows_of_one_tap(geometry: &Geometry, limits: &Limits) -> Option<usize> {
+    let most = if limits.software { 8 } else { 4 };
+    (3..=most).rev().find(|rows| geometry.group_in().is_multiple_of(*rows))
+}
+
+/// Rows and vec4s of columns of the weight that an invocation owns: on a processor as many as compilers unroll, else as
+/// many as registers hold. Rows of one tap where they are not too few, else as even blocks of all as there can be.
+fn direct_block(geometry: &Geometry, limits: &Limits) -> [usize; 2] {
+    let weights = geometry.taps() * geometry.group_in();
+    let most = if limits.software { 8 } else { 4 };
+    let rows = rows_of_one_tap(geometry, limits).unwrap_or(weights.div_ceil(weights.div_ceil(most)));
+    [rows, geometry.group_out().div_ceil(4).min(4)]
+}
+
 pub(super) fn direct(geometry: &Geometry, limits: &Limits) -> Candidate {
     let (k, n) = (geometry.group_in(), geometry.group_out());
     let weights = geometry.taps() * k;
-    let most = if limits.software { 8 } else { 4 };
-    // Rows of one tap where they are not too few, else as even blocks of all as there can be.
-    let of_one_tap = (3..=most).rev().find(|rows| k.is_multiple_of(*rows));
-    let rows = of_one_tap.unwrap_or(weights.div_ceil(weights.div_ceil(most)));
-    let vectors = n.div_ceil(4).min(4);
+    let [rows, vectors] = direct_block(geometry, limits);
     let blocks = weights.div_ceil(rows) * geometry.groups * n.div_ceil(4 * vectors);
     let (chunk, splits) = lines(geometry, blocks, limits);
     let shader = axis_constants(Shader::file("conv2d/grad_weight_direct"), geometry, false)
@@ -96,10 +122,27 @@ pub(super) fn direct(geometry: &Geometry, limits: &Limits) -> Candidate {
         .constant("VECTORS", vectors)
         .constant("CHUNK", chunk)
         .constant("SPLITS", splits)
-        .feature("ONE_TAP", of_one_tap.is_some())
+        .feature("ONE_TAP", rows_of_one_tap(geometry, limits).is_some())
         .feature("VECTOR_N", n.is_multiple_of(4));
     let workgroups = spread_workgroups((blocks * splits).div_ceil(32));
     summed(geometry, format!("grad_weight direct {rows}x{}", 4 * vectors), shader, workgroups, splits)
+}
+
+pub(super) fn broadcast(geometry: &Geometry, block: SubgroupBlock, limits: &Limits) -> Candidate {
+    let (k, n, groups) = (geometry.group_in(), geometry.group_out(), geometry.groups);
+    let blocks = geometry.taps() * groups * block.count(k, n);
+    let positions = positions(geometry);
+    let chunk = positions.div_ceil(splits(geometry, SUBGROUP * blocks, limits)).next_multiple_of(4);
+    let splits = positions.div_ceil(chunk);
+    let shader = axis_constants(Shader::file("conv2d/grad_weight_broadcast"), geometry, false);
+    let shader = block
+        .constants(shader)
+        .constant("K", k)
+        .constant("N", n)
+        .constant("GROUPS", groups)
+        .constant("CHUNK", chunk)
+        .constant("SPLITS", splits);
+    summed(geometry, block.name("grad_weight"), shader, spread_workgroups(blocks * splits), splits)
 }
 
 fn depthwise(geometry: &Geometry, limits: &Limits) -> Candidate {

@@ -8,7 +8,16 @@ pub(super) use correlation::{forward, grad_input};
 pub(super) use grad_weight::grad_weight;
 
 use super::geometry::Geometry;
-use crate::{kernel::gpu::Shader, ops::window::Window1d};
+use crate::{
+    kernel::gpu::{Candidate, Shader},
+    ops::{
+        subgroup_block::{MULTIPLICATIONS, SUBGROUP},
+        window::Window1d,
+    },
+};
+
+/// Kernels that are worth timing where a processor runs the shaders.
+const SOFTWARE_CHOICES: usize = 2;
 
 /// Whether a window's tap rows and tap columns have a bit each in one number, as the tiled kernels keep them; its last
 /// bit means none of them.
@@ -52,6 +61,21 @@ fn axis_constants(shader: Shader, geometry: &Geometry, backward: bool) -> Shader
     )
 }
 
+/// Time of a kernel whose invocations each own `rows` and `vectors` of four columns, for `m` rows and `n` columns, as of a
+/// [`SubgroupBlock`]: of the rows it loads single numbers, a quarter as long.
+fn direct_cost(m: usize, n: usize, [rows, vectors]: [usize; 2]) -> f64 {
+    let work = (rows + 4 * vectors) as f64 + (4 * rows * vectors) as f64 / MULTIPLICATIONS;
+    (m.div_ceil(rows) * n.div_ceil(4 * vectors)) as f64 / SUBGROUP as f64 * work
+}
+
+/// The kernels of a processor that runs shaders, the one of least cost first.
+fn by_cost(kernels: impl Iterator<Item = (f64, Candidate)>) -> Vec<Candidate> {
+    let mut kernels: Vec<(f64, Candidate)> = kernels.collect();
+    kernels.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    kernels.truncate(SOFTWARE_CHOICES);
+    kernels.into_iter().map(|(_, candidate)| candidate).collect()
+}
+
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -72,7 +96,7 @@ mod tests {
             Expr, Signature,
             gpu::{Candidate, Limits},
         },
-        ops::Padding,
+        ops::{Padding, subgroup_block::SubgroupBlock},
         tensor::{Tensor, TensorType},
     };
 
@@ -91,26 +115,35 @@ mod tests {
         }
     }
 
-    /// The kernels with each of `tiles`.
-    fn compare_tiles(geometry: &Geometry, options: Conv2dOptions, tiles: &[Tile], limits: &Limits) {
+    /// The kernels of the forward pass, of the gradient of the input and of the gradient of the weight.
+    fn compare_kernels(
+        geometry: &Geometry,
+        options: Conv2dOptions,
+        correlations: impl Fn(&Correlation<'_>) -> Vec<Candidate>,
+        grad_weights: &[Candidate],
+    ) {
         let window = &geometry.window;
         let (x, w, y) = (geometry.input_type(), geometry.weight_type(), geometry.output_type());
-        let plain = |ty: &TensorType| {
-            let vectors = ty.shape[3].is_multiple_of(4);
-            Epilogue::new(&Expr::Input(0), &[], &ty.shape, vectors)
+        let plain = |ty: &TensorType, channels: usize| {
+            Epilogue::new(&Expr::Input(0), &[], &ty.shape, channels.is_multiple_of(4))
         };
-        let forward = Correlation { geometry, backward: false, epilogue: plain(&y) };
-        let candidates: Vec<Candidate> = tiles.iter().map(|tile| forward.implicit_gemm(tile)).collect();
-        compare(Conv2d { options, epilogue: None }, [x.clone(), w.clone()], &candidates);
+        let forward = Correlation { geometry, backward: false, epilogue: plain(&y, geometry.group_out()) };
+        compare(Conv2d { options, epilogue: None }, [x.clone(), w.clone()], &correlations(&forward));
 
-        let backward = Correlation { geometry, backward: true, epilogue: plain(&x) };
-        let candidates: Vec<Candidate> = tiles.iter().map(|tile| backward.implicit_gemm(tile)).collect();
+        let backward = Correlation { geometry, backward: true, epilogue: plain(&x, geometry.group_in()) };
         let extents = [window.height.input, window.width.input];
-        compare(Conv2dGradInput { options, extents, epilogue: None }, [y.clone(), w], &candidates);
+        compare(Conv2dGradInput { options, extents, epilogue: None }, [y.clone(), w], &correlations(&backward));
 
-        let candidates: Vec<Candidate> = tiles.iter().map(|tile| grad_weight::tiled(geometry, tile, limits)).collect();
         let kernel = [window.height.kernel, window.width.kernel];
-        compare(Conv2dGradWeight { options, kernel }, [x, y], &candidates);
+        compare(Conv2dGradWeight { options, kernel }, [x, y], grad_weights);
+    }
+
+    /// The kernels with each of `tiles`.
+    fn compare_tiles(geometry: &Geometry, options: Conv2dOptions, tiles: &[Tile], limits: &Limits) {
+        let grad_weights: Vec<Candidate> =
+            tiles.iter().map(|tile| grad_weight::tiled(geometry, tile, limits)).collect();
+        let correlations = |kernel: &Correlation<'_>| tiles.iter().map(|tile| kernel.implicit_gemm(tile)).collect();
+        compare_kernels(geometry, options, correlations, &grad_weights);
     }
 
     /// Every tile, past the edges of the largest.
@@ -139,6 +172,28 @@ mod tests {
         ] {
             let geometry = Geometry::new(&options, 2, [24, 22], filter[2], filter).unwrap();
             compare_tiles(&geometry, options, &TILES[..2], gpu.limits());
+        }
+    }
+
+    /// Every block that a subgroup may own, past the edges of the largest: with padding, strides and groups.
+    #[test]
+    fn blocks_of_a_subgroup_match_the_cpu() {
+        let Some(gpu) = check::software_gpu() else { return };
+        let strided = Conv2dOptions::default().padding(Padding::Same).stride(2);
+        for (options, filter) in [
+            (strided, [3, 2, 12, 68]),
+            (Conv2dOptions::default().padding(Padding::all(1)), [3, 3, 36, 8]),
+            (Conv2dOptions::default().groups(2), [2, 3, 4, 72]),
+        ] {
+            let geometry = Geometry::new(&options, 2, [9, 7], options.groups * filter[2], filter).unwrap();
+            let blocks: Vec<SubgroupBlock> = SubgroupBlock::choices(4, 4, gpu.limits()).collect();
+            let grad_weights: Vec<Candidate> = blocks
+                .iter()
+                .filter(|block| block.loads == 4)
+                .map(|block| grad_weight::broadcast(&geometry, *block, gpu.limits()))
+                .collect();
+            let correlations = |kernel: &Correlation<'_>| blocks.iter().map(|block| kernel.broadcast(*block)).collect();
+            compare_kernels(&geometry, options, correlations, &grad_weights);
         }
     }
 }
