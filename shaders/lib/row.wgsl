@@ -1,11 +1,15 @@
-// Reductions over a row that LANES invocations of a workgroup of 256 share: invocation `local` is lane local % LANES of
-// its row. Every invocation of the workgroup must call them, and each gets its row's result. The order of additions is
-// fixed: a tree. LANES: power of two up to 256.
+// Reductions over a row that LANES invocations of a workgroup of 256 share: invocation n is lane n % LANES of row
+// n / LANES. Every invocation of the workgroup must call them, and each gets its row's result. The order of additions
+// is fixed: a tree. With SUBGROUPS it is a butterfly within each subgroup, then the subgroups of a row in order.
+// LANES: power of two up to 256.
 import package::constants::LANES;
+import package::lib::subgroup::{Place, number};
 
 var<workgroup> partial: array<f32, 256>;
 
-fn row_sum(value: f32, local: u32) -> f32 {
+@if(!SUBGROUPS)
+fn row_sum(value: f32, place: Place) -> f32 {
+    let local = number(place);
     let lane = local % LANES;
     partial[local] = value;
     workgroupBarrier();
@@ -21,7 +25,9 @@ fn row_sum(value: f32, local: u32) -> f32 {
     return sum;
 }
 
-fn row_max(value: f32, local: u32) -> f32 {
+@if(!SUBGROUPS)
+fn row_max(value: f32, place: Place) -> f32 {
+    let local = number(place);
     let lane = local % LANES;
     partial[local] = value;
     workgroupBarrier();
@@ -34,4 +40,50 @@ fn row_max(value: f32, local: u32) -> f32 {
     let largest = partial[local - lane];
     workgroupBarrier();
     return largest;
+}
+
+@if(SUBGROUPS)
+fn row_sum(value: f32, place: Place) -> f32 {
+    var sum = value;
+    for (var mask = 1u; mask < min(LANES, place.size); mask *= 2u) {
+        sum += subgroupShuffleXor(sum, mask);
+    }
+    if LANES > place.size {
+        let row = publish(sum, place);
+        sum = partial[row];
+        for (var at = place.size; at < LANES; at += place.size) {
+            sum += partial[row + at];
+        }
+        // The next reduction writes the same memory.
+        workgroupBarrier();
+    }
+    return sum;
+}
+
+@if(SUBGROUPS)
+fn row_max(value: f32, place: Place) -> f32 {
+    var largest = value;
+    for (var mask = 1u; mask < min(LANES, place.size); mask *= 2u) {
+        largest = max(largest, subgroupShuffleXor(largest, mask));
+    }
+    if LANES > place.size {
+        let row = publish(largest, place);
+        for (var at = 0u; at < LANES; at += place.size) {
+            largest = max(largest, partial[row + at]);
+        }
+        workgroupBarrier();
+    }
+    return largest;
+}
+
+// Shows the value of each subgroup, at the number of its first invocation, to all others, and returns the number of the
+// row's first invocation.
+@if(SUBGROUPS)
+fn publish(value: f32, place: Place) -> u32 {
+    let local = number(place);
+    if place.lane == 0u {
+        partial[local] = value;
+    }
+    workgroupBarrier();
+    return local / LANES * LANES;
 }

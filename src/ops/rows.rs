@@ -29,8 +29,9 @@ impl Rows {
     }
 
     /// The shader in `path`, of which a workgroup of 256 owns 256 / LANES rows.
-    pub fn shader(&self, path: &'static str) -> gpu::Shader {
+    pub fn shader(&self, path: &'static str, limits: &gpu::Limits) -> gpu::Shader {
         gpu::Shader::file(path)
+            .feature("SUBGROUPS", limits.reduces_by_subgroups())
             .constant("ROWS", self.rows)
             .constant("COLUMNS", self.columns)
             .constant("LANES", self.lanes())
