@@ -6,11 +6,13 @@
 //
 // A workgroup of 256 owns COLUMNS neighbouring c of one o and one split, which takes CHUNK terms n. Invocations are
 // COLUMNS wide and 256 / COLUMNS deep: each adds every (256 / COLUMNS)-th term of its column in order, then the depths
-// are added as a tree, so the order of additions is fixed.
+// are added as a tree, so the order of additions is fixed. With SUBGROUPS those of a column in one subgroup are added as
+// a butterfly, then the subgroups in order.
 // OUTER, N, INNER: extents in Elements, which are four neighbours where the module reads vectors. COLUMNS: power of two.
 import package::constants::{OUTER, N, INNER, COLUMNS, CHUNK, SPLITS};
-import package::fused::{Terms, terms, add, store};
+import package::fused::{Terms, terms, add, shuffle_xor, store};
 import package::lib::index::workgroup;
+import package::lib::subgroup::{Place, number};
 
 const DEPTH: u32 = 256u / COLUMNS;
 const BLOCKS: u32 = (INNER + COLUMNS - 1u) / COLUMNS;
@@ -21,8 +23,9 @@ var<workgroup> partial: array<Terms, 256>;
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
+    place: Place,
 ) {
+    let local = number(place);
     let group = workgroup(id, count);
     let c = group % BLOCKS * COLUMNS + local % COLUMNS;
     let o = group / BLOCKS % OUTER;
@@ -37,15 +40,31 @@ fn main(
             sums = add(sums, terms((o * N + n) * INNER + c, c));
         }
     }
-    partial[local] = sums;
-    workgroupBarrier();
-    for (var half = DEPTH / 2u; half > 0u; half /= 2u) {
-        if depth < half {
-            partial[local] = add(partial[local], partial[local + half * COLUMNS]);
+    @if(SUBGROUPS) {
+        for (var mask = COLUMNS; mask < place.size; mask *= 2u) {
+            sums = add(sums, shuffle_xor(sums, mask));
         }
+        partial[local] = sums;
         workgroupBarrier();
+        if depth == 0u {
+            let step = max(COLUMNS, place.size);
+            for (var at = local + step; at < 256u; at += step) {
+                sums = add(sums, partial[at]);
+            }
+        }
+    }
+    @if(!SUBGROUPS) {
+        partial[local] = sums;
+        workgroupBarrier();
+        for (var half = DEPTH / 2u; half > 0u; half /= 2u) {
+            if depth < half {
+                sums = add(sums, partial[local + half * COLUMNS]);
+                partial[local] = sums;
+            }
+            workgroupBarrier();
+        }
     }
     if depth == 0u && inside {
-        store(partial[local], (split * OUTER + o) * INNER + c);
+        store(sums, (split * OUTER + o) * INNER + c);
     }
 }

@@ -30,13 +30,6 @@ pub struct Limits {
     pub software: bool,
 }
 
-impl Limits {
-    /// Whether reductions exchange values by subgroup operations. Processors have no faster way than memory.
-    pub fn reduces_by_subgroups(&self) -> bool {
-        self.subgroup.is_some() && !self.software
-    }
-}
-
 /// One way to compute an operation on a GPU.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {

@@ -58,7 +58,7 @@ impl Op for TopKCorrect {
         let pass = gpu::Pass {
             shader: rows.shader("loss/top_k", limits).constant("K", self.k),
             bindings: vec![gpu::Binding::Input(0), gpu::Binding::Input(1), gpu::Binding::Output(0)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single("top_k_correct", pass)]
     }

@@ -178,7 +178,7 @@ impl Op for SoftmaxCrossEntropy {
                 .feature("GRADIENT", self.with_gradient)
                 .constant("SMOOTHING", self.label_smoothing as f32),
             bindings,
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single(self.name(), pass)]
     }

@@ -101,7 +101,7 @@ impl Op for LayerNorm {
         let pass = gpu::Pass {
             shader: rows.shader("norm/layer_norm", limits).constant("EPSILON", self.epsilon),
             bindings: vec![Input(0), Input(1), Input(2), Output(0), Output(1), Output(2)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single("layer_norm", pass)]
     }
@@ -160,7 +160,7 @@ impl Op for LayerNormGrad {
         let pass = gpu::Pass {
             shader: rows.shader("norm/layer_norm_gradient", limits),
             bindings: vec![Input(0), Input(1), Input(2), Input(3), Input(4), Output(0)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single("layer_norm_gradient", pass)]
     }

@@ -58,7 +58,7 @@ impl Op for Softmax {
         let pass = gpu::Pass {
             shader: rows.shader("softmax/softmax", limits).feature("LOG", self.log),
             bindings: vec![gpu::Binding::Input(0), gpu::Binding::Output(0)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single(self.name(), pass)]
     }
@@ -99,7 +99,7 @@ impl Op for SoftmaxGrad {
         let pass = gpu::Pass {
             shader: rows.shader("softmax/gradient", limits).feature("LOG", self.log),
             bindings: vec![Input(0), Input(1), Output(0)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single(self.name(), pass)]
     }
