@@ -3,7 +3,7 @@
 // is fixed: a tree. With SUBGROUPS it is a butterfly within each subgroup, then the subgroups of a row in order.
 // LANES: power of two up to 256.
 import package::constants::LANES;
-import package::lib::subgroup::{Place, number};
+import package::lib::subgroup::{Place, exchanges, number};
 
 var<workgroup> partial: array<f32, 256>;
 
@@ -45,9 +45,13 @@ fn row_max(value: f32, place: Place) -> f32 {
 @if(SUBGROUPS)
 fn row_sum(value: f32, place: Place) -> f32 {
     var sum = value;
-    for (var mask = 1u; mask < min(LANES, place.size); mask *= 2u) {
-        sum += subgroupShuffleXor(sum, mask);
-    }
+    if exchanges(1u, 1u, LANES, place) { sum += subgroupShuffleXor(sum, 1u); }
+    if exchanges(2u, 1u, LANES, place) { sum += subgroupShuffleXor(sum, 2u); }
+    if exchanges(4u, 1u, LANES, place) { sum += subgroupShuffleXor(sum, 4u); }
+    if exchanges(8u, 1u, LANES, place) { sum += subgroupShuffleXor(sum, 8u); }
+    if exchanges(16u, 1u, LANES, place) { sum += subgroupShuffleXor(sum, 16u); }
+    if exchanges(32u, 1u, LANES, place) { sum += subgroupShuffleXor(sum, 32u); }
+    if exchanges(64u, 1u, LANES, place) { sum += subgroupShuffleXor(sum, 64u); }
     if LANES > place.size {
         let row = publish(sum, place);
         sum = partial[row];
@@ -63,9 +67,13 @@ fn row_sum(value: f32, place: Place) -> f32 {
 @if(SUBGROUPS)
 fn row_max(value: f32, place: Place) -> f32 {
     var largest = value;
-    for (var mask = 1u; mask < min(LANES, place.size); mask *= 2u) {
-        largest = max(largest, subgroupShuffleXor(largest, mask));
-    }
+    if exchanges(1u, 1u, LANES, place) { largest = max(largest, subgroupShuffleXor(largest, 1u)); }
+    if exchanges(2u, 1u, LANES, place) { largest = max(largest, subgroupShuffleXor(largest, 2u)); }
+    if exchanges(4u, 1u, LANES, place) { largest = max(largest, subgroupShuffleXor(largest, 4u)); }
+    if exchanges(8u, 1u, LANES, place) { largest = max(largest, subgroupShuffleXor(largest, 8u)); }
+    if exchanges(16u, 1u, LANES, place) { largest = max(largest, subgroupShuffleXor(largest, 16u)); }
+    if exchanges(32u, 1u, LANES, place) { largest = max(largest, subgroupShuffleXor(largest, 32u)); }
+    if exchanges(64u, 1u, LANES, place) { largest = max(largest, subgroupShuffleXor(largest, 64u)); }
     if LANES > place.size {
         let row = publish(largest, place);
         for (var at = 0u; at < LANES; at += place.size) {

@@ -13,3 +13,11 @@ fn number(place: Place) -> u32 {
     @if(!SUBGROUPS) return place.index;
     @if(SUBGROUPS) return place.index / place.size * place.size + place.lane;
 }
+
+// Whether a butterfly over invocations whose numbers are equal modulo `first` and in division by `past` has a step within
+// the subgroup between numbers that differ by `mask`. Shaders write these steps out, one a mask: as a loop they would not
+// be unrolled, and only a constant mask is an operation between registers.
+@if(SUBGROUPS)
+fn exchanges(mask: u32, first: u32, past: u32, place: Place) -> bool {
+    return first <= mask && mask < past && mask < place.size;
+}

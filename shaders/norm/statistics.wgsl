@@ -22,7 +22,7 @@
 import package::constants::{ITEMS, CHANNELS, WIDTH, CHUNK, SPLITS, PART, TOTAL, EPSILON};
 import package::lib::element::Element;
 import package::lib::index::workgroup;
-import package::lib::subgroup::{Place, number};
+import package::lib::subgroup::{Place, exchanges, number};
 
 struct Part {
     mean: Element,
@@ -111,9 +111,13 @@ fn main(
         }
     }
     @if(SUBGROUPS) {
-        for (var mask = WIDTH; mask < place.size; mask *= 2u) {
-            moments = merge(moments, shuffle_xor(moments, mask));
-        }
+        if exchanges(1u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 1u)); }
+        if exchanges(2u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 2u)); }
+        if exchanges(4u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 4u)); }
+        if exchanges(8u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 8u)); }
+        if exchanges(16u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 16u)); }
+        if exchanges(32u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 32u)); }
+        if exchanges(64u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 64u)); }
         share(local, moments);
         workgroupBarrier();
         if depth == 0u {

@@ -12,7 +12,7 @@
 import package::constants::{OUTER, N, INNER, COLUMNS, CHUNK, SPLITS};
 import package::fused::{Terms, terms, add, shuffle_xor, store};
 import package::lib::index::workgroup;
-import package::lib::subgroup::{Place, number};
+import package::lib::subgroup::{Place, exchanges, number};
 
 const DEPTH: u32 = 256u / COLUMNS;
 const BLOCKS: u32 = (INNER + COLUMNS - 1u) / COLUMNS;
@@ -41,9 +41,13 @@ fn main(
         }
     }
     @if(SUBGROUPS) {
-        for (var mask = COLUMNS; mask < place.size; mask *= 2u) {
-            sums = add(sums, shuffle_xor(sums, mask));
-        }
+        if exchanges(1u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 1u)); }
+        if exchanges(2u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 2u)); }
+        if exchanges(4u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 4u)); }
+        if exchanges(8u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 8u)); }
+        if exchanges(16u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 16u)); }
+        if exchanges(32u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 32u)); }
+        if exchanges(64u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 64u)); }
         partial[local] = sums;
         workgroupBarrier();
         if depth == 0u {
