@@ -103,6 +103,8 @@ fn shaders_translate_for_every_platform() {
         hlsl::Writer::new(&mut hlsl_text, &options, &hlsl::PipelineOptions::default())
             .write(&module, &info, None)
             .unwrap_or_else(|error| panic!("{name} to HLSL: {error}"));
+        // They would be left unset as members of a struct.
+        assert_eq!(hlsl_text.contains("WaveGetLaneCount()"), subgroups, "{name} to HLSL: the size of the subgroup");
     }
     println!("{} specialisations translated", shaders.len());
     if Command::new("spirv-val").arg("--version").output().is_err() {

@@ -16,7 +16,7 @@
 import package::constants::{ROWS, COLUMNS, LANES, SMOOTHING};
 import package::lib::index::workgroup;
 import package::lib::row::{row_max, row_sum};
-import package::lib::subgroup::{Place, number};
+import package::lib::subgroup::number;
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @if(SOFT) @group(0) @binding(1) var<storage, read> labels: array<f32>;
@@ -35,9 +35,13 @@ fn target_of(row: u32, c: u32) -> f32 {
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    place: Place,
+    @builtin(local_invocation_index) index: u32,
+    @if(SUBGROUPS) @builtin(subgroup_size) size: u32,
+    @if(SUBGROUPS) @builtin(subgroup_invocation_id) place: u32,
 ) {
-    let local = number(place);
+    @if(!SUBGROUPS) let size = 1u;
+    @if(!SUBGROUPS) let place = 0u;
+    let local = number(index, size, place);
     let row = workgroup(id, count) * (256u / LANES) + local / LANES;
     let lane = local % LANES;
     let end = select(0u, COLUMNS, row < ROWS);
@@ -46,12 +50,12 @@ fn main(
     for (var c = lane; c < end; c += LANES) {
         largest = max(largest, logits[row * COLUMNS + c]);
     }
-    largest = row_max(largest, place);
+    largest = row_max(largest, local, size);
     var exponentials = 0.0;
     for (var c = lane; c < end; c += LANES) {
         exponentials += exp(logits[row * COLUMNS + c] - largest);
     }
-    exponentials = row_sum(exponentials, place);
+    exponentials = row_sum(exponentials, local, size);
 
     let log_sum = log(exponentials);
     var loss = 0.0;
@@ -62,14 +66,14 @@ fn main(
         loss += select(0.0, weight * (log_sum - (logits[row * COLUMNS + c] - largest)), weight != 0.0);
         mass += weight;
     }
-    loss = row_sum(loss, place);
+    loss = row_sum(loss, local, size);
     if lane == 0u && row < ROWS {
         // The bits of a NaN: WGSL has no literal for it.
         @if(!SOFT) loss = select(bitcast<f32>(labels[row] | 0x7fc00000u), loss, labels[row] < COLUMNS);
         losses[row] = loss;
     }
     @if(GRADIENT) {
-        @if(SOFT) mass = row_sum(mass, place);
+        @if(SOFT) mass = row_sum(mass, local, size);
         @if(!SOFT) mass = 1.0;
         for (var c = lane; c < end; c += LANES) {
             let at = row * COLUMNS + c;

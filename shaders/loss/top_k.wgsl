@@ -11,7 +11,7 @@ import package::constants::{ROWS, COLUMNS, LANES, K};
 import package::lib::element::is_nan;
 import package::lib::index::workgroup;
 import package::lib::row::row_sum;
-import package::lib::subgroup::{Place, number};
+import package::lib::subgroup::number;
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
@@ -21,9 +21,13 @@ import package::lib::subgroup::{Place, number};
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    place: Place,
+    @builtin(local_invocation_index) index: u32,
+    @if(SUBGROUPS) @builtin(subgroup_size) size: u32,
+    @if(SUBGROUPS) @builtin(subgroup_invocation_id) place: u32,
 ) {
-    let local = number(place);
+    @if(!SUBGROUPS) let size = 1u;
+    @if(!SUBGROUPS) let place = 0u;
+    let local = number(index, size, place);
     let row = workgroup(id, count) * (256u / LANES) + local / LANES;
     let lane = local % LANES;
     var before = 0.0;
@@ -36,7 +40,7 @@ fn main(
             before += select(0.0, 1.0, is_before);
         }
     }
-    before = row_sum(before, place);
+    before = row_sum(before, local, size);
     if lane == 0u && row < ROWS {
         output[row] = select(0.0, 1.0, labels[row] < COLUMNS && before < f32(K));
     }

@@ -22,7 +22,7 @@
 import package::constants::{ITEMS, CHANNELS, WIDTH, CHUNK, SPLITS, PART, TOTAL, EPSILON};
 import package::lib::element::Element;
 import package::lib::index::workgroup;
-import package::lib::subgroup::{Place, exchanges, number};
+import package::lib::subgroup::{exchanges, number};
 
 struct Part {
     mean: Element,
@@ -94,9 +94,13 @@ fn item(n: u32, c: u32) -> Moments {
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    place: Place,
+    @builtin(local_invocation_index) index: u32,
+    @if(SUBGROUPS) @builtin(subgroup_size) size: u32,
+    @if(SUBGROUPS) @builtin(subgroup_invocation_id) place: u32,
 ) {
-    let local = number(place);
+    @if(!SUBGROUPS) let size = 1u;
+    @if(!SUBGROUPS) let place = 0u;
+    let local = number(index, size, place);
     let group = workgroup(id, count);
     let c = group % BLOCKS * WIDTH + local % WIDTH;
     let split = group / BLOCKS;
@@ -111,17 +115,17 @@ fn main(
         }
     }
     @if(SUBGROUPS) {
-        if exchanges(1u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 1u)); }
-        if exchanges(2u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 2u)); }
-        if exchanges(4u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 4u)); }
-        if exchanges(8u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 8u)); }
-        if exchanges(16u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 16u)); }
-        if exchanges(32u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 32u)); }
-        if exchanges(64u, WIDTH, 256u, place) { moments = merge(moments, shuffle_xor(moments, 64u)); }
+        if exchanges(1u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 1u)); }
+        if exchanges(2u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 2u)); }
+        if exchanges(4u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 4u)); }
+        if exchanges(8u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 8u)); }
+        if exchanges(16u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 16u)); }
+        if exchanges(32u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 32u)); }
+        if exchanges(64u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 64u)); }
         share(local, moments);
         workgroupBarrier();
         if depth == 0u {
-            let step = max(WIDTH, place.size);
+            let step = max(WIDTH, size);
             for (var at = local + step; at < 256u; at += step) {
                 moments = merge(moments, shared_by(at));
             }

@@ -12,7 +12,7 @@
 import package::constants::{OUTER, N, INNER, COLUMNS, CHUNK, SPLITS};
 import package::fused::{Terms, terms, add, shuffle_xor, store};
 import package::lib::index::workgroup;
-import package::lib::subgroup::{Place, exchanges, number};
+import package::lib::subgroup::{exchanges, number};
 
 const DEPTH: u32 = 256u / COLUMNS;
 const BLOCKS: u32 = (INNER + COLUMNS - 1u) / COLUMNS;
@@ -23,9 +23,13 @@ var<workgroup> partial: array<Terms, 256>;
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    place: Place,
+    @builtin(local_invocation_index) index: u32,
+    @if(SUBGROUPS) @builtin(subgroup_size) size: u32,
+    @if(SUBGROUPS) @builtin(subgroup_invocation_id) place: u32,
 ) {
-    let local = number(place);
+    @if(!SUBGROUPS) let size = 1u;
+    @if(!SUBGROUPS) let place = 0u;
+    let local = number(index, size, place);
     let group = workgroup(id, count);
     let c = group % BLOCKS * COLUMNS + local % COLUMNS;
     let o = group / BLOCKS % OUTER;
@@ -41,17 +45,17 @@ fn main(
         }
     }
     @if(SUBGROUPS) {
-        if exchanges(1u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 1u)); }
-        if exchanges(2u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 2u)); }
-        if exchanges(4u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 4u)); }
-        if exchanges(8u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 8u)); }
-        if exchanges(16u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 16u)); }
-        if exchanges(32u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 32u)); }
-        if exchanges(64u, COLUMNS, 256u, place) { sums = add(sums, shuffle_xor(sums, 64u)); }
+        if exchanges(1u, COLUMNS, 256u, size) { sums = add(sums, shuffle_xor(sums, 1u)); }
+        if exchanges(2u, COLUMNS, 256u, size) { sums = add(sums, shuffle_xor(sums, 2u)); }
+        if exchanges(4u, COLUMNS, 256u, size) { sums = add(sums, shuffle_xor(sums, 4u)); }
+        if exchanges(8u, COLUMNS, 256u, size) { sums = add(sums, shuffle_xor(sums, 8u)); }
+        if exchanges(16u, COLUMNS, 256u, size) { sums = add(sums, shuffle_xor(sums, 16u)); }
+        if exchanges(32u, COLUMNS, 256u, size) { sums = add(sums, shuffle_xor(sums, 32u)); }
+        if exchanges(64u, COLUMNS, 256u, size) { sums = add(sums, shuffle_xor(sums, 64u)); }
         partial[local] = sums;
         workgroupBarrier();
         if depth == 0u {
-            let step = max(COLUMNS, place.size);
+            let step = max(COLUMNS, size);
             for (var at = local + step; at < 256u; at += step) {
                 sums = add(sums, partial[at]);
             }

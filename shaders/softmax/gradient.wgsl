@@ -11,7 +11,7 @@
 import package::constants::{ROWS, COLUMNS, LANES};
 import package::lib::index::workgroup;
 import package::lib::row::row_sum;
-import package::lib::subgroup::{Place, number};
+import package::lib::subgroup::number;
 
 @group(0) @binding(0) var<storage, read> output_grad: array<f32>;
 @group(0) @binding(1) var<storage, read> output: array<f32>;
@@ -21,9 +21,13 @@ import package::lib::subgroup::{Place, number};
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    place: Place,
+    @builtin(local_invocation_index) index: u32,
+    @if(SUBGROUPS) @builtin(subgroup_size) size: u32,
+    @if(SUBGROUPS) @builtin(subgroup_invocation_id) place: u32,
 ) {
-    let local = number(place);
+    @if(!SUBGROUPS) let size = 1u;
+    @if(!SUBGROUPS) let place = 0u;
+    let local = number(index, size, place);
     let row = workgroup(id, count) * (256u / LANES) + local / LANES;
     let lane = local % LANES;
     let end = select(0u, COLUMNS, row < ROWS);
@@ -34,7 +38,7 @@ fn main(
         @if(LOG) sum += output_grad[at];
         @if(!LOG) sum += output_grad[at] * output[at];
     }
-    sum = row_sum(sum, place);
+    sum = row_sum(sum, local, size);
     for (var c = lane; c < end; c += LANES) {
         let at = row * COLUMNS + c;
         @if(LOG) input_grad[at] = output_grad[at] - exp(output[at]) * sum;
