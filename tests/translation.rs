@@ -26,7 +26,7 @@ fn limits(software: bool) -> Limits {
         workgroup_memory: 32 << 10,
         workgroup_invocations: 1024,
         offset_alignment: 256,
-        subgroup: None,
+        subgroup: (!software).then_some((32, 64)),
         software,
     }
 }
@@ -80,12 +80,16 @@ fn shaders_translate_for_every_platform() {
         let Source::File(name) = &shader.source else { panic!("the zoo's shaders are files") };
         let text = assemble(shader).unwrap_or_else(|error| panic!("{name}: {error}"));
         let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
-        // What a device without optional features takes.
-        let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        // What a device without optional features takes, or with the one that the shader is for.
+        let subgroups = shader.features.contains(&"SUBGROUPS");
+        let capabilities = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        let words = spv::write_vec(&module, &info, &spv::Options::default(), None)
-            .unwrap_or_else(|error| panic!("{name} to SPIR-V: {error}"));
+        // Subgroup operations came with SPIR-V 1.3.
+        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+        let words =
+            spv::write_vec(&module, &info, &options, None).unwrap_or_else(|error| panic!("{name} to SPIR-V: {error}"));
         let path = folder.path().join(format!("{number}.spv"));
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         std::fs::write(&path, bytes).expect("a file");
@@ -99,6 +103,8 @@ fn shaders_translate_for_every_platform() {
         hlsl::Writer::new(&mut hlsl_text, &options, &hlsl::PipelineOptions::default())
             .write(&module, &info, None)
             .unwrap_or_else(|error| panic!("{name} to HLSL: {error}"));
+        // They would be left unset as members of a struct.
+        assert_eq!(hlsl_text.contains("WaveGetLaneCount()"), subgroups, "{name} to HLSL: the size of the subgroup");
     }
     println!("{} specialisations translated", shaders.len());
     if Command::new("spirv-val").arg("--version").output().is_err() {

@@ -9,10 +9,11 @@
 // binding 5  inv_std  [ROWS] f32
 //
 // A workgroup of 256 owns 256 / LANES rows; each of a row's LANES invocations takes every LANES-th column, and their
-// sums meet as a tree.
+// sums meet as lib/row says.
 import package::constants::{ROWS, COLUMNS, LANES, EPSILON};
 import package::lib::index::workgroup;
 import package::lib::row::row_sum;
+import package::lib::subgroup::number;
 
 @group(0) @binding(0) var<storage, read> input: array<f32>;
 @group(0) @binding(1) var<storage, read> gamma: array<f32>;
@@ -25,8 +26,13 @@ import package::lib::row::row_sum;
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
+    @builtin(local_invocation_index) index: u32,
+    @if(SUBGROUPS) @builtin(subgroup_size) size: u32,
+    @if(SUBGROUPS) @builtin(subgroup_invocation_id) place: u32,
 ) {
+    @if(!SUBGROUPS) let size = 1u;
+    @if(!SUBGROUPS) let place = 0u;
+    let local = number(index, size, place);
     let row = workgroup(id, count) * (256u / LANES) + local / LANES;
     let lane = local % LANES;
     let end = select(0u, COLUMNS, row < ROWS);
@@ -35,13 +41,13 @@ fn main(
     for (var c = lane; c < end; c += LANES) {
         sum += input[row * COLUMNS + c];
     }
-    let row_mean = row_sum(sum, local) / f32(COLUMNS);
+    let row_mean = row_sum(sum, local, size) / f32(COLUMNS);
     var squares = 0.0;
     for (var c = lane; c < end; c += LANES) {
         let deviation = input[row * COLUMNS + c] - row_mean;
         squares += deviation * deviation;
     }
-    let row_inv_std = 1.0 / sqrt(row_sum(squares, local) / f32(COLUMNS) + EPSILON);
+    let row_inv_std = 1.0 / sqrt(row_sum(squares, local, size) / f32(COLUMNS) + EPSILON);
     for (var c = lane; c < end; c += LANES) {
         let at = row * COLUMNS + c;
         output[at] = (input[at] - row_mean) * row_inv_std * gamma[c] + beta[c];

@@ -10,10 +10,11 @@
 // binding 5  input_grad   [ROWS, COLUMNS] f32
 //
 // A workgroup of 256 owns 256 / LANES rows; each of a row's LANES invocations takes every LANES-th column, and their
-// sums meet as a tree.
+// sums meet as lib/row says.
 import package::constants::{ROWS, COLUMNS, LANES};
 import package::lib::index::workgroup;
 import package::lib::row::row_sum;
+import package::lib::subgroup::number;
 
 @group(0) @binding(0) var<storage, read> output_grad: array<f32>;
 @group(0) @binding(1) var<storage, read> input: array<f32>;
@@ -26,8 +27,13 @@ import package::lib::row::row_sum;
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
+    @builtin(local_invocation_index) index: u32,
+    @if(SUBGROUPS) @builtin(subgroup_size) size: u32,
+    @if(SUBGROUPS) @builtin(subgroup_invocation_id) place: u32,
 ) {
+    @if(!SUBGROUPS) let size = 1u;
+    @if(!SUBGROUPS) let place = 0u;
+    let local = number(index, size, place);
     let row = workgroup(id, count) * (256u / LANES) + local / LANES;
     let lane = local % LANES;
     let end = select(0u, COLUMNS, row < ROWS);
@@ -46,8 +52,8 @@ fn main(
         plain += g;
         scaled += g * ((input[at] - row_mean) * row_inv_std);
     }
-    plain = row_sum(plain, local) / f32(COLUMNS);
-    scaled = row_sum(scaled, local) / f32(COLUMNS);
+    plain = row_sum(plain, local, size) / f32(COLUMNS);
+    scaled = row_sum(scaled, local, size) / f32(COLUMNS);
     for (var c = lane; c < end; c += LANES) {
         let at = row * COLUMNS + c;
         let z = (input[at] - row_mean) * row_inv_std;

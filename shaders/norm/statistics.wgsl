@@ -16,11 +16,13 @@
 //
 // A workgroup of 256 owns WIDTH neighbouring Elements of channels (four channels each where VECTOR is on) of one split,
 // which takes CHUNK items. Invocations are WIDTH wide and 256 / WIDTH deep: each merges every (256 / WIDTH)-th item of
-// its channels in order, then the depths are merged as a tree, so the order is fixed.
+// its channels in order, then the depths are merged as a tree, so the order is fixed. With SUBGROUPS those of a channel
+// in one subgroup are merged as a butterfly, then the subgroups in order.
 // CHANNELS counts Elements. WIDTH: power of two. TOTAL: number of all rows.
 import package::constants::{ITEMS, CHANNELS, WIDTH, CHUNK, SPLITS, PART, TOTAL, EPSILON};
 import package::lib::element::Element;
 import package::lib::index::workgroup;
+import package::lib::subgroup::{exchanges, number};
 
 struct Part {
     mean: Element,
@@ -58,6 +60,25 @@ fn merge(a: Moments, b: Moments) -> Moments {
     return Moments(a.mean + delta * share, a.squares + b.squares + delta * delta * (a.count * share), count);
 }
 
+fn shared_by(local: u32) -> Moments {
+    return Moments(means[local], deviations[local], counts[local]);
+}
+
+fn share(local: u32, moments: Moments) {
+    means[local] = moments.mean;
+    deviations[local] = moments.squares;
+    counts[local] = moments.count;
+}
+
+@if(SUBGROUPS)
+fn shuffle_xor(moments: Moments, mask: u32) -> Moments {
+    return Moments(
+        subgroupShuffleXor(moments.mean, mask),
+        subgroupShuffleXor(moments.squares, mask),
+        subgroupShuffleXor(moments.count, mask),
+    );
+}
+
 fn item(n: u32, c: u32) -> Moments {
     @if(MERGE) {
         let rows = min(PART, TOTAL - n * PART);
@@ -73,8 +94,13 @@ fn item(n: u32, c: u32) -> Moments {
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
+    @builtin(local_invocation_index) index: u32,
+    @if(SUBGROUPS) @builtin(subgroup_size) size: u32,
+    @if(SUBGROUPS) @builtin(subgroup_invocation_id) place: u32,
 ) {
+    @if(!SUBGROUPS) let size = 1u;
+    @if(!SUBGROUPS) let place = 0u;
+    let local = number(index, size, place);
     let group = workgroup(id, count);
     let c = group % BLOCKS * WIDTH + local % WIDTH;
     let split = group / BLOCKS;
@@ -88,19 +114,33 @@ fn main(
             moments = merge(moments, item(n, c));
         }
     }
-    means[local] = moments.mean;
-    deviations[local] = moments.squares;
-    counts[local] = moments.count;
-    workgroupBarrier();
-    for (var half = DEPTH / 2u; half > 0u; half /= 2u) {
-        if depth < half {
-            let other = local + half * WIDTH;
-            moments = merge(moments, Moments(means[other], deviations[other], counts[other]));
-            means[local] = moments.mean;
-            deviations[local] = moments.squares;
-            counts[local] = moments.count;
-        }
+    @if(SUBGROUPS) {
+        if exchanges(1u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 1u)); }
+        if exchanges(2u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 2u)); }
+        if exchanges(4u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 4u)); }
+        if exchanges(8u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 8u)); }
+        if exchanges(16u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 16u)); }
+        if exchanges(32u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 32u)); }
+        if exchanges(64u, WIDTH, 256u, size) { moments = merge(moments, shuffle_xor(moments, 64u)); }
+        share(local, moments);
         workgroupBarrier();
+        if depth == 0u {
+            let step = max(WIDTH, size);
+            for (var at = local + step; at < 256u; at += step) {
+                moments = merge(moments, shared_by(at));
+            }
+        }
+    }
+    @if(!SUBGROUPS) {
+        share(local, moments);
+        workgroupBarrier();
+        for (var half = DEPTH / 2u; half > 0u; half /= 2u) {
+            if depth < half {
+                moments = merge(moments, shared_by(local + half * WIDTH));
+                share(local, moments);
+            }
+            workgroupBarrier();
+        }
     }
     if depth == 0u && inside {
         @if(!FINISH) {

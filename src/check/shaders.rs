@@ -6,7 +6,7 @@ use crate::{
     graph::{DynOp, Graph, GraphError, Value},
     kernel::{
         Signature,
-        gpu::{Candidate, Source},
+        gpu::{Candidate, Limits, Source},
     },
     plan::{Executor, PlanOptions, Step, Work},
     tensor::{DType, Tensor, TensorData},
@@ -75,13 +75,15 @@ fn compare(gpu: &Gpu, problem: &Problem) {
 }
 
 fn compare_candidates(gpu: &Gpu, op: &dyn DynOp, signature: &Signature, inputs: &[Tensor], expected: &[Tensor]) {
-    // Also what a device without lavapipe's preferences would be given.
-    let mut hardware = gpu.limits().clone();
-    hardware.software = !hardware.software;
-    let mut candidates = op.gpu(signature, gpu.limits());
-    for other in op.gpu(signature, &hardware) {
-        if !candidates.contains(&other) {
-            candidates.push(other);
+    // Also what a device without lavapipe's preferences, or without subgroup operations, would be given.
+    let mut candidates = Vec::new();
+    for software in [gpu.limits().software, !gpu.limits().software] {
+        for subgroup in [gpu.limits().subgroup, None] {
+            for candidate in op.gpu(signature, &Limits { software, subgroup, ..gpu.limits().clone() }) {
+                if !candidates.contains(&candidate) {
+                    candidates.push(candidate);
+                }
+            }
         }
     }
     assert!(!candidates.is_empty(), "{} has no kernel for {signature:?}", op.name());

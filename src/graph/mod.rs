@@ -60,6 +60,7 @@ pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<(String, Value)>,
     assigns: Vec<(VariableId, Value)>,
+    equated: Vec<(Value, Value)>,
     scope: Vec<String>,
 }
 
@@ -97,6 +98,11 @@ impl Graph {
     /// Variables that change at the end of a run, and to what.
     pub fn assigns(&self) -> &[(VariableId, Value)] {
         &self.assigns
+    }
+
+    /// Pairs of values that are equal because the later one is the earlier one computed once more.
+    pub fn equated(&self) -> &[(Value, Value)] {
+        &self.equated
     }
 
     /// A value that the caller gives anew for each run.
@@ -154,6 +160,13 @@ impl Graph {
     /// Sets the whole of a variable to `value` at the end of each run.
     pub fn assign(&mut self, variable: VariableId, value: Value) {
         self.assigns.push((variable, value));
+    }
+
+    /// States that `again`, which a later operation makes beside what it is for, is `value` computed once more. A plan
+    /// that needs the later operation anyway computes `value` by it, and leaves the earlier one out, unless the later
+    /// one depends on it.
+    pub fn equate(&mut self, value: Value, again: Value) {
+        self.equated.push((value, again));
     }
 
     /// Runs `body` with `name` appended to the path of layers that new nodes are named by.

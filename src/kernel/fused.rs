@@ -202,7 +202,8 @@ pub fn reduction_width(reduction: &Reduction, inputs: &[&Shape]) -> usize {
 /// Text of the module `package::fused` for one pass of a reduction over inputs of these shapes, and what it binds.
 ///
 /// It declares the struct `Terms` of one element or vector of each term, and functions: `terms(i, c)`, which gives the
-/// terms of Element `i` of the elements, Element `c` of the innermost axes that are not added up; `add(a, b)`; and
+/// terms of Element `i` of the elements, Element `c` of the innermost axes that are not added up; `add(a, b)`;
+/// `shuffle_xor(a, mask)`, which gives those of the lane of the subgroup whose number differs by `mask`; and
 /// `store(sums, i)`, which stores what the pass makes of the sums that belong to its output's Element `i`.
 pub fn reduction_module(
     reduction: &Reduction,
@@ -262,6 +263,10 @@ pub fn reduction_module(
     let _ = write!(text, "fn terms(i: u32, c: u32) -> Terms {{\n{terms}    return {value};\n}}\n");
     let added: Vec<String> = (0..sums).map(|t| format!("a.t{t} + b.t{t}")).collect();
     let _ = write!(text, "fn add(a: Terms, b: Terms) -> Terms {{\n    return Terms({});\n}}\n", added.join(", "));
+
+    let shuffled: Vec<String> = (0..sums).map(|t| format!("subgroupShuffleXor(a.t{t}, mask)")).collect();
+    let shuffled = shuffled.join(", ");
+    let _ = write!(text, "fn shuffle_xor(a: Terms, mask: u32) -> Terms {{\n    return Terms({shuffled});\n}}\n");
 
     let mut store = String::new();
     if pass == Pass::Split {

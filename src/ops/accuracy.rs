@@ -53,12 +53,12 @@ impl Op for TopKCorrect {
         });
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         let rows = Rows::of(&signature.inputs[0].shape);
         let pass = gpu::Pass {
-            shader: rows.shader("loss/top_k").constant("K", self.k),
+            shader: rows.shader("loss/top_k", limits).constant("K", self.k),
             bindings: vec![gpu::Binding::Input(0), gpu::Binding::Input(1), gpu::Binding::Output(0)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single("top_k_correct", pass)]
     }

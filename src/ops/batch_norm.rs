@@ -130,7 +130,7 @@ impl Op for BatchNormStatistics {
         }
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         use gpu::Binding::{Input, Output, Scratch, ScratchRead};
         let channels = signature.outputs[0].elements();
         let rows = signature.inputs[0].elements() / channels;
@@ -138,6 +138,7 @@ impl Op for BatchNormStatistics {
         let pass = |grid: Grid, part: usize, merge, finish, bindings| gpu::Pass {
             shader: grid
                 .shader("norm/statistics")
+                .feature("SUBGROUPS", limits.subgroup.is_some())
                 .feature("MERGE", merge)
                 .feature("FINISH", finish)
                 .constant("PART", part)

@@ -10,16 +10,12 @@ use crate::{
     tensor::{DType, Real, TensorType},
 };
 
-/// Cross-entropy of the softmax of logits, for each sample.
+/// Cross-entropy of the softmax of logits, for each sample: the losses. With the gradient, of logits, labels and the
+/// losses' gradient: the losses and the gradient of the logits.
 #[derive(Clone, Debug, PartialEq)]
 struct SoftmaxCrossEntropy {
     label_smoothing: f64,
-}
-
-/// Gradient of [`SoftmaxCrossEntropy`] with respect to the logits, of logits, labels and its output's gradient.
-#[derive(Clone, Debug, PartialEq)]
-struct SoftmaxCrossEntropyGrad {
-    label_smoothing: f64,
+    with_gradient: bool,
 }
 
 fn check(logits: &TensorType, labels: &TensorType) -> Result<(), ShapeError> {
@@ -78,22 +74,39 @@ impl<'a, T: Real> Targets<'a, T> {
             Labels::Soft(_) => true,
         }
     }
-}
 
-fn shader(path: &'static str, signature: &Signature, label_smoothing: f64) -> gpu::Shader {
-    Rows::of(&signature.inputs[0].shape)
-        .shader(path)
-        .feature("SOFT", signature.inputs[1].dtype == DType::F32)
-        .constant("SMOOTHING", label_smoothing as f32)
+    /// The loss of a sample.
+    fn loss(&self, sample: usize, logits: &[T], maximum: T, exponentials: T) -> T {
+        if !self.is_valid(sample) {
+            return T::from_f32(f32::NAN);
+        }
+        let log_sum = exponentials.ln();
+        let terms = logits.iter().enumerate().map(|(class, &logit)| (self.of(sample, class), logit));
+        // Not 0 * infinity where a class is impossible.
+        let terms = terms.filter(|(weight, _)| *weight != T::ZERO);
+        terms.map(|(weight, logit)| weight * (log_sum - (logit - maximum))).sum()
+    }
+
+    /// Sum of a sample's targets.
+    fn mass(&self, sample: usize) -> T {
+        match self.labels {
+            Labels::Numbers(_) => T::ONE,
+            Labels::Soft(_) => (0..self.classes).map(|class| self.of(sample, class)).sum(),
+        }
+    }
 }
 
 impl Op for SoftmaxCrossEntropy {
     fn name(&self) -> &str {
-        "softmax_cross_entropy"
+        if self.with_gradient { "softmax_cross_entropy+grad" } else { "softmax_cross_entropy" }
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
-        let [logits, labels] = inputs else { return Err(ShapeError::new("expects logits and labels")) };
+        let (logits, labels, losses_grad) = match inputs {
+            [logits, labels] if !self.with_gradient => (logits, labels, None),
+            [logits, labels, grad] if self.with_gradient => (logits, labels, Some(grad)),
+            _ => return Err(ShapeError::new("expects logits and labels, and for the gradient that of the losses")),
+        };
         check(logits, labels)?;
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return Err(ShapeError::new(format!(
@@ -101,78 +114,49 @@ impl Op for SoftmaxCrossEntropy {
                 self.label_smoothing
             )));
         }
-        Ok(vec![TensorType::f32([logits.shape[0]])])
+        let losses = TensorType::f32([logits.shape[0]]);
+        match losses_grad {
+            None => Ok(vec![losses]),
+            Some(grad) if **grad == losses => Ok(vec![losses, TensorType::f32(logits.shape.clone())]),
+            Some(grad) => Err(ShapeError::new(format!("{grad} is not a gradient of the losses of {logits}"))),
+        }
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
-        let op = SoftmaxCrossEntropyGrad { label_smoothing: self.label_smoothing };
-        let inputs = [backward.inputs[0], backward.inputs[1], backward.grad()];
-        Ok(vec![Some(backward.graph.apply1(op, &inputs)?), None])
-    }
-
-    fn flop(&self, signature: &Signature) -> u64 {
-        6 * signature.inputs[0].elements() as u64
-    }
-
-    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
-        let rows = Rows::of(&args.inputs.ty(0).shape);
-        let targets = Targets::new(&args.inputs, self.label_smoothing);
-        let samples = args.outputs.float(0).par_iter_mut().zip(args.inputs.float(0).par_chunks(rows.columns));
-        samples.enumerate().with_min_len(rows.min_rows()).for_each(|(sample, (loss, logits))| {
-            if !targets.is_valid(sample) {
-                *loss = T::from_f32(f32::NAN);
-                return;
-            }
-            let (maximum, exponentials) = maximum_and_exponentials(logits);
-            let log_sum = exponentials.ln();
-            let terms = logits.iter().enumerate().map(|(class, &logit)| (targets.of(sample, class), logit));
-            // Not 0 * infinity where a class is impossible.
-            let terms = terms.filter(|(weight, _)| *weight != T::ZERO);
-            *loss = terms.map(|(weight, logit)| weight * (log_sum - (logit - maximum))).sum();
-        });
-    }
-
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
-        let pass = gpu::Pass {
-            shader: shader("loss/cross_entropy", signature, self.label_smoothing),
-            bindings: vec![gpu::Binding::Input(0), gpu::Binding::Input(1), gpu::Binding::Output(0)],
-            workgroups: Rows::of(&signature.inputs[0].shape).workgroups(),
-        };
-        vec![gpu::Candidate::single("softmax_cross_entropy", pass)]
-    }
-}
-
-impl Op for SoftmaxCrossEntropyGrad {
-    fn name(&self) -> &str {
-        "softmax_cross_entropy_grad"
-    }
-
-    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
-        let [logits, labels, dy] = inputs else {
-            return Err(ShapeError::new("expects logits, labels and the gradient"));
-        };
-        check(logits, labels)?;
-        if **dy != TensorType::f32([logits.shape[0]]) {
-            return Err(ShapeError::new(format!("{dy} is not a gradient of the losses of {logits}")));
+        if self.with_gradient {
+            return Err(backward.not_differentiable(self.name()));
         }
-        Ok(vec![TensorType::f32(logits.shape.clone())])
+        let inputs = [backward.inputs[0], backward.inputs[1], backward.grad()];
+        let outputs = backward.graph.apply(Self { with_gradient: true, ..self.clone() }, &inputs)?;
+        backward.graph.equate(backward.outputs[0], outputs[0]);
+        Ok(vec![Some(outputs[1]), None])
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
-        8 * signature.inputs[0].elements() as u64
+        let for_each = if self.with_gradient { 11 } else { 6 };
+        for_each * signature.inputs[0].elements() as u64
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
         let rows = Rows::of(&args.inputs.ty(0).shape);
         let targets = Targets::new(&args.inputs, self.label_smoothing);
-        let samples = args.outputs.float(0).par_chunks_mut(rows.columns);
-        let samples = samples.zip(args.inputs.float(0).par_chunks(rows.columns)).zip(args.inputs.float(2));
-        samples.enumerate().with_min_len(rows.min_rows()).for_each(|(sample, ((dx, logits), &dy))| {
+        let losses = args.outputs.float(0).par_iter_mut();
+        let samples = losses.zip(args.inputs.float(0).par_chunks(rows.columns)).enumerate();
+        let loss = |sample, logits: &[T]| {
             let (maximum, exponentials) = maximum_and_exponentials(logits);
-            let mass = match targets.labels {
-                Labels::Numbers(_) => T::ONE,
-                Labels::Soft(_) => (0..rows.columns).map(|class| targets.of(sample, class)).sum(),
-            };
+            (targets.loss(sample, logits, maximum, exponentials), maximum, exponentials)
+        };
+        if !self.with_gradient {
+            let samples = samples.with_min_len(rows.min_rows());
+            samples.for_each(|(sample, (output, logits))| *output = loss(sample, logits).0);
+            return;
+        }
+        let gradients = args.outputs.float(1).par_chunks_mut(rows.columns).zip(args.inputs.float(2));
+        let samples = samples.zip(gradients).with_min_len(rows.min_rows());
+        samples.for_each(|((sample, (output, logits)), (dx, &dy))| {
+            let (loss, maximum, exponentials) = loss(sample, logits);
+            *output = loss;
+            let mass = targets.mass(sample);
             for (class, (dx, &logit)) in dx.iter_mut().zip(logits).enumerate() {
                 let softmax = (logit - maximum).exp() / exponentials;
                 *dx = (mass * softmax - targets.of(sample, class)) * dy;
@@ -180,14 +164,23 @@ impl Op for SoftmaxCrossEntropyGrad {
         });
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         use gpu::Binding::{Input, Output};
+        let rows = Rows::of(&signature.inputs[0].shape);
+        let mut bindings = vec![Input(0), Input(1), Output(0)];
+        if self.with_gradient {
+            bindings.extend([Input(2), Output(1)]);
+        }
         let pass = gpu::Pass {
-            shader: shader("loss/cross_entropy_gradient", signature, self.label_smoothing),
-            bindings: vec![Input(0), Input(1), Input(2), Output(0)],
-            workgroups: Rows::of(&signature.inputs[0].shape).workgroups(),
+            shader: rows
+                .shader("loss/cross_entropy", limits)
+                .feature("SOFT", signature.inputs[1].dtype == DType::F32)
+                .feature("GRADIENT", self.with_gradient)
+                .constant("SMOOTHING", self.label_smoothing as f32),
+            bindings,
+            workgroups: rows.workgroups(limits),
         };
-        vec![gpu::Candidate::single("softmax_cross_entropy_gradient", pass)]
+        vec![gpu::Candidate::single(self.name(), pass)]
     }
 }
 
@@ -206,7 +199,7 @@ impl Graph {
         labels: Value,
         label_smoothing: f64,
     ) -> Result<Value, GraphError> {
-        self.apply1(SoftmaxCrossEntropy { label_smoothing }, &[logits, labels])
+        self.apply1(SoftmaxCrossEntropy { label_smoothing, with_gradient: false }, &[logits, labels])
     }
 
     /// Mean of `values` `[batch]` by `weights` `[batch]`: `sum(weights * values) / sum(weights)`, one f32, which is 0

@@ -67,12 +67,13 @@ impl Op for GlobalMaxPool {
         });
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         use gpu::Binding::{Input, Output};
         let [batch, positions, channels] = extents(&signature.inputs[0].shape);
         let columns = channels.next_power_of_two().min(64);
         let pass = gpu::Pass {
             shader: gpu::Shader::file("pool/global_max")
+                .feature("SUBGROUPS", limits.subgroup.is_some())
                 .constant("BATCH", batch)
                 .constant("POSITIONS", positions)
                 .constant("CHANNELS", channels)

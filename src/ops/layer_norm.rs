@@ -95,13 +95,13 @@ impl Op for LayerNorm {
         });
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         use gpu::Binding::{Input, Output};
         let rows = Rows::of(&signature.inputs[0].shape);
         let pass = gpu::Pass {
-            shader: rows.shader("norm/layer_norm").constant("EPSILON", self.epsilon),
+            shader: rows.shader("norm/layer_norm", limits).constant("EPSILON", self.epsilon),
             bindings: vec![Input(0), Input(1), Input(2), Output(0), Output(1), Output(2)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single("layer_norm", pass)]
     }
@@ -154,13 +154,13 @@ impl Op for LayerNormGrad {
         });
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         use gpu::Binding::{Input, Output};
         let rows = Rows::of(&signature.inputs[0].shape);
         let pass = gpu::Pass {
-            shader: rows.shader("norm/layer_norm_gradient"),
+            shader: rows.shader("norm/layer_norm_gradient", limits),
             bindings: vec![Input(0), Input(1), Input(2), Input(3), Input(4), Output(0)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single("layer_norm_gradient", pass)]
     }

@@ -156,13 +156,13 @@ impl Op for Reduce {
         }
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         let shapes: Vec<&Shape> = signature.inputs.iter().map(|ty| &ty.shape).collect();
         let width = reduction_width(&self.reduction, &shapes);
         let grid = Grid::new(self.reduction.extents(), width);
         let pass = |grid: &Grid, pass: Pass| {
             let (text, bindings) = reduction_module(&self.reduction, &shapes, width, pass);
-            grid.pass(text, bindings)
+            grid.pass(text, bindings, limits.subgroup.is_some())
         };
         let whole = pass(&grid, Pass::Whole);
         if grid.splits == 1 && whole.bindings.len() <= gpu::MAX_BINDINGS {
@@ -266,10 +266,11 @@ impl Grid {
         Self { chunk: self.extents.n.max(1), splits: 1, ..self }
     }
 
-    fn pass(&self, fused: String, bindings: Vec<gpu::Binding>) -> gpu::Pass {
+    fn pass(&self, fused: String, bindings: Vec<gpu::Binding>, subgroups: bool) -> gpu::Pass {
         let Extents { outer, n, inner } = self.extents;
         gpu::Pass {
             shader: gpu::Shader::file("reduce/terms")
+                .feature("SUBGROUPS", subgroups)
                 .constant("OUTER", outer)
                 .constant("N", n)
                 .constant("INNER", inner)
@@ -289,7 +290,7 @@ pub(super) fn add_rows(rows: usize, columns: usize, from: gpu::Binding, to: gpu:
     let shapes = [&reduction.shape];
     let width = reduction_width(&reduction, &shapes);
     let (text, _) = reduction_module(&reduction, &shapes, width, Pass::Whole);
-    Grid::new(reduction.extents(), width).whole().pass(text, vec![from, to])
+    Grid::new(reduction.extents(), width).whole().pass(text, vec![from, to], false)
 }
 
 impl Graph {

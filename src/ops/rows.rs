@@ -23,21 +23,24 @@ impl Rows {
         1024usize.div_ceil(self.columns.max(1))
     }
 
-    /// Invocations of a workgroup of 256 that share one row: all for a long row, else no more than it has columns.
-    fn lanes(&self) -> usize {
-        self.columns.next_power_of_two().min(256)
+    /// Invocations of a workgroup of 256 that share one row: all for a long row, else no more than it has columns. A
+    /// processor gains nothing from more of them, so there they are one subgroup, which needs no barrier.
+    fn lanes(&self, limits: &gpu::Limits) -> usize {
+        let most = limits.subgroup.filter(|_| limits.software).map_or(256, |(smallest, _)| smallest as usize);
+        self.columns.next_power_of_two().min(most)
     }
 
     /// The shader in `path`, of which a workgroup of 256 owns 256 / LANES rows.
-    pub fn shader(&self, path: &'static str) -> gpu::Shader {
+    pub fn shader(&self, path: &'static str, limits: &gpu::Limits) -> gpu::Shader {
         gpu::Shader::file(path)
+            .feature("SUBGROUPS", limits.subgroup.is_some())
             .constant("ROWS", self.rows)
             .constant("COLUMNS", self.columns)
-            .constant("LANES", self.lanes())
+            .constant("LANES", self.lanes(limits))
     }
 
-    pub fn workgroups(&self) -> [u32; 3] {
-        gpu::spread_workgroups(self.rows.div_ceil(256 / self.lanes()))
+    pub fn workgroups(&self, limits: &gpu::Limits) -> [u32; 3] {
+        gpu::spread_workgroups(self.rows.div_ceil(256 / self.lanes(limits)))
     }
 }
 

@@ -53,12 +53,12 @@ impl Op for Softmax {
         });
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         let rows = Rows::of(&signature.inputs[0].shape);
         let pass = gpu::Pass {
-            shader: rows.shader("softmax/softmax").feature("LOG", self.log),
+            shader: rows.shader("softmax/softmax", limits).feature("LOG", self.log),
             bindings: vec![gpu::Binding::Input(0), gpu::Binding::Output(0)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single(self.name(), pass)]
     }
@@ -93,13 +93,13 @@ impl Op for SoftmaxGrad {
         });
     }
 
-    fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
+    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
         use gpu::Binding::{Input, Output};
         let rows = Rows::of(&signature.inputs[0].shape);
         let pass = gpu::Pass {
-            shader: rows.shader("softmax/gradient").feature("LOG", self.log),
+            shader: rows.shader("softmax/gradient", limits).feature("LOG", self.log),
             bindings: vec![Input(0), Input(1), Output(0)],
-            workgroups: rows.workgroups(),
+            workgroups: rows.workgroups(limits),
         };
         vec![gpu::Candidate::single(self.name(), pass)]
     }

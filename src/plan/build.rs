@@ -6,6 +6,7 @@ use super::{
     Buffer, BufferKind, Location, MemoryUse, Plan, PlanError, PlanOptions, Step, Target, Work,
     fuse::{self, Uses},
     memory::{self, Lifetime},
+    merge::merge,
     recompute::{Rewritten, recompute},
 };
 use crate::{
@@ -45,12 +46,16 @@ struct Builder {
 }
 
 pub(super) fn build(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Plan, PlanError> {
+    let equal = graph.equated();
     let mut graph = Rewritten {
         nodes: graph.nodes().to_vec(),
         epilogues: vec![String::new(); graph.nodes().len()],
         outputs: graph.outputs().to_vec(),
         assigns: graph.assigns().to_vec(),
     };
+    if options.fuse {
+        merge(&mut graph, equal);
+    }
     let mut uses = Uses::count(&graph.nodes, graph.roots());
     if options.fuse {
         graph.epilogues = fuse::fuse(&mut graph.nodes, &mut uses);

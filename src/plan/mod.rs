@@ -6,6 +6,7 @@ mod choices;
 mod executor;
 mod fuse;
 mod memory;
+mod merge;
 mod recompute;
 mod table;
 
@@ -45,7 +46,8 @@ impl Target {
 /// How a plan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
-    /// Merge chains of pointwise operations, and those after a convolution or a matrix product into it.
+    /// Merge chains of pointwise operations, those after a convolution or a matrix product into it, and operations of
+    /// which one makes what another does as well.
     pub fuse: bool,
     /// Let values share buffers. Without it every value of the graph can be read after a run.
     pub share: bool,

@@ -39,13 +39,14 @@ fn limits() -> Limits {
     }
 }
 
-/// Every kernel for the training steps of three networks, for matrix products and for a convolution. Of
+/// Every kernel for the training steps of three networks, for matrix products, a convolution, softmax and layer norm. Of
 /// kernels that differ in nothing but the geometry of their tensors there is the first.
 pub fn all() -> anyhow::Result<Vec<Kernel>> {
     let mut found = Found::default();
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
     found.products()?;
     found.convolution()?;
+    found.rows()?;
     found.training("seed-cnn", [28, 28, 1], Recipe::default())?;
     found.training("resnet18", [32, 32, 3], Recipe { batch_size: 32, optimizer: sgd, ..Recipe::default() })?;
     found.training("resnet50", [224, 224, 3], Recipe { batch_size: 64, optimizer: sgd, ..Recipe::default() })?;
@@ -74,6 +75,11 @@ impl Found {
     fn convolution(&mut self) -> anyhow::Result<()> {
         let options = Conv2dOptions { padding: Padding::all(1), ..Conv2dOptions::default() };
         self.operation(&[&[8, 56, 56, 64], &[3, 3, 64, 64]], |graph, v| Ok(graph.conv2d(v[0], v[1], &options)?))
+    }
+
+    fn rows(&mut self) -> anyhow::Result<()> {
+        self.operation(&[&[128, 1000]], |graph, v| Ok(graph.softmax(v[0])?))?;
+        self.operation(&[&[3136, 96], &[96], &[96]], |graph, v| Ok(graph.layer_norm(v[0], v[1], v[2], 1e-6)?))
     }
 
     /// The kernels of one operation on tensors of these shapes, and of its gradients.

@@ -72,11 +72,13 @@ impl Radv {
             let extensions = [pipeline_executable_properties::NAME.as_ptr()];
             let mut executables =
                 vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
+            let mut varying_subgroups = vk::PhysicalDeviceVulkan13Features::default().subgroup_size_control(true);
             let mut memory_model = vk::PhysicalDeviceVulkan12Features::default().vulkan_memory_model(true);
             let info = vk::DeviceCreateInfo::default()
                 .queue_create_infos(&queues)
                 .enabled_extension_names(&extensions)
                 .push_next(&mut executables)
+                .push_next(&mut varying_subgroups)
                 .push_next(&mut memory_model);
             let device = instance.create_device(gpu, &info, None)?;
             let executables = pipeline_executable_properties::Device::new(&instance, &device);
@@ -131,6 +133,8 @@ impl Radv {
                 device.create_pipeline_layout(&vk::PipelineLayoutCreateInfo::default().set_layouts(&sets), None)?;
             let shader = device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(code), None)?;
             let stage = vk::PipelineShaderStageCreateInfo::default()
+                // As wgpu compiles for a device with subgroup operations.
+                .flags(vk::PipelineShaderStageCreateFlags::ALLOW_VARYING_SUBGROUP_SIZE)
                 .stage(vk::ShaderStageFlags::COMPUTE)
                 .module(shader)
                 .name(entry);
