@@ -19,27 +19,28 @@ use naga::{
     valid::{Capabilities, ValidationFlags, Validator},
 };
 
-fn limits(software: bool) -> Limits {
+fn limits(software: bool, subgroup: Option<(u32, u32)>) -> Limits {
     Limits {
         max_binding: 2 << 30,
         max_buffer: 2 << 30,
         workgroup_memory: 32 << 10,
         workgroup_invocations: 1024,
         offset_alignment: 256,
-        subgroup: (!software).then_some((32, 64)),
+        subgroup,
         software,
     }
 }
 
 fn shaders(graph: &Graph, found: &mut HashSet<Shader>) {
-    for software in [false, true] {
+    let devices = [(false, Some((32, 64))), (false, None), (true, Some((8, 8)))];
+    for limits in devices.map(|(software, subgroup)| limits(software, subgroup)) {
         for fuse in [false, true] {
-            let target = Target::Gpu(limits(software), Choices::default());
+            let target = Target::Gpu(limits.clone(), Choices::default());
             let plan =
                 Plan::new(graph, &target, PlanOptions { fuse, share: true, ..PlanOptions::default() }).expect("a plan");
             for step in &plan.steps {
                 if let Work::Run { op, signature, .. } = &step.work {
-                    let candidates = op.gpu(signature, &limits(software));
+                    let candidates = op.gpu(signature, &limits);
                     found.extend(candidates.into_iter().flat_map(|c| c.passes).map(|pass| pass.shader));
                 }
             }
@@ -104,7 +105,11 @@ fn shaders_translate_for_every_platform() {
             .write(&module, &info, None)
             .unwrap_or_else(|error| panic!("{name} to HLSL: {error}"));
         // They would be left unset as members of a struct.
-        assert_eq!(hlsl_text.contains("WaveGetLaneCount()"), subgroups, "{name} to HLSL: the size of the subgroup");
+        for (builtin, call) in
+            [("subgroup_size", "WaveGetLaneCount()"), ("subgroup_invocation_id", "WaveGetLaneIndex()")]
+        {
+            assert_eq!(hlsl_text.contains(call), text.contains(builtin), "{name} to HLSL: {builtin}");
+        }
     }
     println!("{} specialisations translated", shaders.len());
     if Command::new("spirv-val").arg("--version").output().is_err() {

@@ -53,9 +53,9 @@ impl SubgroupBlock {
         (self.loads * loads[0] + 4 * self.columns * loads[1]) as f64 + multiplications / MULTIPLICATIONS
     }
 
-    /// The constants of the module.
-    pub fn constants(self, shader: Shader) -> Shader {
-        shader.constant("LOADS", self.loads).constant("COLUMNS", self.columns)
+    /// What specialises the module.
+    pub fn specialise(self, shader: Shader) -> Shader {
+        shader.constant("LOADS", self.loads).constant("COLUMNS", self.columns).feature("SUBGROUPS", true)
     }
 
     /// `kernel` with the block's extents.

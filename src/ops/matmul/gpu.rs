@@ -303,7 +303,7 @@ impl Call<'_> {
         let &Product { batch, m, n, .. } = self.product;
         let [vector_a, _] = self.product.vectors();
         let shader = block
-            .constants(self.shader("matmul/broadcast", 1))
+            .specialise(self.shader("matmul/broadcast", 1))
             .feature("VECTOR_A", vector_a)
             .feature("EPILOGUE", *self.epilogue != Expr::Input(0));
         let workgroups = gpu::spread_workgroups(batch * block.count(m, n));

@@ -229,7 +229,7 @@ impl Correlation<'_> {
         let [k, n] = self.channels();
         let groups = self.geometry.groups;
         let shader = block
-            .constants(self.shader("conv2d/broadcast"))
+            .specialise(self.shader("conv2d/broadcast"))
             .constant("K", k)
             .constant("N", n)
             .constant("GROUPS", groups)

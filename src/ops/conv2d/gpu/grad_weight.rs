@@ -136,7 +136,7 @@ pub(super) fn broadcast(geometry: &Geometry, block: SubgroupBlock, limits: &Limi
     let splits = positions.div_ceil(chunk);
     let shader = axis_constants(Shader::file("conv2d/grad_weight_broadcast"), geometry, false);
     let shader = block
-        .constants(shader)
+        .specialise(shader)
         .constant("K", k)
         .constant("N", n)
         .constant("GROUPS", groups)
