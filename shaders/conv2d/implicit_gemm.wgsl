@@ -19,7 +19,8 @@
 //
 // K, N: source and target channels. VECTOR_K: K is a multiple of 4, so a is loaded by vectors. WIDE: K is one of 16, so
 // that a step belongs to one tap. VECTOR_N: N is a multiple of 4. EDGE_K: a step may pass the end of k. CHECKED: a tap may
-// lie outside of the image, or EDGE_K. PAIRS is always on.
+// lie outside of the image, or EDGE_K. MOMENTS: the moments of the channels are made as well (see moments.wgsl), and there is
+// no epilogue. PAIRS is always on.
 import package::constants::{
     BATCH, K, N, THREADS_M, THREADS_N, VECTORS_M, VECTORS_N, KERNEL_WIDTH,
 };
@@ -29,6 +30,7 @@ import package::conv2d::axis::{
 import package::conv2d::tile::{
     INVOCATIONS, TILE_M4, TILE_N4, SUMS, ONE_A, FOUR_A, a_tile, b_tile, multiply,
 };
+@if(MOMENTS) import package::conv2d::moments::measure;
 import package::fused::{Element, fused};
 import package::lib::index::workgroup;
 
@@ -294,6 +296,10 @@ fn main(
         }
     }
 
+    @if(MOMENTS) {
+        let tile_rows = min(positions - first_m, 4u * TILE_M4);
+        measure(&sums, m, n, tile_rows, first_m / (4u * TILE_M4), first_n4);
+    }
     for (var i = 0u; i < VECTORS_M; i++) {
         for (var r = 0u; r < 4u; r++) {
             let at = first_m + (m + i * THREADS_M) * 4u + r;

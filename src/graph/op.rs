@@ -2,7 +2,7 @@ use std::fmt::Debug;
 
 use super::{Backward, GraphError, ShapeError, Value};
 use crate::{
-    kernel::{Expr, Reduction, Signature, cpu, gpu},
+    kernel::{ChannelStatistics, Expr, Reduction, Signature, cpu, gpu},
     tensor::{Real, TensorType},
 };
 
@@ -43,6 +43,18 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// output. `None` where the operation cannot take this one.
     fn with_epilogue(&self, epilogue: &Expr) -> Option<std::sync::Arc<dyn DynOp>> {
         let _ = epilogue;
+        None
+    }
+
+    /// What an operation of a value, gamma and beta computes that is statistics of the value's channels.
+    fn channel_statistics(&self) -> Option<ChannelStatistics> {
+        None
+    }
+
+    /// This operation with the statistics of its only output's channels as further outputs, and gamma and beta as further
+    /// inputs. `None` where the operation cannot take them in.
+    fn with_statistics(&self, statistics: ChannelStatistics) -> Option<std::sync::Arc<dyn DynOp>> {
+        let _ = statistics;
         None
     }
 

@@ -90,6 +90,22 @@ impl<'a, T: Real> Args<'a, T> {
     }
 }
 
+impl<T: Real> Args<'_, T> {
+    /// The first inputs, outputs and elements of scratch memory, for an operation that is the first part of this one.
+    pub(crate) fn first(&mut self, inputs: usize, outputs: usize, scratch: usize) -> Args<'_, T> {
+        Args {
+            inputs: Inputs { types: &self.inputs.types[..inputs], raw: &self.inputs.raw[..inputs], float: PhantomData },
+            outputs: Outputs {
+                types: &self.outputs.types[..outputs],
+                raw: &self.outputs.raw[..outputs],
+                taken: self.outputs.taken,
+                float: PhantomData,
+            },
+            scratch: &mut self.scratch[..scratch],
+        }
+    }
+}
+
 /// What a kernel reads.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a, T> {

@@ -60,6 +60,19 @@ pub struct Pass {
     pub workgroups: [u32; 3],
 }
 
+impl Pass {
+    /// The same on scratch buffers whose numbers come after `count` others.
+    pub fn with_scratch_after(mut self, count: usize) -> Self {
+        for binding in &mut self.bindings {
+            match binding {
+                Binding::Scratch(at) | Binding::ScratchRead(at) => *at += count,
+                _ => (),
+            }
+        }
+        self
+    }
+}
+
 /// A buffer that a pass binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Binding {

@@ -75,6 +75,12 @@ impl Grid {
         Self { items: self.splits, width: self.width.min(4), chunk: self.splits, splits: 1, ..*self }
     }
 
+    /// One split of few items a channel, such as the parts of an earlier pass: few channels a workgroup, because there are
+    /// many.
+    pub fn whole(items: usize, channels: usize) -> Self {
+        Self { splits: items, ..Self::new(items, channels) }.merge()
+    }
+
     /// Elements of an array with a number for each split and channel.
     pub fn partials(&self) -> usize {
         self.splits * self.channels

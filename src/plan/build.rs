@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     Buffer, BufferKind, Location, MemoryUse, Plan, PlanError, PlanOptions, Step, Target, Work,
+    beside::make_statistics_beside,
     fuse::{self, Uses},
     memory::{self, Lifetime},
     merge::merge,
@@ -55,6 +56,7 @@ pub(super) fn build(graph: &Graph, target: &Target, options: PlanOptions) -> Res
     };
     if options.fuse {
         merge(&mut graph, equal);
+        make_statistics_beside(&mut graph);
     }
     let mut uses = Uses::count(&graph.nodes, graph.roots());
     if options.fuse {

@@ -16,9 +16,7 @@ pub(super) fn merge(graph: &mut Rewritten, equal: &[(Value, Value)]) {
         order.iter().enumerate().for_each(|(to, from)| place[*from] = to);
 
         graph.nodes = order.iter().map(|at| graph.nodes[*at].clone()).collect();
-        let reads = graph.nodes.iter_mut().flat_map(|node| &mut node.inputs);
-        let results = graph.outputs.iter_mut().map(|(_, v)| v).chain(graph.assigns.iter_mut().map(|(_, v)| v));
-        for read in reads.chain(results) {
+        for read in graph.reads() {
             let Value { node, output } = if *read == value { again } else { *read };
             *read = Value { node: place[node], output };
         }

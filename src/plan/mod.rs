@@ -1,6 +1,7 @@
 //! The plan: a graph made flat, once. Operations are fused, kernels chosen, values laid out in buffers that they share
 //! where their lifetimes do not meet, and what is left is a list of steps that an executor replays.
 
+mod beside;
 mod build;
 mod choices;
 mod executor;

@@ -27,6 +27,12 @@ impl Rewritten {
     pub fn roots(&self) -> impl Iterator<Item = Value> {
         self.outputs.iter().map(|(_, v)| *v).chain(self.assigns.iter().map(|(_, v)| *v))
     }
+
+    /// Every place where a value is read: by nodes, and as results.
+    pub fn reads(&mut self) -> impl Iterator<Item = &mut Value> {
+        let results = self.outputs.iter_mut().map(|(_, v)| v).chain(self.assigns.iter_mut().map(|(_, v)| v));
+        self.nodes.iter_mut().flat_map(|node| &mut node.inputs).chain(results)
+    }
 }
 
 /// A value that is to be computed again.

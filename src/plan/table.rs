@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::{Plan, Step, Work};
+use crate::tensor::TensorType;
 
 /// The plan as a table: a row a step with its layer, operation, kernel, output, the bytes that it must move at least, those
 /// that it moves, and its flop; the sums below.
@@ -15,7 +16,7 @@ impl fmt::Display for Plan {
                     Work::Copy => ("copy".to_string(), format!("[{}]", step.outputs[0].elements)),
                     Work::Run { signature, kernel, .. } => (
                         kernel.as_ref().map_or("native".to_string(), |k| k.name.clone()),
-                        signature.outputs.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(" "),
+                        signature.outputs.chunk_by(|a, b| a == b).map(repeated).collect::<Vec<_>>().join(" "),
                     ),
                 };
                 let name = step.description();
@@ -67,6 +68,14 @@ impl fmt::Display for Plan {
             bytes_text(self.memory.values),
             bytes_text(self.memory.resident),
         )
+    }
+}
+
+/// A type, and how often it follows itself.
+fn repeated(types: &[TensorType]) -> String {
+    match types.len() {
+        1 => types[0].to_string(),
+        count => format!("{count} x {}", types[0]),
     }
 }
 

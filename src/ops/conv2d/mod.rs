@@ -9,10 +9,13 @@ mod tests;
 use std::sync::Arc;
 
 use self::geometry::Geometry;
-use super::window::Padding;
+use super::{
+    batch_norm::{Measured, Moments, WithStatistics},
+    window::Padding,
+};
 use crate::{
     graph::{Backward, DynOp, Graph, GraphError, Op, ShapeError, Value},
-    kernel::{self, Expr, Signature},
+    kernel::{self, ChannelStatistics, Expr, Signature},
     tensor::{DType, Real, TensorType},
 };
 
@@ -163,6 +166,10 @@ impl Op for Conv2d {
         Some(Arc::new(Self { options: self.options, epilogue: Some(epilogue.clone()) }))
     }
 
+    fn with_statistics(&self, statistics: ChannelStatistics) -> Option<Arc<dyn DynOp>> {
+        self.epilogue.is_none().then(|| -> Arc<dyn DynOp> { Arc::new(WithStatistics::new(self.clone(), statistics)) })
+    }
+
     fn flop(&self, signature: &Signature) -> u64 {
         let per_element = self.epilogue.as_ref().map_or(0, Expr::operations);
         self.known(signature).flop() + per_element * signature.outputs[0].elements() as u64
@@ -180,6 +187,16 @@ impl Op for Conv2d {
 
     fn gpu(&self, signature: &Signature, limits: &kernel::gpu::Limits) -> Vec<kernel::gpu::Candidate> {
         gpu::forward(&self.known(signature), self.epilogue.as_ref(), signature, limits)
+    }
+}
+
+impl Measured for Conv2d {
+    fn gpu_measured(
+        &self,
+        signature: &Signature,
+        limits: &kernel::gpu::Limits,
+    ) -> Vec<(kernel::gpu::Candidate, Option<Moments>)> {
+        gpu::forward_measured(&self.known(signature), signature, limits)
     }
 }
 

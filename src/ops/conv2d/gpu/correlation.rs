@@ -3,17 +3,19 @@
 use super::{
     super::geometry::{Axis, Geometry},
     axis_constants, by_cost, direct_cost, fits_tap_bits,
-    tile::{STEPS, Tile},
+    tile::{STEPS, TILES, Tile},
 };
 use crate::{
     kernel::{
         Expr, Signature, fused_module,
         gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
     },
-    ops::{subgroup_block::SubgroupBlock, window::Window1d},
+    ops::{batch_norm::Moments, subgroup_block::SubgroupBlock, window::Window1d},
     tensor::Shape,
 };
 
+/// The kernel of tiles.
+const IMPLICIT_GEMM: &str = "implicit_gemm";
 /// Target channels from which on only tiles are worth trying.
 const FEW_CHANNELS: usize = 32;
 
@@ -62,6 +64,24 @@ pub(in super::super) fn forward(
     let channels = if geometry.depthwise() { geometry.out_channels } else { geometry.group_out() };
     let epilogue = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
     Correlation { geometry, backward: false, epilogue }.candidates(limits)
+}
+
+/// The kernels of the forward pass without epilogue, those of tiles with the moments of their rows.
+pub(in super::super) fn forward_measured(
+    geometry: &Geometry,
+    signature: &Signature,
+    limits: &Limits,
+) -> Vec<(Candidate, Option<Moments>)> {
+    let kernel = Correlation { geometry, backward: false, epilogue: Epilogue::of(None, signature, true) };
+    let tile_of = |candidate: &Candidate| TILES.iter().find(|tile| tile.name(IMPLICIT_GEMM) == candidate.name);
+    let measured = |candidate: Candidate| match tile_of(&candidate) {
+        Some(tile) if geometry.out_channels.is_multiple_of(4) => {
+            let (candidate, moments) = kernel.measured(tile);
+            (candidate, Some(moments))
+        }
+        _ => (candidate, None),
+    };
+    forward(geometry, None, signature, limits).into_iter().map(measured).collect()
 }
 
 pub(in super::super) fn grad_input(
@@ -178,6 +198,19 @@ impl Correlation<'_> {
         }
     }
 
+    /// The kernel that leaves the moments of a tile's rows besides.
+    pub fn measured(&self, tile: &Tile) -> (Candidate, Moments) {
+        let Candidate { name, mut passes, mut scratch } = self.implicit_gemm(tile);
+        let parts = self.positions().div_ceil(tile.height());
+        let at = scratch.len();
+        for pass in &mut passes {
+            pass.shader.features.push("MOMENTS");
+            pass.bindings.push(Binding::Scratch(at));
+        }
+        scratch.push(2 * parts * self.geometry.out_channels);
+        (Candidate { name, passes, scratch }, Moments { scratch: at, part: tile.height() })
+    }
+
     pub fn implicit_gemm(&self, tile: &Tile) -> Candidate {
         let [k, n] = self.channels();
         let phase = if self.phases() == 1 { k * self.geometry.taps() } else { k };
@@ -193,7 +226,7 @@ impl Correlation<'_> {
             .feature("WIDE", k.is_multiple_of(STEPS))
             .feature("VECTOR_N", n.is_multiple_of(4));
         let workgroups = spread_workgroups(tile.workgroups(self.positions(), n));
-        self.candidate(tile.name("implicit_gemm"), shader, workgroups)
+        self.candidate(tile.name(IMPLICIT_GEMM), shader, workgroups)
     }
 
     /// Positions and vec4s of channels that an invocation owns: on a processor as many as compilers unroll, else as many as

@@ -4,7 +4,7 @@ mod correlation;
 mod grad_weight;
 mod tile;
 
-pub(super) use correlation::{forward, grad_input};
+pub(super) use correlation::{forward, forward_measured, grad_input};
 pub(super) use grad_weight::grad_weight;
 
 use super::geometry::Geometry;
@@ -94,7 +94,7 @@ mod tests {
         graph::Op,
         kernel::{
             Expr, Signature,
-            gpu::{Candidate, Limits},
+            gpu::{Binding, Candidate, Limits},
         },
         ops::{Padding, subgroup_block::SubgroupBlock},
         tensor::{Tensor, TensorType},
@@ -194,6 +194,44 @@ mod tests {
                 .collect();
             let correlations = |kernel: &Correlation<'_>| blocks.iter().map(|block| kernel.broadcast(*block)).collect();
             compare_kernels(&geometry, options, correlations, &grad_weights);
+        }
+    }
+
+    /// The moments of the rows of every tile, the last of which are few.
+    #[test]
+    fn moments_of_a_tile_match_its_rows() {
+        let Some(gpu) = check::software_gpu() else { return };
+        let options = Conv2dOptions::default();
+        let geometry = Geometry::new(&options, 3, [9, 10], 8, [2, 2, 8, 132]).unwrap();
+        let (x, w, y) = (geometry.input_type(), geometry.weight_type(), geometry.output_type());
+        let inputs = [check::random(x.shape.clone(), 1), check::random(w.shape.clone(), 2)];
+        let expected = check::evaluate(&inputs, |graph, v| graph.conv2d(v[0], v[1], &options));
+        let expected: Vec<f64> = expected.as_f32().unwrap().iter().map(|x| f64::from(*x)).collect();
+        let epilogue = Epilogue::new(&Expr::Input(0), &[], &y.shape, true);
+        let kernel = Correlation { geometry: &geometry, backward: false, epilogue };
+        for tile in &TILES {
+            let (mut candidate, moments) = kernel.measured(tile);
+            let numbers = candidate.scratch[moments.scratch];
+            for binding in candidate.passes.iter_mut().flat_map(|pass| &mut pass.bindings) {
+                if *binding == Binding::Scratch(moments.scratch) {
+                    *binding = Binding::Output(1);
+                }
+            }
+            let signature =
+                Signature { inputs: vec![x.clone(), w.clone()], outputs: vec![y.clone(), TensorType::f32([numbers])] };
+            let got = run_candidate(&gpu, &candidate, &signature, &inputs, &[], Checks::Off).unwrap();
+            let mut want = vec![0f32; numbers];
+            for (part, rows) in expected.chunks(moments.part * 132).enumerate() {
+                for channel in 0..132 {
+                    let values = || rows.iter().skip(channel).step_by(132);
+                    let mean = values().sum::<f64>() / values().count() as f64;
+                    let at = (part * 33 + channel / 4) * 8 + channel % 4;
+                    want[at] = mean as f32;
+                    want[at + 4] = values().map(|x| (x - mean).powi(2)).sum::<f64>() as f32;
+                }
+            }
+            let error = check::relative_error(got[1].as_f32().unwrap(), &want);
+            assert!(error < 2e-6, "{}: off by {error:.2e}", candidate.name);
         }
     }
 }

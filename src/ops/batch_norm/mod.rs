@@ -1,11 +1,12 @@
-use rayon::prelude::*;
+//! Batch normalisation.
 
-use super::{
-    Pointwise,
-    columns::{Grid, LANES, fold, for_lanes, repeat, rows_of_part},
-    pointwise,
-    reduce::Reduce,
-};
+mod statistics;
+
+pub(super) use statistics::{Measured, Moments, WithStatistics};
+
+use statistics::BatchNormStatistics;
+
+use super::{Pointwise, pointwise, reduce::Reduce};
 use crate::{
     graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Expr, Reduction, Signature, cpu, gpu},
@@ -24,144 +25,10 @@ pub struct BatchNorm {
     pub variance: Value,
 }
 
-/// Statistics of each channel of `x`, and what follows from them, gamma and beta: `scale = gamma * inv_std`,
-/// `shift = beta - mean * scale`, mean, inv_std (`1 / sqrt(variance + epsilon)` of the biased variance), and the unbiased
-/// variance.
-#[derive(Clone, Debug, PartialEq)]
-struct BatchNormStatistics {
-    epsilon: f32,
-}
-
 /// `x * scale + shift`, of `x` and all that [`BatchNormStatistics`] of it makes except the variance, then gamma and beta: the gradient
 /// goes through the statistics.
 #[derive(Clone, Debug, PartialEq)]
 struct BatchNormApply;
-
-/// Mean and sum of squared deviations of each channel over some rows, in two passes: the first one's mean may be off by
-/// rounding, the second one's squares never cancel.
-#[inline(always)]
-fn moments<T: Real>(rows: &[T], mean: &mut [T], squares: &mut [T]) {
-    let channels = mean.len();
-    let count = T::from_usize(rows.len() / channels);
-    for from in (0..channels).step_by(LANES) {
-        let block = from..channels.min(from + LANES);
-        let mut sums = [T::ZERO; LANES];
-        for_lanes([rows], channels, from, |[row]| sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x));
-        let mean = &mut mean[block.clone()];
-        fold(&sums, mean);
-        mean.iter_mut().for_each(|sum| *sum /= count);
-        let means = repeat(mean);
-        let mut sums = [T::ZERO; LANES];
-        for_lanes([rows], channels, from, |[row]| {
-            for ((sum, &x), &mean) in sums.iter_mut().zip(row).zip(&means) {
-                *sum += (x - mean) * (x - mean);
-            }
-        });
-        fold(&sums, &mut squares[block]);
-    }
-}
-
-impl Op for BatchNormStatistics {
-    fn name(&self) -> &str {
-        "batch_norm_statistics"
-    }
-
-    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
-        let [x, parameters @ ..] = inputs else { return Err(ShapeError::new("expects the input")) };
-        let channels = x.shape.last();
-        if x.dtype != DType::F32 || x.shape.rank() == 0 || x.elements() < 2 * channels || channels == 0 {
-            return Err(ShapeError::new(format!(
-                "expects f32 with at least two values of each channel to take a variance of, not {x}"
-            )));
-        }
-        let channels = TensorType::f32([channels]);
-        if parameters.len() != 2 || parameters.iter().any(|ty| **ty != channels) {
-            return Err(ShapeError::new(format!("gamma and beta of {x} must be {channels}")));
-        }
-        Ok(vec![channels; 5])
-    }
-
-    fn flop(&self, signature: &Signature) -> u64 {
-        4 * signature.inputs[0].elements() as u64
-    }
-
-    fn cpu_scratch(&self, signature: &Signature) -> usize {
-        let channels = signature.outputs[0].elements();
-        let rows = signature.inputs[0].elements() / channels;
-        rows.div_ceil(rows_of_part(channels)) * 2 * channels
-    }
-
-    fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
-        let channels = args.outputs.ty(0).elements();
-        let x = args.inputs.float(0);
-        let (rows, part) = (x.len() / channels, rows_of_part(channels));
-        args.scratch.par_chunks_mut(2 * channels).zip(x.par_chunks(part * channels)).for_each(|(moment, rows)| {
-            let (mean, squares) = moment.split_at_mut(channels);
-            cpu::vectorised(
-                #[inline(always)]
-                || moments(rows, mean, squares),
-            );
-        });
-        // The parts one after the other, as shaders/norm/statistics.wgsl merges pairs.
-        let (gamma, beta) = (args.inputs.float(1), args.inputs.float(2));
-        let (scale, shift) = (args.outputs.float(0), args.outputs.float(1));
-        let (mean, inv_std, variance) = (args.outputs.float(2), args.outputs.float(3), args.outputs.float(4));
-        mean.fill(T::ZERO);
-        variance.fill(T::ZERO);
-        for (at, moment) in args.scratch.chunks_exact(2 * channels).enumerate() {
-            let before = at * part;
-            let count = part.min(rows - before);
-            let share = T::from_f64(count as f64 / (before + count) as f64);
-            let weight = T::from_usize(before) * share;
-            let (means, squares) = moment.split_at(channels);
-            let totals = mean.iter_mut().zip(variance.iter_mut());
-            for ((mean, total), (&part_mean, &part_squares)) in totals.zip(means.iter().zip(squares)) {
-                let delta = part_mean - *mean;
-                *mean += delta * share;
-                *total += part_squares + delta * delta * weight;
-            }
-        }
-        let (biased, unbiased) = (T::from_usize(rows), T::from_usize(rows - 1));
-        for (c, squares) in variance.iter_mut().enumerate() {
-            inv_std[c] = T::ONE / (*squares / biased + T::from_f32(self.epsilon)).sqrt();
-            *squares /= unbiased;
-            scale[c] = gamma[c] * inv_std[c];
-            shift[c] = beta[c] - mean[c] * scale[c];
-        }
-    }
-
-    fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
-        use gpu::Binding::{Input, Output, Scratch, ScratchRead};
-        let channels = signature.outputs[0].elements();
-        let rows = signature.inputs[0].elements() / channels;
-        let grid = Grid::new(rows, channels);
-        let pass = |grid: Grid, part: usize, merge, finish, bindings| gpu::Pass {
-            shader: grid
-                .shader("norm/statistics")
-                .feature("SUBGROUPS", limits.subgroup.is_some())
-                .feature("MERGE", merge)
-                .feature("FINISH", finish)
-                .constant("PART", part)
-                .constant("TOTAL", rows)
-                .constant("EPSILON", self.epsilon),
-            bindings,
-            workgroups: grid.workgroups(),
-        };
-        let name = grid.describe(self.name());
-        let made = [Input(1), Input(2), Output(0), Output(1), Output(2), Output(3), Output(4)];
-        if grid.splits == 1 {
-            let bindings = std::iter::once(Input(0)).chain(made).collect();
-            return vec![gpu::Candidate::single(name, pass(grid, 1, false, true, bindings))];
-        }
-        let parts = vec![Input(0), Scratch(0)];
-        let merged = std::iter::once(ScratchRead(0)).chain(made).collect();
-        vec![gpu::Candidate {
-            name,
-            passes: vec![pass(grid, 1, false, false, parts), pass(grid.merge(), grid.chunk, true, true, merged)],
-            scratch: vec![2 * grid.partials()],
-        }]
-    }
-}
 
 impl BatchNormApply {
     fn expr() -> Expr {
