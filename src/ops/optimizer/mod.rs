@@ -215,6 +215,9 @@ struct Hyper<T> {
     bias_correction2: T,
 }
 
+/// Elements that are updated at once.
+const BLOCK: usize = 256;
+
 /// Applies `rule(hyper, parameter, moments, gradient)`, which gives the new parameter and moments, to each element.
 fn update<T: Real, const MOMENTS: usize>(
     mut args: cpu::Args<'_, T>,
@@ -240,20 +243,28 @@ fn update<T: Real, const MOMENTS: usize>(
         cpu::vectorised(
             #[inline(always)]
             || {
-                // Lengths that are known to be equal: the loop needs no checks, so it is one of vectors.
-                let count = parameters.len();
-                let gradients = &gradients[..count];
-                for moment in &mut moments {
-                    let whole = std::mem::take(moment);
-                    *moment = &mut whole[..count];
-                }
-                for (at, (parameter, gradient)) in parameters.iter_mut().zip(gradients).enumerate() {
-                    let gradient = (*gradient * scale).max(-clip_value).min(clip_value);
-                    let old = std::array::from_fn(|k| moments[k][at]);
-                    let (new, new_moments) = rule(&hyper, *parameter, old, gradient);
-                    *parameter = new;
-                    for (moment, new) in moments.iter_mut().zip(new_moments) {
-                        moment[at] = new;
+                // Arrays of their own, which the compiler knows not to overlap: the loop is one of vectors.
+                for from in (0..parameters.len()).step_by(BLOCK) {
+                    let place = from..parameters.len().min(from + BLOCK);
+                    let load = |values: &[T]| {
+                        let mut block = [T::ZERO; BLOCK];
+                        block[..place.len()].copy_from_slice(&values[place.clone()]);
+                        block
+                    };
+                    let (mut new, gradients) = (load(parameters), load(gradients));
+                    let mut new_moments: [[T; BLOCK]; MOMENTS] = std::array::from_fn(|k| load(moments[k]));
+                    for at in 0..BLOCK {
+                        let gradient = (gradients[at] * scale).max(-clip_value).min(clip_value);
+                        let old = std::array::from_fn(|k| new_moments[k][at]);
+                        let (parameter, moments) = rule(&hyper, new[at], old, gradient);
+                        new[at] = parameter;
+                        for (block, moment) in new_moments.iter_mut().zip(moments) {
+                            block[at] = moment;
+                        }
+                    }
+                    parameters[place.clone()].copy_from_slice(&new[..place.len()]);
+                    for (moment, new) in moments.iter_mut().zip(&new_moments) {
+                        moment[place.clone()].copy_from_slice(&new[..place.len()]);
                     }
                 }
             },
