@@ -4,6 +4,7 @@ use super::{
     super::geometry::{Axis, Geometry},
     axis_constants, fits_tap_bits,
     tile::{STEPS, Tile},
+    winograd::Winograd,
 };
 use crate::{
     kernel::{
@@ -57,8 +58,12 @@ pub(in super::super) fn forward(
     limits: &Limits,
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.out_channels } else { geometry.group_out() };
-    let epilogue = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
-    Correlation { geometry, backward: false, epilogue }.candidates(limits)
+    let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
+    let mut candidates = Correlation { geometry, backward: false, epilogue: module }.candidates(limits);
+    if let Some(winograd) = Winograd::of(geometry, limits) {
+        winograd.join(&mut candidates, |winograd| winograd.correlation(false, epilogue, signature));
+    }
+    candidates
 }
 
 pub(in super::super) fn grad_input(
@@ -68,8 +73,12 @@ pub(in super::super) fn grad_input(
     limits: &Limits,
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.in_channels } else { geometry.group_in() };
-    let epilogue = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
-    Correlation { geometry, backward: true, epilogue }.candidates(limits)
+    let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
+    let mut candidates = Correlation { geometry, backward: true, epilogue: module }.candidates(limits);
+    if let Some(winograd) = Winograd::of(geometry, limits) {
+        winograd.join(&mut candidates, |winograd| winograd.correlation(true, epilogue, signature));
+    }
+    candidates
 }
 
 impl Correlation<'_> {
