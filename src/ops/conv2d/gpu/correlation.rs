@@ -61,7 +61,7 @@ pub(in super::super) fn forward(
     let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
     let mut candidates = Correlation { geometry, backward: false, epilogue: module }.candidates(limits);
     if let Some(winograd) = Winograd::of(geometry, limits) {
-        winograd.join(&mut candidates, |winograd| winograd.correlation(false, epilogue, signature));
+        winograd.join(false, epilogue, signature, &mut candidates);
     }
     candidates
 }
@@ -76,9 +76,22 @@ pub(in super::super) fn grad_input(
     let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
     let mut candidates = Correlation { geometry, backward: true, epilogue: module }.candidates(limits);
     if let Some(winograd) = Winograd::of(geometry, limits) {
-        winograd.join(&mut candidates, |winograd| winograd.correlation(true, epilogue, signature));
+        winograd.join(true, epilogue, signature, &mut candidates);
     }
     candidates
+}
+
+/// Turns the weight in scratch buffer `to` so that its input channels are innermost.
+pub fn transpose_weight(geometry: &Geometry, to: usize) -> Pass {
+    let (taps, rows, columns) = (geometry.taps(), geometry.group_in(), geometry.out_channels);
+    Pass {
+        shader: Shader::file("layout/transpose")
+            .constant("BATCH", taps)
+            .constant("ROWS", rows)
+            .constant("COLUMNS", columns),
+        bindings: vec![Binding::Input(1), Binding::Scratch(to)],
+        workgroups: spread_workgroups(taps * rows.div_ceil(32) * columns.div_ceil(32)),
+    }
 }
 
 impl Correlation<'_> {
@@ -157,19 +170,10 @@ impl Correlation<'_> {
         if !self.backward || rows.min(columns) == 1 {
             return Candidate::single(name, self.pass(shader, Binding::Input(1), workgroups));
         }
-        let taps = self.geometry.taps();
-        let transpose = Pass {
-            shader: Shader::file("layout/transpose")
-                .constant("BATCH", taps)
-                .constant("ROWS", rows)
-                .constant("COLUMNS", columns),
-            bindings: vec![Binding::Input(1), Binding::Scratch(0)],
-            workgroups: spread_workgroups(taps * rows.div_ceil(32) * columns.div_ceil(32)),
-        };
         Candidate {
             name,
-            passes: vec![transpose, self.pass(shader, Binding::ScratchRead(0), workgroups)],
-            scratch: vec![taps * rows * columns],
+            passes: vec![transpose_weight(self.geometry, 0), self.pass(shader, Binding::ScratchRead(0), workgroups)],
+            scratch: vec![self.geometry.weight_type().elements()],
         }
     }
 

@@ -22,7 +22,7 @@ const SOFTWARE_CACHE: usize = 512 << 10;
 pub(in super::super) fn grad_weight(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
     let mut candidates = sums(geometry, limits);
     if let Some(winograd) = Winograd::of(geometry, limits) {
-        winograd.join(&mut candidates, Winograd::grad_weight);
+        winograd.join_grad_weight(&mut candidates);
     }
     candidates
 }
