@@ -20,7 +20,7 @@ const TILE_STEP: usize = 16;
 /// Most chunks: with these, the scratch memory is as large as the images.
 const MOST_CHUNKS: usize = 4;
 /// Bytes of scratch memory for which no chunks are worth while.
-const SMALL_SCRATCH: usize = 32 << 20;
+const SMALL_SCRATCH: usize = 16 << 20;
 /// Most tiles of one sum of the gradient of the weight, for a small error.
 const LONGEST_SUM: usize = 4096;
 /// Workgroups of products that keep a GPU of usual size busy, and fewest tiles of one sum worth a workgroup.
@@ -90,12 +90,13 @@ impl Winograd<'_> {
         Tiles { batch, down, across, count }
     }
 
-    /// The fewest chunks with which a kernel's scratch memory is small, or no larger than the images; `None` where
-    /// it can not be bound.
+    /// The fewest chunks with which what the passes hand on of the images is small, else the most, with which it is as large
+    /// as the images; `None` where that cannot be bound either.
     fn in_chunks(&self, make: impl Fn(usize) -> Option<Candidate>) -> Option<Candidate> {
         let largest = self.limits.max_binding.min(self.limits.max_buffer);
         let binds = |kernel: &Candidate| kernel.scratch.iter().all(|elements| 4 * *elements as u64 <= largest);
-        let small = |kernel: &Candidate| 4 * kernel.scratch.iter().sum::<usize>() <= SMALL_SCRATCH;
+        let handed_on = |kernel: &Candidate| kernel.scratch.iter().sum::<usize>() - self.weight_elements();
+        let small = |kernel: &Candidate| 4 * handed_on(kernel) <= SMALL_SCRATCH;
         let mut kernels = (1..=MOST_CHUNKS).filter_map(make).filter(binds).peekable();
         while let Some(kernel) = kernels.next() {
             if small(&kernel) || kernels.peek().is_none() {
