@@ -2,10 +2,11 @@
 
 mod cpu;
 mod gpu;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::ops) use gpu::between_scratch;
+pub(in crate::ops) use scratch::between_scratch;
 
 use std::sync::Arc;
 
