@@ -94,7 +94,7 @@ struct Origin {
 
 // What comes of a half of a patch, the rows u = 0 and 1 of B' d or the rows 3 and 2: with p = d[0], q = d[2], m = d[1] the
 // upper half is p - q and m + q, and with p = d[3], q = d[1], m = d[2] and `sign` -1 the lower half is so too, times sign.
-struct Half {
+struct Part {
     sign: f32,
     // Places of its outer and its inner row in workgroup memory, and the component of what lies there.
     outer: u32,
@@ -119,16 +119,16 @@ fn put_row(place: u32, lane: u32, row: vec4<f32>) {
     memory[place + 3u * PRODUCT][lane] = row.y - row.w;
 }
 
-fn put(fetched: ptr<function, Fetched>, origin: ptr<function, Origin>, half: Half, local: u32) {
+fn put(fetched: ptr<function, Fetched>, origin: ptr<function, Origin>, part: Part, local: u32) {
     memory[WEIGHTS + local] = (*fetched).weights[0];
     memory[WEIGHTS + 256u + local] = (*fetched).weights[1];
     var d: array<vec4<f32>, 3>;
     for (var i = 0u; i < 12u; i++) {
         d[i / 4u][i % 4u] = select(0.0, (*fetched).pixels[i], (*origin).inside[i]);
     }
-    let q = half.sign * d[2];
-    put_row(half.outer, half.lane, fma(vec4<f32>(half.sign), d[0], -q));
-    put_row(half.inner, half.lane, d[1] + q);
+    let q = part.sign * d[2];
+    put_row(part.outer, part.lane, fma(vec4<f32>(part.sign), d[0], -q));
+    put_row(part.inner, part.lane, d[1] + q);
 }
 
 // Puts four channels of four tiles of the block where all can read them, then stores one result of tile `at`, row
@@ -199,7 +199,7 @@ fn main(
     }
     origin.weight = (local / 32u * K + local / 8u % 4u) * N4 + min(first_n4 + local % 8u, N4 - 1u);
     let place = channel * 8u + ((local / 32u) ^ channel);
-    let half = Half(
+    let part = Part(
         select(1.0, -1.0, lower == 1u),
         place + lower * (12u * PRODUCT),
         place + (1u + lower) * (4u * PRODUCT),
@@ -214,7 +214,7 @@ fn main(
 
     var fetched: Fetched;
     fetch(&fetched, &origin, 0u);
-    put(&fetched, &origin, half, local);
+    put(&fetched, &origin, part, local);
     var k = 0u;
     loop {
         workgroupBarrier();
@@ -225,7 +225,7 @@ fn main(
         add(&sums, (a ^ 2u) + 16u, b + 16u);
         add(&sums, (a ^ 3u) + 24u, b + 24u);
         workgroupBarrier();
-        put(&fetched, &origin, half, local);
+        put(&fetched, &origin, part, local);
 
         continuing {
             k += 4u;
