@@ -26,8 +26,6 @@ const LONGEST_SUM: usize = 4096;
 /// Workgroups of products that keep a GPU of usual size busy, and fewest tiles of one sum worth a workgroup.
 const BUSY: usize = 128;
 const SHORTEST_SUM: usize = 128;
-/// Bytes of both factors of a sum that stay in a processor's cache while all of its results are computed.
-const SOFTWARE_CACHE: usize = 512 << 10;
 
 /// The tiles of a batch, `down` times `across` of an image, of which `count` make a chunk.
 struct Tiles {
@@ -198,8 +196,9 @@ impl Winograd<'_> {
     /// Into how many sums those of the gradient of the weight over so many tiles are split.
     fn splits(&self, tiles: usize) -> usize {
         let Geometry { in_channels, out_channels, .. } = *self.geometry;
+        // A processor is busy with the products alone.
         let wanted = match self.limits.software {
-            true => 4 * tiles * (in_channels + out_channels) / SOFTWARE_CACHE,
+            true => 1,
             false => BUSY / (PRODUCTS * in_channels.div_ceil(64) * out_channels.div_ceil(64)),
         };
         wanted.min(tiles / SHORTEST_SUM).max(tiles.div_ceil(LONGEST_SUM)).max(1)
