@@ -2,8 +2,11 @@
 
 mod cpu;
 mod gpu;
+mod scratch;
 #[cfg(test)]
 mod tests;
+
+pub(in crate::ops) use scratch::between_scratch;
 
 use std::sync::Arc;
 
@@ -25,13 +28,13 @@ struct MatMul {
 
 /// What the kernels compute: `batch` products of `[m, k]` with `[k, n]`, each stored transposed or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Product {
-    batch: usize,
-    m: usize,
-    n: usize,
-    k: usize,
-    transpose_a: bool,
-    transpose_b: bool,
+pub(in crate::ops) struct Product {
+    pub batch: usize,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub transpose_a: bool,
+    pub transpose_b: bool,
 }
 
 impl Product {

@@ -4,6 +4,7 @@ use super::{
     super::geometry::{Axis, Geometry},
     axis_constants, by_cost, direct_cost, fits_tap_bits,
     tile::{STEPS, TILES, Tile},
+    winograd::Winograd,
 };
 use crate::{
     kernel::{
@@ -62,8 +63,12 @@ pub(in super::super) fn forward(
     limits: &Limits,
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.out_channels } else { geometry.group_out() };
-    let epilogue = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
-    Correlation { geometry, backward: false, epilogue }.candidates(limits)
+    let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
+    let mut candidates = Correlation { geometry, backward: false, epilogue: module }.candidates(limits);
+    if let Some(winograd) = Winograd::of(geometry, limits) {
+        winograd.join(false, epilogue, signature, &mut candidates);
+    }
+    candidates
 }
 
 /// The kernels of the forward pass without epilogue, those of tiles with the moments of their rows.
@@ -91,8 +96,25 @@ pub(in super::super) fn grad_input(
     limits: &Limits,
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.in_channels } else { geometry.group_in() };
-    let epilogue = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
-    Correlation { geometry, backward: true, epilogue }.candidates(limits)
+    let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
+    let mut candidates = Correlation { geometry, backward: true, epilogue: module }.candidates(limits);
+    if let Some(winograd) = Winograd::of(geometry, limits) {
+        winograd.join(true, epilogue, signature, &mut candidates);
+    }
+    candidates
+}
+
+/// Turns the weight in scratch buffer `to` so that its input channels are innermost.
+pub fn transpose_weight(geometry: &Geometry, to: usize) -> Pass {
+    let (taps, rows, columns) = (geometry.taps(), geometry.group_in(), geometry.out_channels);
+    Pass {
+        shader: Shader::file("layout/transpose")
+            .constant("BATCH", taps)
+            .constant("ROWS", rows)
+            .constant("COLUMNS", columns),
+        bindings: vec![Binding::Input(1), Binding::Scratch(to)],
+        workgroups: spread_workgroups(taps * rows.div_ceil(32) * columns.div_ceil(32)),
+    }
 }
 
 impl Correlation<'_> {
@@ -182,19 +204,10 @@ impl Correlation<'_> {
         if !self.backward || rows.min(columns) == 1 {
             return Candidate::single(name, self.pass(shader, Binding::Input(1), workgroups));
         }
-        let taps = self.geometry.taps();
-        let transpose = Pass {
-            shader: Shader::file("layout/transpose")
-                .constant("BATCH", taps)
-                .constant("ROWS", rows)
-                .constant("COLUMNS", columns),
-            bindings: vec![Binding::Input(1), Binding::Scratch(0)],
-            workgroups: spread_workgroups(taps * rows.div_ceil(32) * columns.div_ceil(32)),
-        };
         Candidate {
             name,
-            passes: vec![transpose, self.pass(shader, Binding::ScratchRead(0), workgroups)],
-            scratch: vec![taps * rows * columns],
+            passes: vec![transpose_weight(self.geometry, 0), self.pass(shader, Binding::ScratchRead(0), workgroups)],
+            scratch: vec![self.geometry.weight_type().elements()],
         }
     }
 

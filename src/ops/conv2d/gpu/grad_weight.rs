@@ -4,6 +4,7 @@ use super::{
     super::geometry::{Axis, Geometry},
     axis_constants, by_cost, direct_cost, fits_tap_bits,
     tile::{BUSY, STEPS, Tile},
+    winograd::Winograd,
 };
 use crate::{
     kernel::gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
@@ -22,6 +23,15 @@ const SOFTWARE_BUSY: usize = 512;
 const SOFTWARE_CACHE: usize = 512 << 10;
 
 pub(in super::super) fn grad_weight(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
+    let mut candidates = sums(geometry, limits);
+    if let Some(winograd) = Winograd::of(geometry, limits) {
+        winograd.join_grad_weight(&mut candidates);
+    }
+    candidates
+}
+
+/// The kernels that add up the products of all positions.
+fn sums(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
     if geometry.depthwise() {
         return vec![depthwise(geometry, limits)];
     }

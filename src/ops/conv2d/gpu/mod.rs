@@ -3,6 +3,7 @@
 mod correlation;
 mod grad_weight;
 mod tile;
+mod winograd;
 
 pub(super) use correlation::{forward, forward_measured, grad_input};
 pub(super) use grad_weight::grad_weight;
