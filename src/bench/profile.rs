@@ -99,6 +99,8 @@ impl Profile {
         for timing in median(&runs) {
             rows[timing.step].dispatches.push(timing);
         }
+        // What the warm-up prepared is over.
+        rows.retain(|row| !row.dispatches.is_empty());
         Ok(Self { device: program.device(), roofline, rows, host: program.host_time()? })
     }
 

@@ -23,6 +23,8 @@ pub struct Program {
     id: ProgramId,
     feeds: Vec<(&'static str, Tensor)>,
     costs: Vec<Cost>,
+    /// How many of the steps, which come first, run only once.
+    prepared: usize,
 }
 
 /// What a step of a plan has to do at least.
@@ -79,7 +81,7 @@ impl Program {
         let mut parameters = Parameters::new(executor.target().block_limit());
         let graph = inference_graph(model, &mut parameters, batch, &synthetic_normalisation(model.input[2]))?;
         initialise(executor.as_mut(), &parameters, 0)?;
-        Self::load(executor, &graph, parameters.variables(), PlanOptions::default(), images(model, batch))
+        Self::load(executor, &graph, parameters.variables(), PlanOptions::inference(), images(model, batch))
     }
 
     /// What `build` makes of normally distributed inputs of these shapes. The inputs lie on the device, and of each
@@ -127,8 +129,9 @@ impl Program {
             return Err(ExecutorError::OutOfMemory { device: executor.device(), bytes }.into());
         }
         let costs = plan.steps.iter().map(Cost::of).collect();
+        let prepared = plan.prepared;
         let id = executor.load(plan)?;
-        Ok(Self { executor, id, feeds, costs })
+        Ok(Self { executor, id, feeds, costs, prepared })
     }
 
     /// Name of the device.
@@ -139,6 +142,11 @@ impl Program {
     /// The steps of the plan, in order.
     pub fn costs(&self) -> &[Cost] {
         &self.costs
+    }
+
+    /// Those of them that each run takes.
+    pub fn repeated(&self) -> &[Cost] {
+        &self.costs[self.prepared..]
     }
 
     /// Runs it so many times in a row and waits for the end of the last.

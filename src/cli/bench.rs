@@ -153,7 +153,7 @@ impl BenchArgs {
         let first = begun.elapsed();
         let time = program.time(Duration::from_secs_f64(self.seconds)).with_context(what)?.median();
         tracing::info!("{}: {:.3} ms, first after {:.2} s", what(), 1e3 * time.as_secs_f64(), first.as_secs_f64());
-        Ok(Measured { case, costs: program.costs().to_vec(), time, first })
+        Ok(Measured { case, costs: program.repeated().to_vec(), time, first })
     }
 }
 

@@ -70,7 +70,8 @@ impl PlanArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let mut executor = self.step.open()?;
         let (graph, parameters) = self.step.graph(executor.target().block_limit())?;
-        let options = PlanOptions { recompute: self.step.recompute, ..PlanOptions::default() };
+        let prepare = self.step.mode == Mode::Infer;
+        let options = PlanOptions { recompute: self.step.recompute, prepare, ..PlanOptions::default() };
         executor.tune(&graph, parameters.variables(), options)?;
         let target = executor.target();
         let plan = Plan::new(&graph, &target, options)?;
@@ -81,6 +82,7 @@ impl PlanArgs {
             "device": executor.device(),
             "batch_size": self.step.batch_size,
             "steps": plan.steps.iter().map(row).collect::<Vec<_>>(),
+            "prepared": plan.prepared,
             "flop": sum(Step::flop),
             "bytes": sum(Step::bytes),
             "moved": sum(Step::moved),

@@ -18,11 +18,15 @@ use crate::{
 #[derive(Default)]
 pub struct CpuExecutor<T: Real = f32> {
     variables: Vec<Memory<T>>,
+    /// How often variables changed.
+    changes: u64,
     programs: Vec<Program<T>>,
 }
 
 struct Program<T: Real> {
     plan: Plan,
+    /// The state of the variables that its first steps were run for.
+    prepared: Option<u64>,
     /// The plan's own buffers; `None` for a variable.
     memory: Vec<Option<Memory<T>>>,
     arguments: Vec<Arguments>,
@@ -76,6 +80,7 @@ impl<T: Precision> CpuExecutor<T> {
 
     /// Sets one element of a variable of floats in full precision.
     pub fn poke(&mut self, id: VariableId, at: usize, value: T) {
+        self.changes += 1;
         self.variables[id.0].poke(at, value);
     }
 
@@ -108,7 +113,8 @@ impl<T: Precision> CpuExecutor<T> {
     /// Goes through the steps. `done` is called after each, with its number.
     fn replay(&mut self, id: ProgramId, mut done: impl FnMut(usize, &Step)) {
         let program = &mut self.programs[id.0];
-        for (at, (step, arguments)) in program.plan.steps.iter().zip(&program.arguments).enumerate() {
+        let first = if program.prepared == Some(self.changes) { program.plan.prepared } else { 0 };
+        for (at, (step, arguments)) in program.plan.steps.iter().zip(&program.arguments).enumerate().skip(first) {
             match &step.work {
                 Work::Copy => {
                     let (from, to) = (arguments.inputs[0], arguments.outputs[0]);
@@ -130,6 +136,8 @@ impl<T: Precision> CpuExecutor<T> {
             }
             done(at, step);
         }
+        self.changes += u64::from(program.plan.changes_variables());
+        program.prepared = Some(self.changes);
     }
 
     fn storage<'a>(&'a self, program: &'a Program<T>, buffer: usize) -> &'a Memory<T> {
@@ -169,7 +177,7 @@ impl<T: Precision> Executor for CpuExecutor<T> {
             .map(|buffer| match &buffer.kind {
                 BufferKind::Variable(_) => None,
                 BufferKind::Constant(tensor) => Some(Memory::from_tensor(tensor)),
-                BufferKind::Arena | BufferKind::Zeroed | BufferKind::Feed(_) => {
+                BufferKind::Arena | BufferKind::Kept | BufferKind::Feed(_) => {
                     Some(Memory::zeros(buffer.dtype, buffer.elements))
                 }
             })
@@ -189,7 +197,7 @@ impl<T: Precision> Executor for CpuExecutor<T> {
                 scratch: step.scratch.first().map(&mut raw),
             });
         }
-        self.programs.push(Program { plan, memory, arguments, finished: Vec::new() });
+        self.programs.push(Program { plan, prepared: None, memory, arguments, finished: Vec::new() });
         Ok(ProgramId(self.programs.len() - 1))
     }
 
@@ -227,6 +235,7 @@ impl<T: Precision> Executor for CpuExecutor<T> {
     }
 
     fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {
+        self.changes += 1;
         self.variables[id.0].write(offset, values);
         Ok(())
     }
@@ -241,6 +250,50 @@ impl<T: Precision> Executor for CpuExecutor<T> {
 mod tests {
     use super::*;
     use crate::{graph::Graph, plan::PlanOptions};
+
+    /// Twice a variable, which is prepared, times an input.
+    #[test]
+    fn what_depends_on_variables_alone_is_computed_again_when_they_change() {
+        let mut variables = Variables::new();
+        let scale = variables.add("scale", DType::F32, 1);
+        let mut graph = Graph::new();
+        let value = graph.variable(scale, 0, TensorType::f32([1]));
+        let factor = graph.scale(value, 2.0).unwrap();
+        let x = graph.feed("x", TensorType::f32([1000]));
+        let y = graph.multiply(x, factor).unwrap();
+        graph.output("y", y);
+        let mut update = Graph::new();
+        let old = update.variable(scale, 0, TensorType::f32([1]));
+        let one = update.constant(Tensor::f32([1], vec![1.0]));
+        let new = update.add(old, one).unwrap();
+        update.assign(scale, new);
+
+        let mut executors: Vec<Box<dyn Executor>> = vec![Box::new(CpuExecutor::new())];
+        let gpu = crate::check::software_gpu();
+        executors.extend(gpu.map(|gpu| Box::new(crate::gpu::GpuExecutor::new(gpu)) as Box<dyn Executor>));
+        for mut executor in executors {
+            executor.declare(&variables).unwrap();
+            let plan = Plan::new(&graph, &executor.target(), PlanOptions::inference()).unwrap();
+            assert_eq!((plan.prepared, plan.steps.len()), (1, 2));
+            let program = executor.load(plan).unwrap();
+            let update = Plan::new(&update, &executor.target(), PlanOptions::default()).unwrap();
+            let update = executor.load(update).unwrap();
+            let x = Tensor::f32([1000], vec![1.0; 1000]);
+            let result = |executor: &mut dyn Executor| {
+                executor.run(program, &[("x", &x)]).unwrap();
+                executor.collect(program, true).unwrap().pop().unwrap()[0].1.as_f32().unwrap()[999]
+            };
+            for _ in 0..2 {
+                assert_eq!(result(executor.as_mut()), 0.0);
+            }
+            executor.write(scale, 0, &Tensor::f32([1], vec![1.0])).unwrap();
+            assert_eq!(result(executor.as_mut()), 2.0);
+            executor.run(update, &[]).unwrap();
+            for _ in 0..2 {
+                assert_eq!(result(executor.as_mut()), 4.0);
+            }
+        }
+    }
 
     /// `counter += step` by an assignment, with `2 * counter` (the old value) as output.
     #[test]

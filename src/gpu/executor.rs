@@ -24,6 +24,8 @@ pub struct GpuExecutor {
     checks: Checks,
     variables: Vec<Variable>,
     buffers: Vec<wgpu::Buffer>,
+    /// How often variables changed.
+    changes: u64,
     arenas: Arenas,
     pub(super) programs: Vec<(Program, Readback)>,
     tuner: Tuner,
@@ -42,6 +44,7 @@ impl GpuExecutor {
             checks,
             variables: Vec::new(),
             buffers: Vec::new(),
+            changes: 0,
             arenas: Arenas::default(),
             programs: Vec::new(),
             tuner: Tuner::default(),
@@ -138,16 +141,21 @@ impl Executor for GpuExecutor {
         let gpu = self.gpu.clone();
         let (program, readback) = &mut self.programs[program.0];
         let feeds = matched(program, feeds)?;
+        let first = program.first_step(self.changes);
         let submitted = readback.acquire(&gpu).and_then(|outputs| {
             gpu.catch("running a plan", || {
                 write_feeds(&gpu, &feeds);
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                program.encode(&mut encoder);
+                program.encode(first, &mut encoder);
                 readback.encode(program, &mut encoder, &outputs);
                 let submission = gpu.queue.submit([encoder.finish()]);
                 readback.submitted(&gpu, outputs, submission);
             })
         });
+        if submitted.is_ok() {
+            self.changes += u64::from(program.plan.changes_variables());
+            program.prepared = Some(self.changes);
+        }
         submitted.map_err(|error| self.error(error, 0))
     }
 
@@ -159,8 +167,11 @@ impl Executor for GpuExecutor {
     fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
         let (program, _) = &self.programs[program.0];
         let feeds = matched(program, feeds)?;
+        let first = program.first_step(self.changes);
         let written = self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds));
-        written.and_then(|()| profile(&self.gpu, program, |_| true)).map_err(|error| self.error(error, 0))
+        let timed = written.and_then(|()| profile(&self.gpu, program, |step| step >= first));
+        self.changes += u64::from(program.plan.changes_variables());
+        timed.map_err(|error| self.error(error, 0))
     }
 
     fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {
@@ -170,6 +181,7 @@ impl Executor for GpuExecutor {
             let message = format!("{ty} at {offset} does not fit {} elements of {}", variable.elements, variable.dtype);
             return Err(ExecutorError::Device(format!("variable {}: {message}", variable.name)));
         }
+        self.changes += 1;
         let start = (offset * ty.dtype.size()) as u64;
         let written = self.gpu.catch(&variable.name, || {
             buffer::write(&self.gpu, device, start, values.bytes());

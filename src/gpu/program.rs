@@ -36,6 +36,8 @@ pub(super) struct Program {
     pub buffers: Vec<wgpu::Buffer>,
     /// The commands of the steps in order, each with the number of its step.
     pub commands: Vec<(usize, Command)>,
+    /// The state of the variables that its first steps were run for.
+    pub prepared: Option<u64>,
 }
 
 /// Working memory that all programs of an executor share: one runs after the other, and none expects anything there.
@@ -94,7 +96,7 @@ impl Program {
             };
             commands.extend(made.into_iter().map(|command| (at, command)));
         }
-        Ok(Self { plan, buffers, commands })
+        Ok(Self { plan, buffers, commands, prepared: None })
     }
 
     /// Bytes at a location.
@@ -102,9 +104,15 @@ impl Program {
         window(&self.plan, &self.buffers, location)
     }
 
-    /// Records all commands.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        for run in self.commands.chunk_by(|(_, a), (_, b)| a.is_dispatch() == b.is_dispatch()) {
+    /// The first step that has to run where variables have changed so often.
+    pub fn first_step(&self, changes: u64) -> usize {
+        if self.prepared == Some(changes) { self.plan.prepared } else { 0 }
+    }
+
+    /// Records the commands of the steps from `first` on.
+    pub fn encode(&self, first: usize, encoder: &mut wgpu::CommandEncoder) {
+        let skipped = self.commands.partition_point(|(step, _)| *step < first);
+        for run in self.commands[skipped..].chunk_by(|(_, a), (_, b)| a.is_dispatch() == b.is_dispatch()) {
             if run[0].1.is_dispatch() {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 run.iter().for_each(|(_, command)| command.dispatch(&mut pass));
@@ -173,7 +181,7 @@ fn allocate(
                 .cloned()
                 .ok_or_else(|| GpuError::invalid("loading a plan", format!("variable {} is not declared", id.0)))?,
             // Buffers begin as zeros.
-            BufferKind::Zeroed => gpu.buffer("gradients", bytes, USAGE)?,
+            BufferKind::Kept => gpu.buffer("what is kept", bytes, USAGE)?,
             BufferKind::Feed(name) => gpu.buffer(name, bytes, USAGE)?,
             BufferKind::Constant(tensor) => constant(gpu, tensor)?,
         });

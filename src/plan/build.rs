@@ -38,6 +38,10 @@ struct Builder {
     options: PlanOptions,
     uses: Uses,
     storages: Vec<Storage>,
+    /// Nodes that are prepared.
+    fixed: Vec<bool>,
+    /// Steps of these.
+    prepared: usize,
     variables: HashMap<VariableId, usize>,
     places: HashMap<Value, Place>,
     /// Last node that reads a value, views of it included.
@@ -67,6 +71,8 @@ pub(super) fn build(graph: &Graph, target: &Target, options: PlanOptions) -> Res
         uses = Uses::count(&graph.nodes, graph.roots());
     }
     let mut builder = Builder {
+        fixed: fixed(&graph, options),
+        prepared: 0,
         graph,
         options,
         uses,
@@ -79,13 +85,35 @@ pub(super) fn build(graph: &Graph, target: &Target, options: PlanOptions) -> Res
     };
     builder.find_last_reads();
     builder.place_packs();
-    for at in 0..builder.graph.nodes.len() {
-        if builder.uses.is_live(at) {
-            builder.node(at, target)?;
-        }
+    let live = |builder: &Builder, fixed: bool| -> Vec<usize> {
+        let nodes = 0..builder.graph.nodes.len();
+        nodes.filter(|at| builder.uses.is_live(*at) && builder.fixed[*at] == fixed).collect()
+    };
+    for at in live(&builder, true) {
+        builder.node(at, target)?;
+    }
+    builder.prepared = builder.steps.len();
+    for at in live(&builder, false) {
+        builder.node(at, target)?;
     }
     builder.assign_variables();
     builder.finish(target)
+}
+
+/// Which nodes depend on variables and constants alone, where these are to be prepared.
+fn fixed(graph: &Rewritten, options: PlanOptions) -> Vec<bool> {
+    let mut fixed = vec![false; graph.nodes.len()];
+    if !options.prepare || !graph.assigns.is_empty() {
+        return fixed;
+    }
+    for (at, node) in graph.nodes.iter().enumerate() {
+        fixed[at] = match &node.source {
+            Source::Variable { .. } | Source::Constant(_) => true,
+            Source::Feed(_) => false,
+            Source::Op(op) => op.packs().is_none() && node.inputs.iter().all(|input| fixed[input.node]),
+        };
+    }
+    fixed
 }
 
 impl Builder {
@@ -128,7 +156,7 @@ impl Builder {
                 continue;
             }
             let ty = self.graph.nodes[at].types[0].clone();
-            let storage = self.add_storage(&ty, Some(BufferKind::Zeroed), at);
+            let storage = self.add_storage(&ty, Some(BufferKind::Kept), at);
             self.places.insert(Value { node: at, output: 0 }, Place { storage, offset: 0 });
             for (input, offset) in self.graph.nodes[at].inputs.clone().into_iter().zip(offsets) {
                 let root = self.root(input);
@@ -214,7 +242,8 @@ impl Builder {
             let place = match reused {
                 Some(source) => self.places[&source],
                 None => {
-                    let place = Place { storage: self.add_storage(ty, None, at), offset: 0 };
+                    let kind = self.fixed[at].then_some(BufferKind::Kept);
+                    let place = Place { storage: self.add_storage(ty, kind, at), offset: 0 };
                     if let Some(source) = source {
                         copies.push((self.places[&source], place, ty.elements()));
                     }
@@ -331,7 +360,7 @@ impl Builder {
         if let Target::Gpu(limits, _) = target {
             let limit = limits.max_binding.min(limits.max_buffer);
             // A variable may be as large as a buffer: only windows of it are bound.
-            let whole = |s: &&Storage| !matches!(s.kind, Some(BufferKind::Variable(_) | BufferKind::Zeroed));
+            let whole = |s: &&Storage| !matches!(s.kind, Some(BufferKind::Variable(_) | BufferKind::Kept));
             let bytes = |s: &Storage| (s.elements * s.dtype.size()) as u64;
             if let Some(storage) = self.storages.iter().filter(whole).find(|s| bytes(s) > limit) {
                 return Err(PlanError::TooLarge {
@@ -368,7 +397,7 @@ impl Builder {
             let Some(kind) = storage.kind else { continue };
             buffer_of[at] = buffers.len();
             let bytes = (storage.elements * storage.dtype.size()) as u64;
-            if matches!(kind, BufferKind::Zeroed) {
+            if matches!(kind, BufferKind::Kept) {
                 memory.planned += bytes;
                 memory.values += bytes;
             } else {
@@ -381,6 +410,6 @@ impl Builder {
             step.inputs.iter_mut().chain(&mut step.outputs).chain(&mut step.scratch).for_each(resolve);
         }
         outputs.iter_mut().for_each(|(_, location, _)| resolve(location));
-        Ok(Plan { buffers, steps: self.steps, outputs, memory })
+        Ok(Plan { buffers, steps: self.steps, prepared: self.prepared, outputs, memory })
     }
 }

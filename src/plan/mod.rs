@@ -55,11 +55,21 @@ pub struct PlanOptions {
     /// Compute pointwise values again for readers much later, such as a backward pass, instead of keeping them: less
     /// memory for more time.
     pub recompute: bool,
+    /// Compute what depends on variables and constants alone once, and again when variables changed, instead of in each
+    /// run: such as the scale and shift of a batch norm in inference.
+    pub prepare: bool,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { fuse: true, share: true, recompute: false }
+        Self { fuse: true, share: true, recompute: false, prepare: false }
+    }
+}
+
+impl PlanOptions {
+    /// Of a program that runs often between changes of the variables.
+    pub fn inference() -> Self {
+        Self { prepare: true, ..Self::default() }
     }
 }
 
@@ -70,6 +80,8 @@ pub struct Plan {
     pub buffers: Vec<Buffer>,
     /// What to do, in order.
     pub steps: Vec<Step>,
+    /// How many of the steps, which come first, need to run only once after variables changed.
+    pub prepared: usize,
     /// What a run hands back: name, place and type.
     pub outputs: Vec<(String, Location, TensorType)>,
     /// How much memory that is.
@@ -92,8 +104,8 @@ pub struct Buffer {
 pub enum BufferKind {
     /// Shared by values of this plan; arbitrary.
     Arena,
-    /// This plan's own, zero before the first run; what no step writes stays zero.
-    Zeroed,
+    /// This plan's own, zero before the first run; what no step writes stays as it is from run to run.
+    Kept,
     /// A variable, shared with other plans.
     Variable(VariableId),
     /// What the caller gives for each run under this name.
@@ -236,6 +248,12 @@ impl Plan {
     /// If an operation has no kernel for the target, or a value passes its limits.
     pub fn new(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Self, PlanError> {
         build::build(graph, target, options)
+    }
+
+    /// Whether a run changes variables.
+    pub fn changes_variables(&self) -> bool {
+        let is_variable = |location: &Location| matches!(self.buffers[location.buffer].kind, BufferKind::Variable(_));
+        self.steps.iter().any(|step| step.outputs.iter().any(is_variable))
     }
 
     /// Bytes that this plan, made of `graph` in this way, takes less than one that keeps what this one computes again.

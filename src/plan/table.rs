@@ -60,6 +60,9 @@ impl fmt::Display for Plan {
             bytes_text(sum(Step::moved)),
             bytes_text(sum(Step::bytes)),
         )?;
+        if self.prepared > 0 {
+            writeln!(f, "the first {} steps run once, and again when variables changed", self.prepared)?;
+        }
         writeln!(
             f,
             "memory: {} for values that share buffers, {:.0}% of the {} they sum up to; {} for variables, inputs and constants",

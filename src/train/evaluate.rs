@@ -200,8 +200,8 @@ impl Classifier {
         let mut parameters = Parameters::new(executor.target().block_limit());
         let graph = inference_graph(&model, &mut parameters, batch, &card.normalisation)?;
         executor.declare(parameters.variables())?;
-        executor.tune(&graph, parameters.variables(), PlanOptions::default())?;
-        let program = executor.load(Plan::new(&graph, &executor.target(), PlanOptions::default())?)?;
+        executor.tune(&graph, parameters.variables(), PlanOptions::inference())?;
+        let program = executor.load(Plan::new(&graph, &executor.target(), PlanOptions::inference())?)?;
         for parameter in parameters.iter() {
             let block = &parameters.blocks()[parameter.block];
             executor.write(block.variable, parameter.offset, &weights.tensor(&parameter.name, &parameter.shape)?)?;

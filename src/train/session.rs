@@ -67,14 +67,14 @@ impl Session {
         let (graph, state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
         let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
         let tuned = executor.tune(&graph, parameters.variables(), options)?;
-        executor.tune(&inference, parameters.variables(), PlanOptions::default())?;
+        executor.tune(&inference, parameters.variables(), PlanOptions::inference())?;
         let target = executor.target();
         let budget = Budget { target: target.clone(), options, memory: executor.available_memory() };
         let too_large = |excess| batch_too_large(excess, &model, &recipe, &normalisation, &budget, executor.device());
         let train_plan = budget.plan(&graph).map_err(too_large)?;
         let memory = train_plan.memory;
         let recomputation_saves = train_plan.recomputation_saves(&graph, &target, options)?;
-        let inference_plan = Plan::new(&inference, &target, PlanOptions::default())?;
+        let inference_plan = Plan::new(&inference, &target, PlanOptions::inference())?;
         executor.declare(parameters.variables())?;
         let train = executor.load(train_plan)?;
         let inference = Inference::new(executor.load(inference_plan)?);
