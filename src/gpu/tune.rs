@@ -42,8 +42,10 @@ impl Tuning {
     }
 }
 
-/// Calls whose alternatives one plan tries at once: few enough that compiling them does not overrun the time by much.
+/// Calls whose alternatives one plan tries at once: few enough that compiling them does not overrun the time by much,
+/// which takes a processor that runs the shaders longest.
 const ROUND: usize = 12;
+const SOFTWARE_ROUND: usize = 3;
 
 /// Share of the step below which a call is not worth the time of a quick tuning.
 const NEGLIGIBLE: f64 = 0.01;
@@ -236,7 +238,8 @@ impl Bench<'_> {
             _ => open.iter().take_while(|call| call.time.as_secs_f64() > NEGLIGIBLE * step.as_secs_f64()).count(),
         };
         let mut timed = 0;
-        for round in open[..worth].chunks_mut(ROUND) {
+        let size = if self.executor.gpu().limits().software { SOFTWARE_ROUND } else { ROUND };
+        for round in open[..worth].chunks_mut(size) {
             if Instant::now() >= deadline {
                 break;
             }
@@ -333,7 +336,11 @@ impl Bench<'_> {
         let feeds = self.feeds(programs[0]);
         let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let mut best = [Duration::MAX; 2];
-        for _ in 0..3 {
+        let start = Instant::now();
+        for round in 0..3 {
+            if round > 0 && start.elapsed() > Duration::from_secs(1) {
+                break;
+            }
             for (program, best) in programs.iter().zip(&mut best) {
                 let start = Instant::now();
                 self.executor.run(*program, &feeds)?;
