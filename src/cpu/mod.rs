@@ -136,7 +136,7 @@ impl<T: Precision> CpuExecutor<T> {
             }
             done(at, step);
         }
-        self.changes += u64::from(program.plan.changes_variables());
+        self.changes += u64::from(program.plan.changes_variables);
         program.prepared = Some(self.changes);
     }
 

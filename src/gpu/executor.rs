@@ -153,7 +153,7 @@ impl Executor for GpuExecutor {
             })
         });
         if submitted.is_ok() {
-            self.changes += u64::from(program.plan.changes_variables());
+            self.changes += u64::from(program.plan.changes_variables);
             program.prepared = Some(self.changes);
         }
         submitted.map_err(|error| self.error(error, 0))
@@ -170,7 +170,7 @@ impl Executor for GpuExecutor {
         let first = program.first_step(self.changes);
         let written = self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds));
         let timed = written.and_then(|()| profile(&self.gpu, program, |step| step >= first));
-        self.changes += u64::from(program.plan.changes_variables());
+        self.changes += u64::from(program.plan.changes_variables);
         timed.map_err(|error| self.error(error, 0))
     }
 

@@ -410,6 +410,8 @@ impl Builder {
             step.inputs.iter_mut().chain(&mut step.outputs).chain(&mut step.scratch).for_each(resolve);
         }
         outputs.iter_mut().for_each(|(_, location, _)| resolve(location));
-        Ok(Plan { buffers, steps: self.steps, prepared: self.prepared, outputs, memory })
+        let is_variable = |location: &Location| matches!(buffers[location.buffer].kind, BufferKind::Variable(_));
+        let changes_variables = self.steps.iter().flat_map(|step| &step.outputs).any(is_variable);
+        Ok(Plan { buffers, steps: self.steps, prepared: self.prepared, changes_variables, outputs, memory })
     }
 }

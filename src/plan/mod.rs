@@ -82,6 +82,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// How many of the steps, which come first, need to run only once after variables changed.
     pub prepared: usize,
+    /// Whether a run changes variables.
+    pub changes_variables: bool,
     /// What a run hands back: name, place and type.
     pub outputs: Vec<(String, Location, TensorType)>,
     /// How much memory that is.
@@ -248,12 +250,6 @@ impl Plan {
     /// If an operation has no kernel for the target, or a value passes its limits.
     pub fn new(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Self, PlanError> {
         build::build(graph, target, options)
-    }
-
-    /// Whether a run changes variables.
-    pub fn changes_variables(&self) -> bool {
-        let is_variable = |location: &Location| matches!(self.buffers[location.buffer].kind, BufferKind::Variable(_));
-        self.steps.iter().any(|step| step.outputs.iter().any(is_variable))
     }
 
     /// Bytes that this plan, made of `graph` in this way, takes less than one that keeps what this one computes again.
