@@ -1,7 +1,7 @@
 //! Blocks of sums of products that a subgroup owns together (`shaders/lib/broadcast.wgsl`), for processors that run
 //! shaders. Costs are in loads of a subgroup for each four terms of the sums.
 
-use crate::kernel::gpu::{Limits, Shader};
+use crate::kernel::gpu::{Candidate, Limits, Shader};
 
 /// Invocations of the subgroup.
 pub(super) const SUBGROUP: usize = 8;
@@ -62,4 +62,12 @@ impl SubgroupBlock {
     pub fn name(self, kernel: &str) -> String {
         format!("{kernel} broadcast {}x{}", self.rows(), self.width())
     }
+}
+
+/// The `most` kernels of least cost, the cheapest first.
+pub(super) fn by_cost(kernels: impl Iterator<Item = (f64, Candidate)>, most: usize) -> Vec<Candidate> {
+    let mut kernels: Vec<(f64, Candidate)> = kernels.collect();
+    kernels.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    kernels.truncate(most);
+    kernels.into_iter().map(|(_, candidate)| candidate).collect()
 }

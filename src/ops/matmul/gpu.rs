@@ -7,7 +7,7 @@ use crate::{
         gpu::{self, Binding, Candidate, Limits, Pass, Shader},
         vector_width,
     },
-    ops::subgroup_block::{MULTIPLICATIONS, SUBGROUP, SubgroupBlock},
+    ops::subgroup_block::{MULTIPLICATIONS, SUBGROUP, SubgroupBlock, by_cost},
     tensor::Shape,
 };
 
@@ -183,9 +183,7 @@ pub(super) fn candidates(
         let blocks = (product.batch * block.count(product.m, product.n)).max(SOFTWARE_BUSY);
         (blocks as f64 * block.cost(product.loads()), call.broadcast(block))
     });
-    let mut candidates: Vec<(f64, Candidate)> = direct.chain(shared).collect();
-    candidates.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    candidates.into_iter().take(SOFTWARE_CANDIDATES).map(|(_, candidate)| candidate).chain(tiled.take(1)).collect()
+    by_cost(direct.chain(shared), SOFTWARE_CANDIDATES).into_iter().chain(tiled.take(1)).collect()
 }
 
 impl Call<'_> {

@@ -2,7 +2,7 @@
 
 use super::{
     super::geometry::{Axis, Geometry},
-    axis_constants, by_cost, direct_cost, fits_tap_bits,
+    SOFTWARE_CHOICES, axis_constants, direct_cost, fits_tap_bits,
     tile::{STEPS, TILES, Tile},
     winograd::Winograd,
 };
@@ -11,7 +11,11 @@ use crate::{
         Expr, Signature, fused_module,
         gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
     },
-    ops::{batch_norm::Moments, subgroup_block::SubgroupBlock, window::Window1d},
+    ops::{
+        batch_norm::Moments,
+        subgroup_block::{SubgroupBlock, by_cost},
+        window::Window1d,
+    },
     tensor::Shape,
 };
 
@@ -29,28 +33,28 @@ pub(super) struct Correlation<'a> {
 
 /// What is applied to each element before it is stored.
 pub(super) struct Epilogue {
-    module: String,
+    pub module: String,
     /// It takes four elements at once.
     vector: bool,
     /// It leaves elements as they are.
     identity: bool,
-    bindings: Vec<Binding>,
+    pub bindings: Vec<Binding>,
 }
 
 impl Epilogue {
-    /// An operation's epilogue, or none.
-    fn of(epilogue: Option<&Expr>, signature: &Signature, vectors: bool) -> Self {
+    /// An operation's epilogue, or none; what it reads is at the bindings from `first_binding` on.
+    pub fn of(epilogue: Option<&Expr>, signature: &Signature, vectors: bool, first_binding: usize) -> Self {
         let extra: Vec<&Shape> = signature.inputs[2..].iter().map(|ty| &ty.shape).collect();
-        Self::new(epilogue.unwrap_or(&Expr::Input(0)), &extra, &signature.outputs[0].shape, vectors)
+        Self::new(epilogue.unwrap_or(&Expr::Input(0)), &extra, &signature.outputs[0].shape, vectors, first_binding)
     }
 
     /// `expr` over additional inputs, which are those of the operation from its third on, for a kernel that stores four
     /// elements at once where `vectors`.
-    pub fn new(expr: &Expr, extra: &[&Shape], output: &Shape, vectors: bool) -> Self {
+    pub fn new(expr: &Expr, extra: &[&Shape], output: &Shape, vectors: bool, first_binding: usize) -> Self {
         let shapes: Vec<&Shape> = std::iter::once(output).chain(extra.iter().copied()).collect();
         // What broadcasts to whole vectors of channels can be read by them.
         let width = if vectors { 4 } else { 1 };
-        let (module, read) = fused_module(expr, &shapes, output, width, 3, true);
+        let (module, read) = fused_module(expr, &shapes, output, width, first_binding, true);
         let bindings = read.into_iter().map(|n| Binding::Input(n + 1)).collect();
         Self { module, vector: vectors, identity: *expr == Expr::Input(0), bindings }
     }
@@ -63,7 +67,7 @@ pub(in super::super) fn forward(
     limits: &Limits,
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.out_channels } else { geometry.group_out() };
-    let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
+    let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4), 3);
     let mut candidates = Correlation { geometry, backward: false, epilogue: module }.candidates(limits);
     if let Some(winograd) = Winograd::of(geometry, limits) {
         winograd.join(false, epilogue, signature, &mut candidates);
@@ -77,7 +81,7 @@ pub(in super::super) fn forward_measured(
     signature: &Signature,
     limits: &Limits,
 ) -> Vec<(Candidate, Option<Moments>)> {
-    let kernel = Correlation { geometry, backward: false, epilogue: Epilogue::of(None, signature, true) };
+    let kernel = Correlation { geometry, backward: false, epilogue: Epilogue::of(None, signature, true, 3) };
     let tile_of = |candidate: &Candidate| TILES.iter().find(|tile| tile.name(IMPLICIT_GEMM) == candidate.name);
     let measured = |candidate: Candidate| match tile_of(&candidate) {
         Some(tile) if geometry.out_channels.is_multiple_of(4) => {
@@ -96,7 +100,7 @@ pub(in super::super) fn grad_input(
     limits: &Limits,
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.in_channels } else { geometry.group_in() };
-    let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4));
+    let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4), 3);
     let mut candidates = Correlation { geometry, backward: true, epilogue: module }.candidates(limits);
     if let Some(winograd) = Winograd::of(geometry, limits) {
         winograd.join(true, epilogue, signature, &mut candidates);
@@ -145,7 +149,7 @@ impl Correlation<'_> {
         let direct = (direct_cost(m, n, self.direct_block(limits)), self.direct(limits));
         let shared = SubgroupBlock::choices(k, n, limits);
         let shared = shared.map(|block| (block.count(m, n) as f64 * block.cost([1, 1]), self.broadcast(block)));
-        by_cost(shared.chain([direct]))
+        by_cost(shared.chain([direct]), SOFTWARE_CHOICES)
     }
 
     /// Source and target channels of a group.

@@ -2,7 +2,7 @@
 
 use super::{
     super::geometry::{Axis, Geometry},
-    axis_constants, by_cost, direct_cost, fits_tap_bits,
+    SOFTWARE_CHOICES, axis_constants, direct_cost, fits_tap_bits,
     tile::{BUSY, STEPS, Tile},
     winograd::Winograd,
 };
@@ -10,7 +10,7 @@ use crate::{
     kernel::gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups, spread_workgroups},
     ops::{
         reduce::add_rows,
-        subgroup_block::{SUBGROUP, SubgroupBlock},
+        subgroup_block::{SUBGROUP, SubgroupBlock, by_cost},
     },
 };
 
@@ -55,7 +55,7 @@ fn software_candidates(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
         let blocks = geometry.taps() * block.count(k, n);
         (blocks as f64 * block.cost([1, 1]), broadcast(geometry, block, limits))
     });
-    by_cost(shared.chain([direct]))
+    by_cost(shared.chain([direct]), SOFTWARE_CHOICES)
 }
 
 /// Output positions of the batch.

@@ -10,7 +10,7 @@ pub(super) use grad_weight::grad_weight;
 
 use super::geometry::Geometry;
 use crate::{
-    kernel::gpu::{Candidate, Shader},
+    kernel::gpu::Shader,
     ops::{
         subgroup_block::{MULTIPLICATIONS, SUBGROUP},
         window::Window1d,
@@ -69,14 +69,6 @@ fn direct_cost(m: usize, n: usize, [rows, vectors]: [usize; 2]) -> f64 {
     (m.div_ceil(rows) * n.div_ceil(4 * vectors)) as f64 / SUBGROUP as f64 * work
 }
 
-/// The kernels of a processor that runs shaders, the one of least cost first.
-fn by_cost(kernels: impl Iterator<Item = (f64, Candidate)>) -> Vec<Candidate> {
-    let mut kernels: Vec<(f64, Candidate)> = kernels.collect();
-    kernels.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    kernels.truncate(SOFTWARE_CHOICES);
-    kernels.into_iter().map(|(_, candidate)| candidate).collect()
-}
-
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -126,7 +118,7 @@ mod tests {
         let window = &geometry.window;
         let (x, w, y) = (geometry.input_type(), geometry.weight_type(), geometry.output_type());
         let plain = |ty: &TensorType, channels: usize| {
-            Epilogue::new(&Expr::Input(0), &[], &ty.shape, channels.is_multiple_of(4))
+            Epilogue::new(&Expr::Input(0), &[], &ty.shape, channels.is_multiple_of(4), 3)
         };
         let forward = Correlation { geometry, backward: false, epilogue: plain(&y, geometry.group_out()) };
         compare(Conv2d { options, epilogue: None }, [x.clone(), w.clone()], &correlations(&forward));
@@ -208,7 +200,7 @@ mod tests {
         let inputs = [check::random(x.shape.clone(), 1), check::random(w.shape.clone(), 2)];
         let expected = check::evaluate(&inputs, |graph, v| graph.conv2d(v[0], v[1], &options));
         let expected: Vec<f64> = expected.as_f32().unwrap().iter().map(|x| f64::from(*x)).collect();
-        let epilogue = Epilogue::new(&Expr::Input(0), &[], &y.shape, true);
+        let epilogue = Epilogue::new(&Expr::Input(0), &[], &y.shape, true, 3);
         let kernel = Correlation { geometry: &geometry, backward: false, epilogue };
         for tile in &TILES {
             let (mut candidate, moments) = kernel.measured(tile);

@@ -1,12 +1,12 @@
 //! The fused form: patches are transformed on their way into workgroup memory, and the products on their way out.
 
-use super::{Winograd, epilogue_module};
+use super::Winograd;
 use crate::{
     kernel::{
         Expr, Signature,
         gpu::{Binding, Candidate, Pass, Shader, spread_workgroups},
     },
-    ops::conv2d::gpu::correlation::transpose_weight,
+    ops::conv2d::gpu::correlation::{Epilogue, transpose_weight},
 };
 
 /// Tiles and target channels of a workgroup, its invocations, and bytes of its memory.
@@ -25,7 +25,7 @@ impl Winograd<'_> {
         }
         let (source, target, offset) = self.sides(backward);
         let [down, across] = target.extents.map(|extent| extent.div_ceil(2));
-        let (fused, extra) = epilogue_module(epilogue, signature, 3);
+        let epilogue = Epilogue::of(epilogue, signature, true, 3);
         let shader = Shader::file("conv2d/winograd/fused")
             .constant("BATCH", self.geometry.batch)
             .constant("TILES_DOWN", down)
@@ -38,12 +38,12 @@ impl Winograd<'_> {
             .constant("N", target.channels)
             .constant("OFFSET_HEIGHT", offset[0] as i32)
             .constant("OFFSET_WIDTH", offset[1] as i32)
-            .fused(fused);
+            .fused(epilogue.module);
         let own = [Binding::Input(0), Binding::ScratchRead(WEIGHT), Binding::Output(0)];
         let tiles = self.geometry.batch * down * across;
         let convolve = Pass {
             shader,
-            bindings: own.into_iter().chain(extra).collect(),
+            bindings: own.into_iter().chain(epilogue.bindings).collect(),
             workgroups: spread_workgroups(tiles.div_ceil(TILES) * target.channels.div_ceil(CHANNELS)),
         };
         let name = format!("winograd fused {TILES}x{CHANNELS}");

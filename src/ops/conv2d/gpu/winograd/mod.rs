@@ -5,12 +5,9 @@ mod fused;
 mod passes;
 
 use super::super::geometry::{Axis, Geometry};
-use crate::{
-    kernel::{
-        Expr, Signature, fused_module,
-        gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups},
-    },
-    tensor::Shape,
+use crate::kernel::{
+    Expr, Signature,
+    gpu::{Binding, Candidate, Limits, Pass, Shader, linear_workgroups},
 };
 
 /// Elements of a transformed patch, and so the number of matrix products.
@@ -119,14 +116,6 @@ impl<'a> Winograd<'a> {
     fn weight_elements(&self) -> usize {
         PRODUCTS * self.geometry.in_channels * self.geometry.out_channels
     }
-}
-
-/// The module of an epilogue, and the inputs that it reads at the bindings from `first_binding` on.
-fn epilogue_module(epilogue: Option<&Expr>, signature: &Signature, first_binding: usize) -> (String, Vec<Binding>) {
-    let output = &signature.outputs[0].shape;
-    let shapes: Vec<&Shape> = std::iter::once(output).chain(signature.inputs[2..].iter().map(|ty| &ty.shape)).collect();
-    let (module, read) = fused_module(epilogue.unwrap_or(&Expr::Input(0)), &shapes, output, 4, first_binding, true);
-    (module, read.into_iter().map(|n| Binding::Input(n + 1)).collect())
 }
 
 #[cfg(test)]

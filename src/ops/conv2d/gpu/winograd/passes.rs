@@ -3,14 +3,14 @@
 //! What the passes hand on takes four times the memory of the images: where that is much, the tiles are cut into chunks,
 //! which go through the passes one after the other.
 
-use super::{Image, PRODUCTS, Winograd, epilogue_module};
+use super::{Image, PRODUCTS, Winograd};
 use crate::{
     kernel::{
         Expr, Signature,
         gpu::{Binding, Candidate, Pass, Shader, linear_workgroups},
     },
     ops::{
-        conv2d::geometry::Geometry,
+        conv2d::{geometry::Geometry, gpu::correlation::Epilogue},
         matmul::{Product, between_scratch},
     },
 };
@@ -137,15 +137,15 @@ impl Winograd<'_> {
         };
         let product = between_scratch(&product, [SOURCE, WEIGHT, TARGET], 3, self.limits).into_iter().next()?;
 
-        let (fused, extra) = epilogue_module(epilogue, signature, 2);
+        let epilogue = Epilogue::of(epilogue, signature, true, 2);
         let mut passes = vec![self.weight(backward, Binding::Input(1), WEIGHT)];
         for first in tiles.chunks() {
             passes.push(tiles.source(0, &source, Some(offset), first, SOURCE));
             passes.extend(product.passes.iter().cloned());
             let own = [Binding::ScratchRead(TARGET), Binding::Output(0)];
             passes.push(Pass {
-                shader: tiles.transform("conv2d/winograd/target", &target, first).fused(fused.clone()),
-                bindings: own.into_iter().chain(extra.iter().copied()).collect(),
+                shader: tiles.transform("conv2d/winograd/target", &target, first).fused(epilogue.module.clone()),
+                bindings: own.into_iter().chain(epilogue.bindings.iter().copied()).collect(),
                 workgroups: tiles.workgroups(&target),
             });
         }
