@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gabor::{
-    bench::{self, Case},
+    bench::{self, Case, Scale},
     device,
 };
 
@@ -25,7 +25,7 @@ fn workload(criterion: &mut Criterion, name: &str) {
     for device in devices() {
         let open = || device::open(&device).unwrap_or_else(|error| panic!("{error}"));
         let target = open().target();
-        for case in bench::workload(name, &target) {
+        for case in bench::workload(name, &target, &Scale::default()) {
             let Case { workload, what, size, batch, .. } = &case;
             let of = batch.map_or(String::new(), |batch| format!(" batch {batch}"));
             let mut group = criterion.benchmark_group(format!("{workload} {what} {size}{of}"));

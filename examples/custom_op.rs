@@ -6,7 +6,7 @@
 
 use gabor::{
     check,
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     models::Model,
     nn::{Builder, Conv2d, Dense, GlobalAveragePool, Sequential},
@@ -134,7 +134,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let x = check::random([2, 3, 3, 7], 1);
     check::gradients(std::slice::from_ref(&x), |graph, v| unit_channels(graph, v[0]));
     println!("the gradient agrees with finite differences");
-    check::gpu_matches_cpu(&[x], |graph, v| unit_channels(graph, v[0]));
+    check::gpu_matches_cpu(&[Example::new([x], |graph, v| unit_channels(graph, v[0]))]);
     println!("the GPU kernels agree with the CPU's (where there is a software GPU)");
 
     // Any function of a builder and a value is a layer.

@@ -1,8 +1,11 @@
-"""Times PyTorch on gabor's benchmark workloads: eager mode, f32, synthetic data already resident.
+"""Times PyTorch on gabor's benchmark workloads: f32 unless said otherwise, synthetic data already resident.
 
     python benches/peers/pytorch.py W1 W3 --threads 2 --json out.json
+    python benches/peers/pytorch.py W3 --device cuda --compile --channels-last
 
-needs the package torch. With no workload named it runs them all.
+needs the package torch. With no workload named it runs them all. What a user can do to make it faster are flags:
+--channels-last, --compile (torch.compile) and, where less precision will do, --amp (automatic mixed precision) and
+--tf32 (matrix units that round their factors to 10 bits).
 
     W1   lenet28: training step of seed-cnn on 28x28x1, batch 128, Adam
     W2   seed64: the same layers on 64x64x3, batch 32
@@ -31,6 +34,26 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 DEVICE = torch.device("cpu")
+OPTIONS = argparse.Namespace(channels_last=False, compile=False, amp=False, batch_size=None, sizes=None)
+
+
+def prepared(model):
+    """The model as the flags say."""
+    model = model.to(DEVICE)
+    if OPTIONS.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return torch.compile(model) if OPTIONS.compile else model
+
+
+def random_images(*shape):
+    x = torch.rand(shape, device=DEVICE)
+    return x.to(memory_format=torch.channels_last) if OPTIONS.channels_last else x
+
+
+def precision():
+    """Mixed precision, if it was asked for."""
+    dtype = torch.float16 if DEVICE.type == "cuda" else torch.bfloat16
+    return torch.autocast(DEVICE.type, dtype=dtype, enabled=OPTIONS.amp)
 
 
 def synchronise():
@@ -95,15 +118,27 @@ def gflops(workload, what, size, run, flop, seconds, batch=None):
 
 
 def training_step(model, optimizer, shape, classes):
-    x = torch.rand(shape, device=DEVICE)
+    x = random_images(*shape)
     labels = torch.randint(classes, shape[:1], device=DEVICE)
+    scaler = torch.amp.GradScaler(DEVICE.type, enabled=OPTIONS.amp and DEVICE.type == "cuda")
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(x), labels).backward()
-        optimizer.step()
+        with precision():
+            loss = F.cross_entropy(model(x), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
 
     return step
+
+
+def batches(default):
+    return OPTIONS.batch_size or default
+
+
+def sizes(default):
+    return OPTIONS.sizes or default
 
 
 def seed_cnn(side, channels):
@@ -119,7 +154,7 @@ def seed_cnn(side, channels):
         nn.Linear(flat * flat * 64, 128),
         nn.ReLU(),
         nn.Linear(128, 10),
-    ).to(DEVICE)
+    )
 
 
 def conv_norm(cin, cout, kernel, stride=1):
@@ -161,58 +196,69 @@ def resnet(block, depths, stem, classes):
             layer, cin = block(cin, 64 << stage, 2 if stage > 0 and i == 0 else 1)
             layers.append(layer)
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(cin, classes)]
-    return nn.Sequential(*layers).to(DEVICE)
+    return nn.Sequential(*layers)
 
 
 def resnet50():
     return resnet(bottleneck, (3, 4, 6, 3), conv_norm(3, 64, 7, 2), 1000)
 
 
+def training(workload, build, optimizer, shape, classes, batches, seconds):
+    """Training steps of what `build` makes on images of `shape`, for each batch."""
+    results = []
+    for batch in batches:
+        model = prepared(build())
+        step = training_step(model, optimizer(model.parameters()), (batch, *shape), classes)
+        results += images(workload, "train", shape[-1], step, batch, seconds)
+    return results
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, 1e-3)
+
+
+def momentum(parameters):
+    return torch.optim.SGD(parameters, 0.01, momentum=0.9)
+
+
 def w1(seconds):
-    model = seed_cnn(28, 1)
-    step = training_step(model, torch.optim.Adam(model.parameters(), 1e-3), (128, 1, 28, 28), 10)
-    return images("W1", "train", 28, step, 128, seconds)
+    return training("W1", lambda: seed_cnn(28, 1), adam, (1, 28, 28), 10, batches([128]), seconds)
 
 
 def w2(seconds):
-    model = seed_cnn(64, 3)
-    step = training_step(model, torch.optim.Adam(model.parameters(), 1e-3), (32, 3, 64, 64), 10)
-    return images("W2", "train", 64, step, 32, seconds)
+    return training("W2", lambda: seed_cnn(64, 3), adam, (3, 64, 64), 10, batches([32]), seconds)
 
 
 def w3(seconds):
-    model = resnet(basic, (2, 2, 2, 2), conv_norm(3, 64, 3), 10)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-    step = training_step(model, optimizer, (32, 3, 32, 32), 10)
-    return images("W3", "train", 32, step, 32, seconds)
+    build = lambda: resnet(basic, (2, 2, 2, 2), conv_norm(3, 64, 3), 10)  # noqa: E731
+    return training("W3", build, momentum, (3, 32, 32), 10, batches([32]), seconds)
 
 
 def w4(seconds):
-    model = resnet50().eval()
+    model = prepared(resnet50().eval())
     results = []
-    for batch in (1, 8):
-        x = torch.rand(batch, 3, 224, 224, device=DEVICE)
+    for batch in batches([1, 8]):
+        x = random_images(batch, 3, 224, 224)
 
         @torch.inference_mode()
         def run():
-            model(x)
+            with precision():
+                model(x)
 
         results += images("W4", "infer", 224, run, batch, seconds)
     return results
 
 
 def w4t(seconds):
-    model = resnet50()
-    batch = 4 if DEVICE.type == "cpu" else 64
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-    step = training_step(model, optimizer, (batch, 3, 224, 224), 1000)
-    return images("W4t", "train", 224, step, batch, seconds)
+    default = [4 if DEVICE.type == "cpu" else 64]
+    return training("W4t", resnet50, momentum, (3, 224, 224), 1000, batches(default), seconds)
 
 
 def w5(seconds):
+    dtype = torch.float16 if OPTIONS.amp else torch.float32
     results = []
-    for n in (512, 1024, 2048):
-        a, b = torch.randn(n, n, device=DEVICE), torch.randn(n, n, device=DEVICE)
+    for n in sizes([512, 1024, 2048]):
+        a, b = (torch.randn(n, n, device=DEVICE, dtype=dtype) for _ in range(2))
         out = torch.empty_like(a)
         run = lambda: torch.mm(a, b, out=out)  # noqa: E731
         results.append(gflops("W5", "gemm", n, run, 2 * n**3, seconds))
@@ -220,35 +266,50 @@ def w5(seconds):
 
 
 def w6(seconds):
-    batch, side, channels = 8, 56, 64
-    x = torch.randn(batch, channels, side, side, device=DEVICE)
-    w = torch.randn(channels, channels, 3, 3, device=DEVICE)
-    dy = torch.randn_like(x)
+    side, channels = 56, 64
+    dtype = torch.float16 if OPTIONS.amp else torch.float32
+    layout = torch.channels_last if OPTIONS.channels_last else torch.contiguous_format
+    results = []
+    for batch in batches([8]):
+        random = lambda *shape: torch.randn(*shape, device=DEVICE, dtype=dtype).to(memory_format=layout)  # noqa: E731
+        x, w = random(batch, channels, side, side), random(channels, channels, 3, 3)
+        dy = torch.randn_like(x)
 
-    def gradient(of_input, of_weights):
-        mask = (of_input, of_weights, False)
-        args = (dy, x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
-        return lambda: torch.ops.aten.convolution_backward(*args)
+        def gradient(of_input, of_weights):
+            mask = (of_input, of_weights, False)
+            args = (dy, x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
+            return lambda: torch.ops.aten.convolution_backward(*args)
 
-    runs = {
-        "forward": lambda: F.conv2d(x, w, padding=1),
-        "grad-input": gradient(True, False),
-        "grad-weight": gradient(False, True),
-    }
-    flop = 2 * batch * side * side * channels * channels * 9
-    return [gflops("W6", name, side, run, flop, seconds, batch) for name, run in runs.items()]
+        runs = {
+            "forward": lambda: F.conv2d(x, w, padding=1),
+            "grad-input": gradient(True, False),
+            "grad-weight": gradient(False, True),
+        }
+        flop = 2 * batch * side * side * channels * channels * 9
+        results += [gflops("W6", name, side, run, flop, seconds, batch) for name, run in runs.items()]
+    return results
 
 
 WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W4t": w4t, "W5": w5, "W6": w6}
 
 
+def numbers(text):
+    return [int(number) for number in text.split(",")]
+
+
 def main():
-    global DEVICE
+    global DEVICE, OPTIONS
     parser = argparse.ArgumentParser(description="Times PyTorch on gabor's benchmark workloads.")
     parser.add_argument("workloads", nargs="*", metavar="W", help=", ".join(WORKLOADS))
     parser.add_argument("--threads", type=int, help="CPU threads (PyTorch's own choice otherwise)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seconds", type=float, default=6, help="time spent on each figure")
+    parser.add_argument("--channels-last", action="store_true", help="images and weights in NHWC")
+    parser.add_argument("--compile", action="store_true", help="models through torch.compile")
+    parser.add_argument("--amp", action="store_true", help="mixed precision: f16 on CUDA, bf16 on a CPU")
+    parser.add_argument("--tf32", action="store_true", help="products in TF32 on CUDA")
+    parser.add_argument("--batch-size", type=numbers, metavar="N,..", help="in place of the workloads' own")
+    parser.add_argument("--sizes", type=numbers, metavar="N,..", help="of W5, in place of its own")
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     args = parser.parse_args()
     unknown = [name for name in args.workloads if name not in WORKLOADS]
@@ -256,9 +317,10 @@ def main():
         parser.error(f"no workload {', '.join(unknown)}: there are {', '.join(WORKLOADS)}")
     if args.threads:
         torch.set_num_threads(args.threads)
-    DEVICE = torch.device(args.device)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    DEVICE, OPTIONS = torch.device(args.device), args
+    torch.backends.cuda.matmul.allow_tf32 = args.tf32
+    torch.backends.cudnn.allow_tf32 = args.tf32
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
 
     results = []
@@ -271,6 +333,7 @@ def main():
             print(f"{what:<32}{figure['value']:>10,.1f} {figure['unit']}{first}", flush=True)
     report = {
         "program": f"PyTorch {torch.__version__}",
+        "mode": [name for name in ("channels_last", "compile", "amp", "tf32") if getattr(args, name)],
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

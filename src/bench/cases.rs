@@ -70,22 +70,36 @@ impl Case {
     }
 }
 
+/// Numbers in place of a workload's own; its own where there are none.
+#[derive(Clone, Debug, Default)]
+pub struct Scale {
+    /// Images a step, of W1 to W4t and W6.
+    pub batch_sizes: Vec<usize>,
+    /// Sides of the matrices of W5.
+    pub sizes: Vec<usize>,
+}
+
 /// The cases of a workload on a device of this target; none where there is no workload of that name.
-pub fn workload(name: &str, target: &Target) -> Vec<Case> {
+pub fn workload(name: &str, target: &Target, scale: &Scale) -> Vec<Case> {
     let processor = match target {
         Target::Cpu => true,
         Target::Gpu(limits, _) => limits.software,
     };
     let adam = Some(Optimizer::default());
     let sgd = Some(Optimizer::Sgd { momentum: 0.9, nesterov: false });
+    let own = |given: &[usize], own: &[usize]| if given.is_empty() { own.to_vec() } else { given.to_vec() };
+    let batches = |default: &[usize]| own(&scale.batch_sizes, default).into_iter();
     match name {
-        "W1" => vec![step("W1", "seed-cnn", [28, 1], 10, 128, adam)],
-        "W2" => vec![step("W2", "seed-cnn", [64, 3], 10, 32, adam)],
-        "W3" => vec![step("W3", "resnet18", [32, 3], 10, 32, sgd)],
-        "W4" => [1, 8].map(|batch| step("W4", "resnet50", [224, 3], 1000, batch, None)).into(),
-        "W4t" => vec![step("W4t", "resnet50", [224, 3], 1000, if processor { 4 } else { 64 }, sgd)],
-        "W5" => [512, 1024, 2048].map(|n| gemm("W5", "gemm", [n, n, n])).into(),
-        "W6" => conv("W6", "", [8, 56, 64, 64], [3, 3], 1, 1).into(),
+        "W1" => batches(&[128]).map(|batch| step("W1", "seed-cnn", [28, 1], 10, batch, adam)).collect(),
+        "W2" => batches(&[32]).map(|batch| step("W2", "seed-cnn", [64, 3], 10, batch, adam)).collect(),
+        "W3" => batches(&[32]).map(|batch| step("W3", "resnet18", [32, 3], 10, batch, sgd)).collect(),
+        "W4" => batches(&[1, 8]).map(|batch| step("W4", "resnet50", [224, 3], 1000, batch, None)).collect(),
+        "W4t" => {
+            let default = if processor { 4 } else { 64 };
+            batches(&[default]).map(|batch| step("W4t", "resnet50", [224, 3], 1000, batch, sgd)).collect()
+        }
+        "W5" => own(&scale.sizes, &[512, 1024, 2048]).iter().map(|n| gemm("W5", "gemm", [*n; 3])).collect(),
+        "W6" => batches(&[8]).flat_map(|batch| conv("W6", "", [batch, 56, 64, 64], [3, 3], 1, 1)).collect(),
         _ => Vec::new(),
     }
 }
@@ -237,19 +251,23 @@ mod tests {
 
     #[test]
     fn workloads_are_what_they_say() {
+        let own = Scale::default();
         for (name, _) in WORKLOADS {
-            assert!(workload(name, &Target::Cpu).iter().all(|case| case.workload == name));
+            assert!(workload(name, &Target::Cpu, &own).iter().all(|case| case.workload == name));
         }
-        let product = workload("W5", &Target::Cpu);
+        let product = workload("W5", &Target::Cpu, &own);
         assert_eq!(product.iter().map(|case| case.size).collect::<Vec<_>>(), [512, 1024, 2048]);
         assert_eq!(flop(&load(&product[0])), 2 * 512 * 512 * 512);
-        for case in workload("W6", &Target::Cpu) {
+        for case in workload("W6", &Target::Cpu, &own) {
             let program = load(&case);
             assert_eq!(flop(&program), 2 * 8 * 56 * 56 * 64 * 64 * 9, "{}", case.what);
             let kernels = program.costs().iter().filter(|cost| cost.flop > 0).count();
             assert_eq!((kernels, program.costs().len()), (1, 2), "{}: {:?}", case.what, program.costs());
         }
-        assert!(workload("W7", &Target::Cpu).is_empty());
+        assert!(workload("W7", &Target::Cpu, &own).is_empty());
+        let scale = Scale { batch_sizes: vec![3, 5], sizes: vec![64] };
+        let batches = |name| workload(name, &Target::Cpu, &scale).iter().map(|case| case.batch).collect::<Vec<_>>();
+        assert_eq!((batches("W1"), batches("W5")), (vec![Some(3), Some(5)], vec![None]));
     }
 
     #[test]

@@ -8,7 +8,8 @@ mod program;
 mod report;
 mod roofline;
 
-pub use cases::{Case, WORKLOADS, kernels, workload};
+pub use cases::{Case, Scale, WORKLOADS, kernels, workload};
+pub use probe::examples;
 pub use profile::{Profile, Row};
 pub use program::{Cost, Program, Timed, synthetic_normalisation};
 pub use report::{Figure, Report};

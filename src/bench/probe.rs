@@ -4,12 +4,12 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{
-    graph::{Op, ShapeError},
+    graph::{Example, Op, ShapeError},
     kernel::{
         Signature, cpu,
         gpu::{self, Binding, Candidate, Pass, Shader, linear_workgroups},
     },
-    tensor::{Real, TensorType},
+    tensor::{Real, TensorType, random},
 };
 
 /// Each chain is `x = fma(x, FACTOR, OFFSET)`, which tends to 2.
@@ -141,21 +141,28 @@ fn same(inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
     Ok(vec![(*input).clone()])
 }
 
+/// What the probes are checked by.
+pub fn examples() -> Vec<Example> {
+    let input = random([640], 1);
+    vec![
+        Example::new([input.clone()], |graph, v| graph.apply1(Fma { rounds: 16 }, v)),
+        Example::new([input], |graph, v| graph.apply1(Copy, v)),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check;
+    use crate::{check, tensor::Tensor};
 
     #[test]
     fn probes_compute_the_same_on_every_device() {
-        let input = check::random([640], 1);
-        check::gpu_matches_cpu(std::slice::from_ref(&input), |graph, values| graph.apply1(Fma { rounds: 16 }, values));
-        check::gpu_matches_cpu(&[input], |graph, values| graph.apply1(Copy, values));
+        check::gpu_matches_cpu(&examples());
     }
 
     #[test]
     fn chains_are_what_they_say() {
-        let result = check::evaluate(&[crate::tensor::Tensor::zeros(&TensorType::f32([64]))], |graph, values| {
+        let result = check::evaluate(&[Tensor::zeros(&TensorType::f32([64]))], |graph, values| {
             graph.apply1(Fma { rounds: 8 }, values)
         });
         let chain = |start: usize| (0..8).fold(start as f32, |x, _| x.mul_add(FACTOR, OFFSET));

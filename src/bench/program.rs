@@ -6,9 +6,10 @@ use crate::{
     check,
     data::Normalisation,
     graph::{Graph, GraphError, Value, VariableId, Variables},
+    kernel::gpu::Candidate,
     models::Model,
     nn::Parameters,
-    plan::{Executor, ExecutorError, Plan, PlanOptions, ProgramId, Step, Target, Timing, Work},
+    plan::{self, Choices, Executor, ExecutorError, Plan, PlanOptions, ProgramId, Step, Target, Timing, Work},
     tensor::{DType, Shape, Tensor, TensorType},
     train::{Recipe, TrainError, inference_graph, training_graph},
 };
@@ -25,6 +26,7 @@ pub struct Program {
     costs: Vec<Cost>,
     /// How many of the steps, which come first, run only once.
     prepared: usize,
+    alternatives: Vec<(String, Choices)>,
 }
 
 /// What a step of a plan has to do at least.
@@ -52,6 +54,21 @@ pub struct Timed {
 /// What synthetic images are normalised by.
 pub fn synthetic_normalisation(channels: usize) -> Normalisation {
     Normalisation { mean: vec![0.5; channels], std: vec![0.25; channels] }
+}
+
+fn alternatives(plan: &Plan, target: &Target) -> Vec<(String, Choices)> {
+    let (Target::Gpu(limits, _), Some(step)) = (target, plan.steps.iter().max_by_key(|step| step.flop())) else {
+        return Vec::new();
+    };
+    let Work::Run { op, signature, .. } = &step.work else { return Vec::new() };
+    let candidates = op.gpu(signature, limits);
+    let call = plan::call(op.name(), &candidates);
+    let choice = |candidate: Candidate| {
+        let mut choices = Choices::default();
+        choices.set(&call, &candidate.name);
+        (candidate.name, choices)
+    };
+    candidates.into_iter().map(choice).collect()
 }
 
 impl Program {
@@ -129,9 +146,10 @@ impl Program {
             return Err(ExecutorError::OutOfMemory { device: executor.device(), bytes }.into());
         }
         let costs = plan.steps.iter().map(Cost::of).collect();
+        let alternatives = alternatives(&plan, &executor.target());
         let prepared = plan.prepared;
         let id = executor.load(plan)?;
-        Ok(Self { executor, id, feeds, costs, prepared })
+        Ok(Self { executor, id, feeds, costs, prepared, alternatives })
     }
 
     /// Name of the device.
@@ -147,6 +165,12 @@ impl Program {
     /// Those of them that each run takes.
     pub fn repeated(&self) -> &[Cost] {
         &self.costs[self.prepared..]
+    }
+
+    /// The kernels that can compute the step of the most operations on a GPU, by name, each with the choice that takes it;
+    /// none on the CPU.
+    pub fn alternatives(&self) -> &[(String, Choices)] {
+        &self.alternatives
     }
 
     /// Runs it so many times in a row and waits for the end of the last.

@@ -1,6 +1,6 @@
 use super::{Problem, random};
 use crate::{
-    graph::{Graph, GraphError, Value},
+    graph::{Example, Graph, GraphError, Value},
     plan::{Executor, PlanOptions},
     tensor::Tensor,
 };
@@ -16,6 +16,16 @@ const SAMPLES: usize = 48;
 pub fn gradients(inputs: &[Tensor], build: impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError>) {
     let wrt = Problem::new(inputs, &build).float_inputs();
     gradients_of(inputs, &wrt, build);
+}
+
+/// [`gradients`] of each example.
+///
+/// # Panics
+/// As [`gradients`].
+pub fn gradients_of_examples(examples: &[Example]) {
+    for example in examples {
+        gradients(&example.inputs, |graph, values| example.build(graph, values));
+    }
 }
 
 /// [`gradients`] with respect to the inputs numbered `wrt` only.

@@ -1,39 +1,29 @@
-//! Checks of an operation, for the tests of this crate and for operations from outside it: its gradient against finite
-//! differences, and each of its GPU kernels against its CPU kernel.
+//! Checks of operations, for the tests, for `gabor check` and for operations from outside of this crate: gradients
+//! against finite differences, each GPU kernel against the CPU kernel, and whole training steps on both.
 
 mod gradients;
+mod kernels;
 #[cfg(test)]
 mod reference;
-mod shaders;
+mod training;
 
-pub use gradients::{gradients, gradients_of};
+pub use gradients::{gradients, gradients_of, gradients_of_examples};
+pub use kernels::{KernelReport, ShaderReport, check_kernels, gpu_matches_cpu, kernels_of, software_gpu};
+
+pub use training::{Network, STEPS, TrainingReport, check_training, networks};
 
 #[cfg(test)]
 pub(crate) use reference::{Case, reference};
-pub use shaders::{gpu_matches_cpu, software_gpu};
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+pub use crate::tensor::random;
 
 use crate::{
     autodiff,
     cpu::{CpuExecutor, Precision},
     graph::{Graph, GraphError, Value, VariableId, Variables},
     plan::{Executor, Plan, PlanOptions, ProgramId, Target},
-    tensor::{DType, Shape, Tensor, TensorType},
+    tensor::{DType, Tensor, TensorType},
 };
-
-/// Normally distributed numbers of mean 0 and deviation 1 (Box and Muller's transform), the same for the same seed.
-pub fn random(shape: impl Into<Shape>, seed: u64) -> Tensor {
-    let shape = shape.into();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let normal = |_| {
-        let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-        ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
-    };
-    let data = (0..shape.elements()).map(normal).collect();
-    Tensor::f32(shape, data)
-}
 
 /// `‖a − b‖ / ‖b‖`; NaN where either holds one, and `‖a‖` where `b` is zero.
 pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
@@ -88,6 +78,13 @@ struct Problem {
 
 impl Problem {
     fn new(inputs: &[Tensor], build: impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError>) -> Self {
+        Self::try_new(inputs, build).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn try_new(
+        inputs: &[Tensor],
+        build: impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError>,
+    ) -> Result<Self, GraphError> {
         let mut graph = Graph::new();
         let mut variables = Variables::new();
         let mut ids = Vec::new();
@@ -98,8 +95,8 @@ impl Problem {
             values.push(graph.variable(id, 0, tensor.ty()));
             ids.push((id, tensor.clone()));
         }
-        let y = build(&mut graph, &values).unwrap_or_else(|error| panic!("{error}"));
-        Self { graph, variables, inputs: ids, values, y }
+        let y = build(&mut graph, &values)?;
+        Ok(Self { graph, variables, inputs: ids, values, y })
     }
 
     /// Appends the gradients of `sum(y * dy)`.

@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{
     Args,
-    builder::{PossibleValue, PossibleValuesParser},
+    builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser},
 };
 use gabor::{
-    bench::{self, Case, Figure, Report, Roofline, WORKLOADS},
+    bench::{self, Case, Figure, Report, Roofline, Scale, WORKLOADS},
     gpu::Tuning,
     plan::{Choices, Executor, Target},
 };
@@ -50,6 +50,15 @@ pub struct BenchArgs {
     /// Seconds for each figure, after a warm-up of a quarter of that
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
+    /// Images a step of W1 to W4t and W6, in place of their own: one or several, as in 64,128
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = count())]
+    batch_size: Vec<u64>,
+    /// Sides of the matrices of W5, in place of its own: one or several
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = count())]
+    sizes: Vec<u64>,
+    /// Measure each kernel that a GPU can compute the largest step of a case with, not only the one that is chosen
+    #[arg(long, conflicts_with = "tune")]
+    each_kernel: bool,
     /// Also write the figures to this file, as one JSON object
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -66,6 +75,11 @@ fn selections() -> PossibleValuesParser {
     ];
     let workloads = WORKLOADS.map(|(name, about)| PossibleValue::new(name).help(about));
     PossibleValuesParser::new(groups.into_iter().chain(workloads))
+}
+
+/// Far above what any device holds, and far below where products of sizes overflow.
+fn count() -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=1 << 16)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -93,7 +107,15 @@ impl BenchArgs {
         let mut measured = Vec::new();
         for (at, case) in cases.iter().enumerate() {
             bar.set_message(format!("{} {} ({} of {})", case.workload, case.what, at + 1, cases.len()));
-            measured.push(self.measure(case, open())?);
+            if !self.each_kernel {
+                measured.push(self.measure(case, open(), None)?);
+                continue;
+            }
+            let program = case.load(open())?;
+            for (kernel, choice) in program.alternatives() {
+                bar.set_message(format!("{} {}, {kernel}", case.workload, case.what));
+                measured.push(self.measure(case, device.executor(Tuning::Off, choice.clone()), Some(kernel))?);
+            }
         }
         // The probe's memory is not that of what was measured.
         let peak_rss_mib = peak_rss_mib();
@@ -127,9 +149,11 @@ impl BenchArgs {
     fn cases(&self, target: &Target) -> Vec<Case> {
         let asked = |name: &str| self.what.is_empty() || self.what.iter().any(|what| what.eq_ignore_ascii_case(name));
         let (kernels, models) = (asked("kernels") || asked("all"), asked("models") || asked("all"));
+        let numbers = |given: &[u64]| given.iter().map(|n| *n as usize).collect();
+        let scale = Scale { batch_sizes: numbers(&self.batch_size), sizes: numbers(&self.sizes) };
         let mut cases = Vec::new();
         for (name, _) in WORKLOADS {
-            let found = bench::workload(name, target);
+            let found = bench::workload(name, target, &scale);
             let in_group = if found.iter().all(Case::is_step) { models } else { kernels };
             if in_group || asked(name) {
                 cases.extend(found);
@@ -141,15 +165,16 @@ impl BenchArgs {
         cases
     }
 
-    fn measure<'a>(&self, case: &'a Case, executor: Box<dyn Executor>) -> Result<Measured<'a>> {
-        let what = || format!("{} {}", case.workload, case.what);
+    fn measure<'a>(&self, case: &'a Case, executor: Box<dyn Executor>, kernel: Option<&str>) -> Result<Measured<'a>> {
+        let name = kernel.map_or(case.what.clone(), |kernel| format!("{}, {kernel}", case.what));
+        let what = || format!("{} {name}", case.workload);
         let begun = Instant::now();
         let mut program = case.load(executor).with_context(what)?;
         program.run(1).with_context(what)?;
         let first = begun.elapsed();
         let time = program.time(Duration::from_secs_f64(self.seconds)).with_context(what)?.median();
         tracing::info!("{}: {:.3} ms, first after {:.2} s", what(), 1e3 * time.as_secs_f64(), first.as_secs_f64());
-        Ok(Measured { case, costs: program.repeated().to_vec(), time, first })
+        Ok(Measured { case, what: name, costs: program.repeated().to_vec(), time, first })
     }
 }
 
@@ -159,6 +184,7 @@ const LEAST_INTENSITY: f64 = 2.0;
 /// A case with its time.
 struct Measured<'a> {
     case: &'a Case,
+    what: String,
     costs: Vec<bench::Cost>,
     time: Duration,
     first: Duration,
@@ -166,7 +192,7 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     fn figure(self, peak: &Roofline) -> Figure {
-        let Case { workload, what, size, batch, .. } = self.case;
+        let Case { workload, size, batch, .. } = self.case;
         let seconds = self.time.as_secs_f64();
         let total = |of: fn(&bench::Cost) -> u64| self.costs.iter().map(of).sum::<u64>() as f64;
         let (flop, bytes) = (total(|cost| cost.flop), total(|cost| cost.bytes));
@@ -178,7 +204,7 @@ impl Measured<'_> {
         };
         Figure {
             workload: workload.to_string(),
-            what: what.clone(),
+            what: self.what,
             size: *size,
             batch: *batch,
             value,

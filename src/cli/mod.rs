@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod bench;
+mod check;
 mod completions;
 mod config;
 mod console;
@@ -55,6 +56,7 @@ enum Command {
     Devices(devices::DevicesArgs),
     Models(models::ModelsArgs),
     Plan(plan::PlanArgs),
+    Check(check::CheckArgs),
     Bench(bench::BenchArgs),
     Profile(profile::ProfileArgs),
     Download(download::DownloadArgs),
@@ -83,6 +85,7 @@ impl Cli {
             Command::Devices(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Plan(args) => args.run(console),
+            Command::Check(args) => args.run(console),
             Command::Bench(args) => args.run(console),
             Command::Profile(args) => args.run(console),
             Command::Download(args) => args.run(console),

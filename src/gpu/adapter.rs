@@ -5,7 +5,7 @@ use std::{convert::Infallible, fmt, str::FromStr, sync::OnceLock};
 use super::GpuError;
 
 /// What is known of an adapter before it is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct AdapterInfo {
     /// Name, such as `NVIDIA GeForce RTX 3060`.
     pub name: String,
@@ -20,7 +20,8 @@ pub struct AdapterInfo {
 }
 
 /// Kinds of adapters, most wanted first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AdapterKind {
     /// A graphics card with its own memory.
     Discrete,

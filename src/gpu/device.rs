@@ -62,6 +62,21 @@ impl Gpu {
         }
     }
 
+    /// Several devices of the adapter that was asked for, for work that needs no common one: on a software GPU, which
+    /// compiles on one thread a device, one for each core. None where `auto` finds no GPU.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_parallel(choice: &DeviceChoice, cache: Option<PathBuf>) -> Result<Vec<Arc<Self>>, GpuError> {
+        let Some(first) = Self::open_with(choice, cache.clone())? else { return Ok(Vec::new()) };
+        let count = if first.info.software() { rayon::current_num_threads() } else { 1 };
+        let mut devices = vec![first];
+        while devices.len() < count {
+            devices.extend(Self::open_with(choice, cache.clone())?);
+        }
+        Ok(devices)
+    }
+
     fn request(adapter: &wgpu::Adapter, cache: Option<PathBuf>) -> Result<Self, GpuError> {
         let adapter_info = adapter.get_info();
         let info = AdapterInfo::new(&adapter_info);
@@ -200,16 +215,17 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A software adapter that all tests of a process share; `None` where there is none.
-pub fn software() -> Option<Arc<Gpu>> {
-    static SHARED: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
-    SHARED
-        .get_or_init(|| {
-            let adapters = adapter::enumerate();
-            let adapter = adapters.iter().find(|adapter| AdapterInfo::new(&adapter.get_info()).software())?;
-            Gpu::request(adapter, None).ok().map(Arc::new)
-        })
-        .clone()
+/// The devices that all tests of a process share, on a software adapter or on the one that the environment variable
+/// `GABOR_TEST_DEVICE` names: as many as [`Gpu::open_parallel`] opens. None where there is no such adapter.
+pub fn for_tests() -> &'static [Arc<Gpu>] {
+    static SHARED: OnceLock<Vec<Arc<Gpu>>> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let infos = adapter::adapters();
+        let named = std::env::var("GABOR_TEST_DEVICE").ok();
+        let software = || infos.iter().find(|info| info.software()).map(|info| info.name.clone());
+        let Some(name) = named.or_else(software) else { return Vec::new() };
+        Gpu::open_parallel(&DeviceChoice::Named(name), None).unwrap_or_default()
+    })
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ mod single;
 mod tune;
 
 pub use adapter::{AdapterInfo, AdapterKind, DeviceChoice, adapters};
-pub use device::{Gpu, software};
+pub use device::{Gpu, for_tests};
 pub use error::GpuError;
 pub use executor::GpuExecutor;
 pub use pipeline::Checks;
-pub use shader::assemble;
+pub use shader::{assemble, shader_files};
 pub use single::run_candidate;
 pub use tune::Tuning;

@@ -40,6 +40,22 @@ pub fn assemble(shader: &Shader) -> Result<String, GpuError> {
     compiled.map(|result| result.to_string()).map_err(|error| failed(strip_str(&error.to_string()).to_string()))
 }
 
+/// Names of the shader files that have an entry point, as [`Source::File`] has them.
+pub fn shader_files() -> Vec<String> {
+    fn add(folder: &Dir<'_>, found: &mut Vec<String>) {
+        let has_entry_point = |file: &&include_dir::File<'_>| {
+            file.contents_utf8().is_some_and(|text| text.lines().any(|line| line.starts_with("@compute")))
+        };
+        let files = folder.files().filter(has_entry_point);
+        found.extend(files.map(|file| file.path().with_extension("").to_string_lossy().replace('\\', "/")));
+        folder.dirs().for_each(|folder| add(folder, found));
+    }
+    let mut found = Vec::new();
+    add(&SHADERS, &mut found);
+    found.sort();
+    found
+}
+
 /// A hash of the text of all shader files.
 pub(super) fn digest() -> [u8; 32] {
     fn add(folder: &Dir<'_>, digest: &mut Sha256) {

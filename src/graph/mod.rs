@@ -2,11 +2,13 @@
 
 mod backward;
 mod error;
+mod example;
 mod op;
 mod variables;
 
 pub use backward::Backward;
 pub use error::{GraphError, ShapeError};
+pub use example::Example;
 pub use op::{DynOp, Op};
 pub use variables::{Variable, VariableId, Variables};
 

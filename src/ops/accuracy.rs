@@ -2,9 +2,9 @@ use rayon::prelude::*;
 
 use super::rows::Rows;
 use crate::{
-    graph::{Graph, GraphError, Op, ShapeError, Value},
+    graph::{Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
-    tensor::{DType, Real, TensorType},
+    tensor::{DType, Real, Tensor, TensorType, random},
 };
 
 /// Whether each sample's label is among the `k` classes of largest logits.
@@ -76,41 +76,47 @@ impl Graph {
     }
 }
 
+pub(super) fn examples() -> Vec<Example> {
+    let mut inputs = vec![ties_and_nan()];
+    inputs.extend([(1, 1), (33, 10), (5, 259), (2, 1000)].map(|(batch, classes)| {
+        let labels = (0..batch).map(|at| (at * 7 % classes) as u32).collect();
+        [random([batch, classes], 1), Tensor::u32([batch], labels)]
+    }));
+    let example = |inputs: [Tensor; 2]| {
+        let classes = inputs[0].shape().last();
+        let ks = [1, 2, 5].into_iter().filter(move |k| *k <= classes);
+        ks.map(move |k| Example::new(inputs.clone(), move |g, v| g.top_k_correct(v[0], v[1], k)))
+    };
+    inputs.into_iter().flat_map(example).collect()
+}
+
+/// Logits and labels, the last of which is no class.
+fn ties_and_nan() -> [Tensor; 2] {
+    const NAN: f32 = f32::NAN;
+    #[rustfmt::skip]
+    let logits = Tensor::f32([5, 3], vec![
+        1.0, 2.0, 2.0,
+        1.0, 2.0, 2.0,
+        NAN, 0.0, 1.0,
+        NAN, 0.0, 1.0,
+        3.0, 0.0, 1.0,
+    ]);
+    [logits, Tensor::u32([5], vec![1, 2, 0, 2, 3])]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check, tensor::Tensor};
+    use crate::check;
 
     #[test]
-    fn ties_and_nan() {
-        const NAN: f32 = f32::NAN;
-        #[rustfmt::skip]
-        let logits = Tensor::f32([5, 3], vec![
-            1.0, 2.0, 2.0,
-            1.0, 2.0, 2.0,
-            NAN, 0.0, 1.0,
-            NAN, 0.0, 1.0,
-            3.0, 0.0, 1.0,
-        ]);
-        let inputs = [logits, Tensor::u32([5], vec![1, 2, 0, 2, 3])];
+    fn the_first_of_equals_counts_and_nan_is_the_largest() {
         let correct = |k| {
-            let build = move |g: &mut Graph, v: &[Value]| g.top_k_correct(v[0], v[1], k);
-            check::gpu_matches_cpu(&inputs, build);
-            check::evaluate(&inputs, build).as_f32().unwrap().to_vec()
+            let correct = check::evaluate(&ties_and_nan(), |g, v| g.top_k_correct(v[0], v[1], k));
+            correct.as_f32().unwrap().to_vec()
         };
         assert_eq!(correct(1), [1.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(correct(2), [1.0, 1.0, 0.0, 1.0, 0.0]);
         assert_eq!(correct(3), [1.0, 1.0, 0.0, 1.0, 0.0]);
-    }
-
-    #[test]
-    fn kernels() {
-        for (batch, classes) in [(1, 1), (33, 10), (5, 259), (2, 1000)] {
-            let labels = Tensor::u32([batch], (0..batch).map(|at| (at * 7 % classes) as u32).collect());
-            let inputs = [check::random([batch, classes], 1), labels];
-            for k in [1, 5usize.min(classes)] {
-                check::gpu_matches_cpu(&inputs, |g, v| g.top_k_correct(v[0], v[1], k));
-            }
-        }
     }
 }

@@ -5,9 +5,9 @@ use super::{
     window::WindowOptions,
 };
 use crate::{
-    graph::{Backward, DynOp, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Backward, DynOp, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Expr, Signature, cpu, gpu},
-    tensor::{Real, TensorType},
+    tensor::{Real, TensorType, random},
 };
 
 /// Mean over each window.
@@ -199,6 +199,22 @@ impl Graph {
     }
 }
 
+pub(super) fn examples() -> Vec<Example> {
+    let mut examples = Vec::new();
+    for (shape, options) in super::pool::examples() {
+        for include in [false, true] {
+            examples.push(Example::new([random(shape, 2)], move |graph, x| graph.avg_pool2d(x[0], &options, include)));
+        }
+        // What follows is fused.
+        examples.push(Example::new([random(shape, 1), random([shape[3]], 3)], move |graph, x| {
+            let y = graph.tanh(x[0])?;
+            let y = graph.avg_pool2d(y, &options, true)?;
+            graph.multiply(y, x[1])
+        }));
+    }
+    examples
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +222,10 @@ mod tests {
         check,
         ops::{
             Padding,
-            pool::tests::{cases, matches_pytorch, options, window_of},
+            pool::{
+                options,
+                tests::{matches_pytorch, window_of},
+            },
         },
         tensor::Tensor,
     };
@@ -220,37 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_agrees_with_finite_differences() {
-        for (shape, options) in cases() {
-            for include in [false, true] {
-                check::gradients(&[check::random(shape, 1)], |graph, x| graph.avg_pool2d(x[0], &options, include));
-            }
-        }
-    }
-
-    #[test]
-    fn what_follows_is_fused() {
-        for (shape, options) in cases() {
-            let build = |graph: &mut Graph, x: &[Value]| {
-                let y = graph.tanh(x[0])?;
-                let y = graph.avg_pool2d(y, &options, true)?;
-                graph.multiply(y, x[1])
-            };
-            let inputs = [check::random(shape, 1), check::random([shape[3]], 3)];
-            check::gradients(&inputs, build);
-            check::gpu_matches_cpu(&inputs, build);
-        }
-    }
-
-    #[test]
-    fn shaders_agree_with_the_cpu() {
-        for (shape, options) in cases() {
-            for include in [false, true] {
-                check::gpu_matches_cpu(&[check::random(shape, 2)], |graph, x| {
-                    graph.avg_pool2d(x[0], &options, include)
-                });
-            }
-        }
+    fn gradients() {
+        check::gradients_of_examples(&examples());
     }
 
     #[test]

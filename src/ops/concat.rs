@@ -1,9 +1,9 @@
 use rayon::prelude::*;
 
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
-    tensor::{DType, Real, TensorType},
+    tensor::{DType, Real, Tensor, TensorType, random},
 };
 
 /// Tensors one after the other along an axis.
@@ -122,6 +122,19 @@ impl Graph {
     }
 }
 
+pub(super) fn examples() -> Vec<Example> {
+    let example = |(axis, extents): (usize, Vec<usize>)| {
+        let part = |(at, extent): (usize, &usize)| {
+            let mut shape = [2, 3, 2, 5];
+            shape[axis] = *extent;
+            random(shape, at as u64)
+        };
+        let parts: Vec<Tensor> = extents.iter().enumerate().map(part).collect();
+        Example::new(parts, move |graph, v| graph.concat(v, axis))
+    };
+    [(3, vec![4, 8, 12]), (3, vec![3, 4]), (1, vec![2, 1, 3]), (0, vec![1; 9])].map(example).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,21 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn gradients_and_shaders_agree() {
-        for (axis, channels) in [(3, vec![4, 8, 12]), (3, vec![3, 4]), (1, vec![2, 1, 3]), (0, vec![1; 9])] {
-            let inputs: Vec<Tensor> = channels
-                .iter()
-                .enumerate()
-                .map(|(at, &extent)| {
-                    let mut shape = [2, 3, 2, 5];
-                    shape[axis] = extent;
-                    check::random(shape, at as u64)
-                })
-                .collect();
-            let concat = |graph: &mut Graph, v: &[Value]| graph.concat(v, axis);
-            check::gradients(&inputs, concat);
-            check::gpu_matches_cpu(&inputs, concat);
-        }
+    fn gradients() {
+        check::gradients_of_examples(&examples());
     }
 
     #[test]

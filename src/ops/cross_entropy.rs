@@ -5,9 +5,9 @@ use super::{
     rows::{Rows, maximum_and_exponentials},
 };
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Expr, Signature, cpu, gpu},
-    tensor::{DType, Real, TensorType},
+    tensor::{DType, Real, Tensor, TensorType, random},
 };
 
 /// Cross-entropy of the softmax of logits, for each sample: the losses. With the gradient, of logits, labels and the
@@ -218,39 +218,44 @@ impl Graph {
     }
 }
 
+pub(super) fn examples() -> Vec<Example> {
+    let mut examples = Vec::new();
+    for (batch, classes) in [(1, 1), (5, 2), (33, 10), (3, 259), (2, 1000)] {
+        let labels = Tensor::u32([batch], (0..batch).map(|at| (at * 7 % classes) as u32).collect());
+        for targets in [labels, random([batch, classes], 2)] {
+            for smoothing in [0.0, 0.1] {
+                let inputs = [random([batch, classes], 1), targets.clone()];
+                examples.push(Example::new(inputs, move |g, v| g.softmax_cross_entropy(v[0], v[1], smoothing)));
+            }
+        }
+    }
+    examples.push(weighted_mean());
+    examples
+}
+
+fn weighted_mean() -> Example {
+    let weights = Tensor::f32([4], vec![1.0, 0.5, 2.0, 0.0]);
+    Example::new([random([4], 3), weights], |g, v| g.weighted_mean(v[0], v[1]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{check, tensor::Tensor};
 
-    fn labels(batch: usize, classes: usize) -> Tensor {
-        Tensor::u32([batch], (0..batch).map(|at| (at * 7 % classes) as u32).collect())
-    }
-
     #[test]
-    fn gradients_and_kernels() {
-        for (batch, classes) in [(1, 1), (5, 2), (33, 10), (3, 259), (2, 1000)] {
-            for smoothing in [0.0, 0.1] {
-                let build = |g: &mut Graph, v: &[Value]| g.softmax_cross_entropy(v[0], v[1], smoothing);
-                let logits = check::random([batch, classes], 1);
-                let soft = check::random([batch, classes], 2);
-                for inputs in [[logits.clone(), labels(batch, classes)], [logits, soft]] {
-                    check::gradients_of(&inputs, &[0], build);
-                    check::gpu_matches_cpu(&inputs, build);
-                }
-            }
+    fn gradients() {
+        for example in examples() {
+            check::gradients_of(&example.inputs, &[0], |g, v| example.build(g, v));
         }
     }
 
     #[test]
     fn weighted_mean_of_losses() {
-        let build = |g: &mut Graph, v: &[Value]| g.weighted_mean(v[0], v[1]);
-        let weights = Tensor::f32([4], vec![1.0, 0.5, 2.0, 0.0]);
-        let inputs = [check::random([4], 3), weights];
-        check::gradients(&inputs, build);
-        check::gpu_matches_cpu(&inputs, build);
-        let empty = [check::random([4], 3), Tensor::f32([4], vec![0.0; 4])];
-        assert_eq!(check::evaluate(&empty, build).as_f32(), Some(&[0.0][..]));
+        let example = weighted_mean();
+        check::gradients(&example.inputs, |g, v| example.build(g, v));
+        let empty = [random([4], 3), Tensor::f32([4], vec![0.0; 4])];
+        assert_eq!(check::evaluate(&empty, |g, v| example.build(g, v)).as_f32(), Some(&[0.0][..]));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use super::{
     window::WindowOptions,
 };
 use crate::{
-    graph::{Backward, DynOp, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Backward, DynOp, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Expr, Signature, cpu, gpu},
-    tensor::{Real, TensorType},
+    tensor::{Real, TensorType, random},
 };
 
 /// Maximum over each window; with `keep_argmax` also the number of the tap where it is, as the gradient wants it.
@@ -223,6 +223,23 @@ impl Graph {
     }
 }
 
+pub(super) fn examples() -> Vec<Example> {
+    let mut examples = Vec::new();
+    for (shape, options) in super::pool::examples() {
+        for keep_argmax in [false, true] {
+            let pool = move |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options, keep_argmax);
+            examples.push(Example::new([random(shape, 2)], pool));
+        }
+        // What follows is fused.
+        examples.push(Example::new([random(shape, 1), random([shape[3]], 3)], move |graph, x| {
+            let y = graph.tanh(x[0])?;
+            let y = graph.max_pool2d(y, &options, true)?;
+            graph.multiply(y, x[1])
+        }));
+    }
+    examples
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,7 +247,10 @@ mod tests {
         check,
         ops::{
             Padding,
-            pool::tests::{cases, matches_pytorch, on_gpu, options, window_of},
+            pool::{
+                options,
+                tests::{matches_pytorch, on_gpu, window_of},
+            },
         },
         tensor::Tensor,
     };
@@ -243,36 +263,8 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_agrees_with_finite_differences() {
-        for (shape, options) in cases() {
-            for keep_argmax in [false, true] {
-                check::gradients(&[check::random(shape, 1)], |graph, x| graph.max_pool2d(x[0], &options, keep_argmax));
-            }
-        }
-    }
-
-    #[test]
-    fn what_follows_is_fused() {
-        for (shape, options) in cases() {
-            let build = |graph: &mut Graph, x: &[Value]| {
-                let y = graph.tanh(x[0])?;
-                let y = graph.max_pool2d(y, &options, true)?;
-                graph.multiply(y, x[1])
-            };
-            let inputs = [check::random(shape, 1), check::random([shape[3]], 3)];
-            check::gradients(&inputs, build);
-            check::gpu_matches_cpu(&inputs, build);
-        }
-    }
-
-    #[test]
-    fn shaders_agree_with_the_cpu() {
-        for (shape, options) in cases() {
-            for keep_argmax in [false, true] {
-                let images = check::random(shape, 2);
-                check::gpu_matches_cpu(&[images], |graph, x| graph.max_pool2d(x[0], &options, keep_argmax));
-            }
-        }
+    fn gradients() {
+        check::gradients_of_examples(&examples());
     }
 
     #[test]

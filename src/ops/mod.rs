@@ -29,6 +29,50 @@ mod transpose;
 mod view;
 mod window;
 
+use crate::graph::Example;
+
+/// Lists the operations that have kernels of their own: for each, its examples and a test that runs them on a GPU.
+macro_rules! with_kernels {
+    ($($op:ident),* $(,)?) => {
+        /// For each operation that has kernels of its own, by the name of its file, what a device is checked by.
+        pub fn examples() -> Vec<(&'static str, Vec<Example>)> {
+            vec![$((stringify!($op), $op::examples())),*]
+        }
+
+        #[cfg(test)]
+        mod kernels_match_the_cpu {
+            $(
+                #[test]
+                fn $op() {
+                    crate::check::gpu_matches_cpu(&super::$op::examples());
+                }
+            )*
+        }
+    };
+}
+
+with_kernels! {
+    accuracy,
+    avg_pool,
+    batch_norm,
+    concat,
+    conv2d,
+    cross_entropy,
+    dropout,
+    global_pool,
+    layer_norm,
+    matmul,
+    max_pool,
+    normalise,
+    optimizer,
+    pad,
+    pointwise,
+    reduce,
+    slice,
+    softmax,
+    transpose,
+}
+
 pub use batch_norm::BatchNorm;
 pub use conv2d::Conv2dOptions;
 pub use optimizer::Optimizer;

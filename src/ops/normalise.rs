@@ -1,9 +1,9 @@
 use rayon::prelude::*;
 
 use crate::{
-    graph::{Graph, GraphError, Op, ShapeError, Value},
+    graph::{Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
-    tensor::{DType, Real, TensorType},
+    tensor::{DType, Real, Tensor, TensorType},
 };
 
 /// Images of bytes as floats, normalised channel by channel.
@@ -93,29 +93,31 @@ impl Graph {
     }
 }
 
+pub(super) fn examples() -> Vec<Example> {
+    let example = |shape: [usize; 4]| {
+        let elements = shape.iter().product::<usize>();
+        let images = Tensor::u8(shape, (0..elements).map(|i| (i * 97 % 256) as u8).collect());
+        let channels = shape[3];
+        let mean = Tensor::f32([channels], (0..channels).map(|c| 0.4 + 0.05 * c as f32).collect());
+        let deviation = Tensor::f32([channels], (0..channels).map(|c| 0.2 + 0.03 * c as f32).collect());
+        Example::new([images, mean, deviation], |graph, v| graph.normalise_images(v[0], v[1], v[2]))
+    };
+    [[2, 3, 3, 1], [1, 5, 5, 3], [2, 2, 2, 4], [3, 40, 31, 3]].map(example).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check, tensor::Tensor};
-
-    fn images(shape: [usize; 4]) -> Tensor {
-        let elements = shape.iter().product::<usize>();
-        Tensor::u8(shape, (0..elements).map(|i| (i * 97 % 256) as u8).collect())
-    }
+    use crate::check;
 
     #[test]
     fn bytes_become_normalised_floats() {
-        for shape in [[2, 3, 3, 1], [1, 5, 5, 3], [2, 2, 2, 4], [3, 40, 31, 3]] {
-            let channels = shape[3];
-            let mean: Vec<f32> = (0..channels).map(|c| 0.4 + 0.05 * c as f32).collect();
-            let deviation: Vec<f32> = (0..channels).map(|c| 0.2 + 0.03 * c as f32).collect();
-            let inputs =
-                [images(shape), Tensor::f32([channels], mean.clone()), Tensor::f32([channels], deviation.clone())];
-            let normalise = |graph: &mut Graph, v: &[Value]| graph.normalise_images(v[0], v[1], v[2]);
-            check::gpu_matches_cpu(&inputs, normalise);
-            let result = check::evaluate(&inputs, normalise);
-            for (i, (got, byte)) in result.as_f32().unwrap().iter().zip(inputs[0].bytes()).enumerate() {
-                let (mean, deviation) = (mean[i % channels], deviation[i % channels]);
+        for example in examples() {
+            let [images, mean, deviation] = &example.inputs[..] else { panic!("three inputs") };
+            let (mean, deviation) = (mean.as_f32().unwrap(), deviation.as_f32().unwrap());
+            let result = check::evaluate(&example.inputs, |graph, v| example.build(graph, v));
+            for (i, (got, byte)) in result.as_f32().unwrap().iter().zip(images.bytes()).enumerate() {
+                let (mean, deviation) = (mean[i % mean.len()], deviation[i % mean.len()]);
                 assert_eq!(*got, (f32::from(*byte) / 255.0 - mean) / deviation, "element {i}");
             }
         }

@@ -239,6 +239,28 @@ impl Epilogue {
     }
 }
 
+/// Square windows.
+pub(super) fn options(kernel: usize, stride: usize, padding: Padding) -> WindowOptions {
+    WindowOptions { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding, ceil: false }
+}
+
+/// Images and windows over them that meet the edges: channels that do and do not fill vectors, windows that overlap
+/// and that leave gaps, padding, the last partial window, images of one pixel.
+pub(super) fn examples() -> Vec<([usize; 4], WindowOptions)> {
+    let uneven = Padding::Explicit { top: 0, bottom: 2, left: 1, right: 0 };
+    vec![
+        ([2, 6, 8, 4], options(2, 2, Padding::Valid)),
+        ([2, 7, 5, 3], options(3, 2, Padding::Same)),
+        ([1, 6, 6, 5], options(3, 1, Padding::all(1))),
+        ([1, 9, 9, 8], WindowOptions { dilation: [2, 3], ..options(3, 2, Padding::all(1)) }),
+        ([2, 8, 7, 1], WindowOptions { ceil: true, ..options(3, 2, Padding::Valid) }),
+        ([1, 8, 8, 7], WindowOptions { ceil: true, ..options(3, 3, Padding::all(1)) }),
+        ([1, 7, 10, 4], options(2, 3, Padding::Valid)),
+        ([1, 5, 6, 4], WindowOptions { kernel: [3, 2], stride: [1, 2], ..options(1, 1, uneven) }),
+        ([3, 1, 1, 7], options(1, 1, Padding::Valid)),
+    ]
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -249,27 +271,6 @@ pub(super) mod tests {
         kernel::Signature,
         tensor::Tensor,
     };
-
-    pub fn options(kernel: usize, stride: usize, padding: Padding) -> WindowOptions {
-        WindowOptions { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding, ceil: false }
-    }
-
-    /// Images and windows over them that meet the edges: channels that do and do not fill vectors, windows that overlap
-    /// and that leave gaps, padding, the last partial window, images of one pixel.
-    pub fn cases() -> Vec<([usize; 4], WindowOptions)> {
-        let uneven = Padding::Explicit { top: 0, bottom: 2, left: 1, right: 0 };
-        vec![
-            ([2, 6, 8, 4], options(2, 2, Padding::Valid)),
-            ([2, 7, 5, 3], options(3, 2, Padding::Same)),
-            ([1, 6, 6, 5], options(3, 1, Padding::all(1))),
-            ([1, 9, 9, 8], WindowOptions { dilation: [2, 3], ..options(3, 2, Padding::all(1)) }),
-            ([2, 8, 7, 1], WindowOptions { ceil: true, ..options(3, 2, Padding::Valid) }),
-            ([1, 8, 8, 7], WindowOptions { ceil: true, ..options(3, 3, Padding::all(1)) }),
-            ([1, 7, 10, 4], options(2, 3, Padding::Valid)),
-            ([1, 5, 6, 4], WindowOptions { kernel: [3, 2], stride: [1, 2], ..options(1, 1, uneven) }),
-            ([3, 1, 1, 7], options(1, 1, Padding::Valid)),
-        ]
-    }
 
     /// The window of a case of PyTorch's values.
     pub fn window_of(case: &check::Case) -> WindowOptions {

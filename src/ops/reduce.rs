@@ -2,11 +2,11 @@ use rayon::prelude::*;
 
 use super::columns::{LANES, rows_of_part};
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{
         BLOCK, Evaluator, Expr, Extents, Pass, Reduction, Signature, cpu, gpu, reduction_module, reduction_width,
     },
-    tensor::{DType, Real, Shape, TensorType},
+    tensor::{DType, Real, Shape, TensorType, random},
 };
 
 /// Sums of expressions over neighbouring axes: a plain sum or mean, the sums of a gradient, or several of them with the
@@ -355,36 +355,47 @@ impl Graph {
     }
 }
 
+/// Rows and columns of either parity, sums of one partial sum and of many, and more columns than one block.
+const EXAMPLES: [(&[usize], &[usize]); 14] = [
+    (&[7], &[0]),
+    (&[70_000], &[0]),
+    (&[70_001], &[0]),
+    (&[5, 8], &[1]),
+    (&[300, 3], &[1]),
+    (&[6, 10], &[0]),
+    (&[1000, 7], &[0]),
+    (&[3000, 64], &[0]),
+    (&[2000, 100], &[0]),
+    (&[3, 4100], &[0]),
+    (&[2, 5, 6, 8], &[1, 2]),
+    (&[2, 5, 6, 7], &[0, 2]),
+    (&[2, 3, 4], &[0, 1, 2]),
+    (&[1, 4], &[0]),
+];
+
+/// Shapes and what they are repeated to.
+const REPEATED: [(&[usize], &[usize]); 4] =
+    [(&[3, 1, 4], &[3, 5, 4]), (&[4], &[2, 3, 4]), (&[2, 1, 1], &[2, 5, 3]), (&[], &[3, 2])];
+
+pub(super) fn examples() -> Vec<Example> {
+    let means = EXAMPLES.map(|(shape, axes)| Example::new([random(shape, 1)], move |g, v| g.mean(v[0], axes)));
+    let repeated =
+        REPEATED.map(|(from, to)| Example::new([random(from, 1)], move |g, v| g.broadcast_to(v[0], &Shape::from(to))));
+    means.into_iter().chain(repeated).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{check, tensor::Tensor};
 
-    /// Rows and columns of either parity, sums of one partial sum and of many, and more columns than one block.
-    const CASES: [(&[usize], &[usize]); 14] = [
-        (&[7], &[0]),
-        (&[70_000], &[0]),
-        (&[70_001], &[0]),
-        (&[5, 8], &[1]),
-        (&[300, 3], &[1]),
-        (&[6, 10], &[0]),
-        (&[1000, 7], &[0]),
-        (&[3000, 64], &[0]),
-        (&[2000, 100], &[0]),
-        (&[3, 4100], &[0]),
-        (&[2, 5, 6, 8], &[1, 2]),
-        (&[2, 5, 6, 7], &[0, 2]),
-        (&[2, 3, 4], &[0, 1, 2]),
-        (&[1, 4], &[0]),
-    ];
-
-    fn apply(axes: &[usize], mean: bool) -> impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError> {
-        move |graph, v| if mean { graph.mean(v[0], axes) } else { graph.sum(v[0], axes) }
+    fn sum(axes: &[usize]) -> impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError> {
+        move |graph, v| graph.sum(v[0], axes)
     }
 
     #[test]
     fn equals_the_definition() {
-        for (shape, axes) in CASES {
+        for (shape, axes) in EXAMPLES {
             let x = check::random(shape, 1);
             let kept: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
             let output = Shape::from(kept.iter().map(|&axis| shape[axis]).collect::<Vec<_>>());
@@ -397,7 +408,7 @@ mod tests {
                 expected[to][0] += value;
                 expected[to][1] += value.abs();
             }
-            let y = check::evaluate(&[x], apply(axes, false));
+            let y = check::evaluate(&[x], sum(axes));
             assert_eq!(y.shape(), &output);
             for (got, [sum, magnitude]) in y.as_f32().unwrap().iter().zip(expected) {
                 assert!((f64::from(*got) - sum).abs() <= 1e-6 * magnitude, "{shape:?} {axes:?}: {got} for {sum}");
@@ -407,35 +418,21 @@ mod tests {
 
     #[test]
     fn gradients() {
-        for (shape, axes) in CASES {
-            check::gradients(&[check::random(shape, 1)], apply(axes, true));
-        }
-    }
-
-    #[test]
-    fn shaders() {
-        for (shape, axes) in CASES {
-            check::gpu_matches_cpu(&[check::random(shape, 1)], apply(axes, true));
-        }
+        check::gradients_of_examples(&examples());
     }
 
     #[test]
     fn long_sums_keep_their_precision() {
         // Additions in a row: 256 in a lane, 64 lanes, 256 partial sums.
         let (n, additions) = (1 << 22, 256.0 + 64.0 + 256.0);
-        let sum = check::evaluate(&[Tensor::f32([n], vec![0.1; n])], apply(&[0], false));
+        let sum = check::evaluate(&[Tensor::f32([n], vec![0.1; n])], sum(&[0]));
         let error = f64::from(sum.as_f32().unwrap()[0]) / (f64::from(0.1f32) * n as f64) - 1.0;
         assert!(error.abs() < f64::from(additions * f32::EPSILON / 2.0), "off by {error:.1e}");
     }
 
     #[test]
-    fn a_value_is_repeated_and_summed_back() {
-        for (from, to) in
-            [(&[3, 1, 4][..], &[3, 5, 4][..]), (&[4], &[2, 3, 4]), (&[2, 1, 1], &[2, 5, 3]), (&[], &[3, 2])]
-        {
-            let build = |graph: &mut Graph, v: &[Value]| graph.broadcast_to(v[0], &Shape::from(to));
-            check::gradients(&[check::random(from, 1)], build);
-            check::gpu_matches_cpu(&[check::random(from, 1)], build);
+    fn a_value_that_was_repeated_is_summed_back() {
+        for (from, to) in REPEATED {
             let reduce = |graph: &mut Graph, v: &[Value]| graph.sum_to_shape(v[0], &Shape::from(from));
             check::gradients(&[check::random(to, 1)], reduce);
         }

@@ -2,9 +2,9 @@ use std::ops::Range;
 
 use super::gather::{Axis, Gather};
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
-    tensor::{Real, Shape, TensorType},
+    tensor::{Real, Shape, TensorType, random},
 };
 
 /// A box out of a tensor: a range of each axis.
@@ -77,6 +77,15 @@ impl Graph {
     }
 }
 
+pub(super) fn examples() -> Vec<Example> {
+    let slices =
+        [(vec![3, 4, 5], 1, 1..3), (vec![2, 3, 3, 16], 3, 4..12), (vec![6, 2, 4], 0, 2..5), (vec![9], 0, 3..8)];
+    let example = |(shape, axis, range): (Vec<usize>, usize, Range<usize>)| {
+        Example::new([random(shape, 1)], move |graph, v| graph.slice(v[0], axis, range.clone()))
+    };
+    slices.map(example).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,15 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn gradients_and_shaders_agree() {
-        for (shape, axis, range) in
-            [(vec![3, 4, 5], 1, 1..3), (vec![2, 3, 3, 16], 3, 4..12), (vec![6, 2, 4], 0, 2..5), (vec![9], 0, 3..8)]
-        {
-            let x = check::random(shape, 1);
-            let slice = |graph: &mut Graph, v: &[Value]| graph.slice(v[0], axis, range.clone());
-            check::gradients(std::slice::from_ref(&x), slice);
-            check::gpu_matches_cpu(&[x], slice);
-        }
+    fn gradients() {
+        check::gradients_of_examples(&examples());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 use super::gather::{Axis, Gather};
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
-    tensor::{Real, Shape, TensorType},
+    tensor::{Real, Shape, TensorType, random},
 };
 
 /// Axes in another order: axis `k` of the output is axis `permutation[k]` of the input.
@@ -94,28 +94,36 @@ impl Graph {
     }
 }
 
+/// Shapes and permutations of their axes.
+fn permutations() -> Vec<(Vec<usize>, Vec<usize>)> {
+    vec![
+        (vec![5, 3], vec![1, 0]),
+        (vec![37, 70], vec![1, 0]),
+        (vec![2, 33, 40], vec![0, 2, 1]),
+        (vec![2, 5, 6, 8], vec![0, 3, 1, 2]),
+        (vec![2, 3, 4, 8], vec![2, 1, 0, 3]),
+        (vec![2, 9, 2, 16], vec![0, 1, 3, 2]),
+        (vec![2, 3, 2, 3, 2, 3], vec![5, 4, 3, 2, 1, 0]),
+        (vec![4, 1, 6], vec![1, 0, 2]),
+        (vec![1, 1], vec![1, 0]),
+    ]
+}
+
+pub(super) fn examples() -> Vec<Example> {
+    let example = |(shape, permutation): (Vec<usize>, Vec<usize>)| {
+        Example::new([random(shape, 1)], move |graph, v| graph.transpose(v[0], &permutation))
+    };
+    permutations().into_iter().map(example).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{check, tensor::Tensor};
 
-    fn cases() -> Vec<(Vec<usize>, Vec<usize>)> {
-        vec![
-            (vec![5, 3], vec![1, 0]),
-            (vec![37, 70], vec![1, 0]),
-            (vec![2, 33, 40], vec![0, 2, 1]),
-            (vec![2, 5, 6, 8], vec![0, 3, 1, 2]),
-            (vec![2, 3, 4, 8], vec![2, 1, 0, 3]),
-            (vec![2, 9, 2, 16], vec![0, 1, 3, 2]),
-            (vec![2, 3, 2, 3, 2, 3], vec![5, 4, 3, 2, 1, 0]),
-            (vec![4, 1, 6], vec![1, 0, 2]),
-            (vec![1, 1], vec![1, 0]),
-        ]
-    }
-
     #[test]
     fn elements_move_with_their_coordinates() {
-        for (shape, permutation) in cases() {
+        for (shape, permutation) in permutations() {
             let shape = Shape::from(shape);
             let numbers = Tensor::u32(shape.clone(), (0..shape.elements() as u32).collect());
             let result = check::evaluate(&[numbers], |graph, v| graph.transpose(v[0], &permutation));
@@ -131,17 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_agrees_with_finite_differences() {
-        for (shape, permutation) in cases() {
-            check::gradients(&[check::random(shape, 1)], |graph, v| graph.transpose(v[0], &permutation));
-        }
-    }
-
-    #[test]
-    fn shaders_agree_with_the_cpu() {
-        for (shape, permutation) in cases() {
-            check::gpu_matches_cpu(&[check::random(shape, 1)], |graph, v| graph.transpose(v[0], &permutation));
-        }
+    fn gradients() {
+        check::gradients_of_examples(&examples());
     }
 
     #[test]

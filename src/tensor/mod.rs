@@ -2,10 +2,12 @@
 
 mod dtype;
 mod host;
+mod random;
 mod real;
 mod shape;
 
 pub use dtype::{DType, TensorType};
 pub use host::{Tensor, TensorData};
+pub use random::random;
 pub use real::Real;
 pub use shape::Shape;

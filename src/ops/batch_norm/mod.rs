@@ -1,7 +1,9 @@
 //! Batch normalisation.
 
+mod examples;
 mod statistics;
 
+pub(super) use examples::examples;
 pub(super) use statistics::{Measured, Moments, WithStatistics};
 
 use statistics::BatchNormStatistics;
@@ -153,9 +155,17 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check, tensor::Tensor};
+    use crate::{
+        check,
+        ops::Conv2dOptions,
+        tensor::{Shape, Tensor},
+    };
 
     const EPSILON: f32 = 1e-5;
+
+    fn of(shape: Shape) -> Tensor {
+        check::random(shape.clone(), shape.elements() as u64)
+    }
 
     fn inputs(shape: &[usize]) -> [Tensor; 3] {
         let channels = shape[shape.len() - 1];
@@ -167,56 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn training() {
-        // Few channels and many, whole vectors and not, one split and several, several parts of a CPU's rows.
-        for shape in
-            [&[2, 1][..], &[3, 5], &[2, 3, 4, 7], &[4, 5, 5, 8], &[3, 70], &[2, 30, 30, 64], &[9000, 3], &[5000, 20]]
-        {
-            check::gradients(&inputs(shape), train);
-            check::gpu_matches_cpu(&inputs(shape), train);
+    fn gradients() {
+        check::gradients_of_examples(&examples::training());
+        for example in examples::differentiable() {
+            // The running statistics of inference have none.
+            let wrt: Vec<usize> = match example.inputs.len() {
+                5 => vec![0, 1, 2],
+                n => (0..n).collect(),
+            };
+            check::gradients_of(&example.inputs, &wrt, |g, v| example.build(g, v));
         }
-    }
-
-    #[test]
-    fn fused_with_activation() {
-        let build = |g: &mut Graph, v: &[Value]| {
-            let norm = g.batch_norm_train(v[0], v[1], v[2], EPSILON)?;
-            g.relu(norm.y)
-        };
-        for shape in [&[3, 5][..], &[2, 3, 4, 8], &[3, 70]] {
-            check::gradients(&inputs(shape), build);
-        }
-        // Among so many values some are too near to the kink for a finite difference.
-        for shape in [&[3, 5][..], &[2, 3, 4, 8], &[3, 70], &[2, 30, 30, 64], &[5000, 20]] {
-            check::gpu_matches_cpu(&inputs(shape), build);
-        }
-    }
-
-    #[test]
-    fn fused_with_residual_and_activation() {
-        let shape = [2, 3, 4, 8];
-        let [x, gamma, beta] = inputs(&shape);
-        let build = |g: &mut Graph, v: &[Value]| {
-            let norm = g.batch_norm_train(v[0], v[1], v[2], EPSILON)?;
-            let sum = g.add(norm.y, v[3])?;
-            g.silu(sum)
-        };
-        let inputs = [x, gamma, beta, check::random(shape, 4)];
-        check::gradients(&inputs, build);
-        check::gpu_matches_cpu(&inputs, build);
-    }
-
-    #[test]
-    fn inference() {
-        for shape in [&[1, 5][..], &[2, 3, 4, 8]] {
-            let [x, gamma, beta] = inputs(shape);
-            let channels = gamma.shape().elements();
-            let variance = Tensor::f32([channels], (0..channels).map(|c| 0.5 + c as f32).collect());
-            let inputs = [x, gamma, beta, check::random([channels], 4), variance];
-            let build = |g: &mut Graph, v: &[Value]| g.batch_norm_infer(v[0], v[1], v[2], v[3], v[4], EPSILON);
-            check::gradients_of(&inputs, &[0, 1, 2], build);
-            check::gpu_matches_cpu(&inputs, build);
-        }
+        check::gradients(&[[2, 3, 3, 2].into(), [2, 2, 2, 3].into(), [3].into(), [3].into()].map(of), |graph, v| {
+            let x = graph.conv2d(v[0], v[1], &Conv2dOptions::default())?;
+            train(graph, &[x, v[2], v[3]])
+        });
     }
 
     /// With the mean at 1000 deviations, E[x^2] - E[x]^2 would be off by 1000^2 roundings: some percent.
@@ -234,7 +208,6 @@ mod tests {
             let want = channel().map(|x| (x - mean).powi(2)).sum::<f64>() / 3999.0;
             assert!((f64::from(*got) / want - 1.0).abs() < 1e-5, "{got} is not {want}");
         }
-        check::gpu_matches_cpu(&inputs, build);
     }
 
     /// With the mean at 100 deviations, a value is itself rounded by up to 100 half units of its deviation, and so are

@@ -1,10 +1,13 @@
 //! Two-dimensional convolution and its gradients.
 
 mod cpu;
+mod examples;
 mod geometry;
 mod gpu;
 #[cfg(test)]
 mod tests;
+
+pub(super) use examples::examples;
 
 use std::sync::Arc;
 

@@ -1,50 +1,13 @@
-use super::{Conv2dGradInput, Conv2dGradWeight, Conv2dOptions, Geometry};
+use super::{
+    Conv2dGradInput, Conv2dGradWeight, Conv2dOptions, Geometry,
+    examples::{Case, conv, grid, inputs, of_a_sum, options, plain},
+};
 use crate::{
     check,
-    graph::{Graph, GraphError, Value},
+    graph::{Graph, Value},
     ops::Padding,
     tensor::{Shape, Tensor, TensorType},
 };
-
-/// Input, weight and options of a convolution.
-type Case = ([usize; 4], [usize; 4], Conv2dOptions);
-
-fn options() -> Conv2dOptions {
-    Conv2dOptions::default()
-}
-
-/// Shapes whose edges divide no tile: one pixel, seven channels, stride past the window, padding past half of it.
-fn grid() -> Vec<Case> {
-    let same = options().padding(Padding::Same);
-    let uneven = Padding::Explicit { top: 2, bottom: 0, left: 1, right: 3 };
-    vec![
-        ([1, 1, 1, 1], [1, 1, 1, 1], options()),
-        ([2, 1, 1, 7], [3, 3, 7, 5], same),
-        ([2, 6, 5, 3], [3, 3, 3, 8], options()),
-        ([2, 9, 7, 1], [3, 3, 1, 6], same),
-        ([3, 8, 8, 4], [3, 3, 4, 8], same),
-        ([2, 5, 13, 16], [3, 3, 16, 36], same),
-        ([2, 6, 5, 8], [3, 3, 8, 6], same),
-        ([1, 15, 14, 3], [7, 7, 3, 20], options().stride(2).padding(Padding::all(3))),
-        ([2, 9, 8, 8], [3, 3, 8, 12], options().stride(2).padding(Padding::Same)),
-        ([2, 11, 10, 4], [3, 3, 4, 4], options().stride(3).padding(Padding::all(1))),
-        ([2, 7, 9, 4], [1, 1, 4, 8], options().stride(2)),
-        ([2, 7, 6, 5], [2, 3, 5, 3], options().stride(4).padding(Padding::all(2))),
-        ([1, 4, 4, 4], [3, 3, 4, 4], options().padding(Padding::all(4))),
-        ([2, 9, 10, 4], [3, 2, 4, 8], options().dilation(2).padding(uneven)),
-        ([1, 12, 11, 4], [3, 3, 4, 4], options().stride(2).dilation(2).padding(Padding::all(2))),
-        ([1, 13, 12, 2], [3, 3, 2, 3], options().stride(2).dilation(3).padding(Padding::all(3))),
-        ([70, 4, 4, 4], [3, 3, 4, 8], same),
-        ([2, 5, 6, 8], [1, 1, 8, 68], options()),
-        ([1, 20, 19, 2], [17, 16, 2, 5], options()),
-        ([2, 6, 7, 6], [3, 3, 2, 9], same.groups(3)),
-        ([2, 6, 7, 16], [3, 3, 8, 24], same.groups(2).stride(2)),
-        ([2, 6, 7, 7], [3, 3, 1, 7], same.groups(7)),
-        ([2, 9, 8, 20], [3, 3, 1, 20], same.groups(20).stride(2)),
-        ([1, 9, 8, 36], [5, 3, 1, 36], options().groups(36).dilation(2)),
-        ([2, 6, 5, 4], [3, 3, 1, 12], same.groups(4)),
-    ]
-}
 
 /// Shapes that the CPU takes in other ways than those of [`grid`]; a GPU makes no difference between them.
 fn wide() -> Vec<Case> {
@@ -60,14 +23,6 @@ fn wide() -> Vec<Case> {
         ([1, 4, 4, 132], [3, 3, 132, 129], same),
         ([3, 3, 5, 136], [1, 1, 136, 150], options()),
     ]
-}
-
-fn conv(graph: &mut Graph, values: &[Value], options: &Conv2dOptions) -> Result<Value, GraphError> {
-    graph.conv2d(values[0], values[1], options)
-}
-
-fn inputs(case: &Case) -> [Tensor; 2] {
-    [check::random(case.0, 1), check::random(case.1, 2)]
 }
 
 /// The definition, term by term.
@@ -113,9 +68,8 @@ fn the_cpu_computes_the_definition() {
 
 #[test]
 fn gradients_match_finite_differences() {
-    for case in grid().into_iter().chain(wide()) {
-        check::gradients(&inputs(&case), |graph, values| conv(graph, values, &case.2));
-    }
+    let cases: Vec<Case> = grid().into_iter().chain(wide()).collect();
+    check::gradients_of_examples(&cases.iter().map(plain).collect::<Vec<_>>());
 }
 
 #[test]
@@ -153,48 +107,10 @@ fn an_epilogue_gives_what_the_operations_after_it_give() {
     assert!(check::relative_error(fused.as_f32().unwrap(), &expected) < 1e-6);
 }
 
-fn compare_shaders(groups: impl Fn(usize) -> bool) {
-    for case in grid().into_iter().filter(|case| groups(case.2.groups)) {
-        check::gpu_matches_cpu(&inputs(&case), |graph, values| conv(graph, values, &case.2));
-    }
-}
-
-#[test]
-fn every_shader_matches_the_cpu() {
-    compare_shaders(|groups| groups == 1);
-}
-
-#[test]
-fn every_shader_of_grouped_convolution_matches_the_cpu() {
-    compare_shaders(|groups| groups > 1);
-}
-
-#[test]
-fn shaders_with_an_epilogue_match_the_cpu() {
-    for (channels, other) in [(8, vec![8]), (7, vec![7]), (8, vec![2, 1, 1, 8])] {
-        let inputs = [check::random([2, 7, 5, 4], 1), check::random([3, 3, 4, channels], 2), check::random(other, 3)];
-        check::gpu_matches_cpu(&inputs, |graph, values| {
-            let y = conv(graph, values, &options().padding(Padding::Same))?;
-            let y = graph.multiply(y, values[2])?;
-            graph.relu(y)
-        });
-    }
-}
-
 #[test]
 fn the_gradient_of_the_input_takes_an_epilogue() {
-    let inputs = |case: &Case| [check::random(case.0, 1), check::random(case.1, 2), check::random([case.0[3]], 3)];
-    let build = |graph: &mut Graph, values: &[Value], options: &Conv2dOptions| {
-        let x = graph.add(values[0], values[2])?;
-        let x = graph.tanh(x)?;
-        conv(graph, &[x, values[1]], options)
-    };
-    for case in grid().into_iter().chain(wide()) {
-        check::gradients(&inputs(&case), |graph, values| build(graph, values, &case.2));
-    }
-    for case in grid() {
-        check::gpu_matches_cpu(&inputs(&case), |graph, values| build(graph, values, &case.2));
-    }
+    let cases: Vec<Case> = grid().into_iter().chain(wide()).collect();
+    check::gradients_of_examples(&cases.iter().map(of_a_sum).collect::<Vec<_>>());
 }
 
 fn error(x: [usize; 4], w: [usize; 4], options: &Conv2dOptions) -> String {

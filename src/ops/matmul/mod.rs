@@ -1,11 +1,13 @@
 //! Matrix product, of one pair of matrices or of a batch of pairs.
 
 mod cpu;
+mod examples;
 mod gpu;
 mod scratch;
 #[cfg(test)]
 mod tests;
 
+pub(super) use examples::examples;
 pub(in crate::ops) use scratch::between_scratch;
 
 use std::sync::Arc;

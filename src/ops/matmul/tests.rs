@@ -1,3 +1,4 @@
+use super::examples::{factors, fused, layer, product};
 use crate::{
     check,
     graph::{Graph, GraphError, Value},
@@ -5,19 +6,6 @@ use crate::{
 };
 
 const TRANSPOSES: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
-
-/// A batch of factors of `[m, k]` and `[k, n]`, stored as the flags say.
-fn factors(lead: &[usize], [m, n, k]: [usize; 3], transposes: (bool, bool)) -> [Tensor; 2] {
-    let shape = |rows, columns, transposed| match transposed {
-        false => [lead, &[rows, columns]].concat(),
-        true => [lead, &[columns, rows]].concat(),
-    };
-    [check::random(shape(m, k, transposes.0), 1), check::random(shape(k, n, transposes.1), 2)]
-}
-
-fn product(transposes: (bool, bool)) -> impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError> {
-    move |graph, v| graph.matmul(v[0], v[1], transposes.0, transposes.1)
-}
 
 #[test]
 fn equals_the_definition() {
@@ -60,47 +48,13 @@ fn a_second_factor_that_the_batch_shares() {
         let inputs = [check::random([2, 3, 4, 5], 3), b];
         check::gradients(&inputs, product((false, transpose_b)));
     }
-    let inputs = [check::random([2, 3, 4, 5], 3), check::random([5, 6], 4)];
-    check::gpu_matches_cpu(&inputs, product((false, false)));
 }
 
 #[test]
-fn a_long_sum_is_split_with_an_epilogue() {
-    let [a, b] = factors(&[], [6, 5, 2100], (true, false));
-    let inputs = [a, b, check::random([5], 3)];
-    let build = |graph: &mut Graph, v: &[Value]| {
-        let y = graph.matmul(v[0], v[1], true, false)?;
-        let y = graph.add(y, v[2])?;
-        graph.gelu(y)
-    };
-    check::gradients(&inputs, build);
-    check::gpu_matches_cpu(&inputs, build);
-}
-
-/// A dense layer whose bias, gate and activation become the epilogue.
-fn layer(graph: &mut Graph, v: &[Value]) -> Result<Value, GraphError> {
-    let y = graph.dense(v[0], v[1])?;
-    let y = graph.add(y, v[2])?;
-    let y = graph.multiply(v[3], y)?;
-    graph.silu(y)
-}
-
-fn layer_inputs([m, n, k]: [usize; 3]) -> [Tensor; 4] {
-    let [x, w] = factors(&[], [m, n, k], (false, false));
-    [x, w, check::random([n], 3), check::random([m, n], 4)]
-}
-
-#[test]
-fn bias_and_activation_are_fused() {
-    let inputs = layer_inputs([100, 20, 9]);
-    check::gradients(&inputs, layer);
-    check::gpu_matches_cpu(&inputs, layer);
-}
-
-#[test]
-fn an_epilogue_of_parts_of_rows() {
+fn gradients_with_an_epilogue() {
+    check::gradients_of_examples(&fused());
     // Few rows and many columns: the CPU cuts the columns.
-    check::gradients(&layer_inputs([3, 1030, 4]), layer);
+    check::gradients_of_examples(&[layer([3, 1030, 4])]);
 }
 
 fn compare_with_pytorch(
@@ -132,38 +86,6 @@ fn values_of_pytorch() {
             graph.add(y, v[2])
         });
     }
-}
-
-/// Compiling a tile takes a software GPU a second: each product has one orientation, its gradients have two others.
-fn compare_shaders(lead: &[usize], products: &[([usize; 3], (bool, bool))]) {
-    for (extents, transposes) in products {
-        check::gpu_matches_cpu(&factors(lead, *extents, *transposes), product(*transposes));
-    }
-}
-
-#[test]
-fn shaders_at_edges_that_no_tile_divides() {
-    compare_shaders(&[], &[([1, 1, 1], (false, false)), ([33, 70, 19], (false, false)), ([35, 66, 21], (true, true))]);
-}
-
-#[test]
-fn shaders_of_flat_and_deep_products() {
-    compare_shaders(&[], &[([200, 10, 64], (false, false)), ([4, 4, 1100], (false, true))]);
-}
-
-#[test]
-fn shaders_of_large_tiles() {
-    compare_shaders(&[], &[([520, 260, 36], (false, false)), ([256, 384, 20], (true, true))]);
-}
-
-#[test]
-fn shaders_of_few_rows() {
-    compare_shaders(&[2], &[([5, 36, 70], (false, false)), ([3, 7, 90], (true, true))]);
-}
-
-#[test]
-fn shaders_of_batches() {
-    compare_shaders(&[3], &[([34, 36, 20], (false, false))]);
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! Optimizers: one step over the flat block of all parameters, updated in place together with its moments.
 
 mod adam;
+mod examples;
 mod norm;
 mod rmsprop;
 mod sgd;
 
 #[cfg(test)]
 mod tests;
+
+pub(super) use examples::examples;
 
 use adam::Adam;
 use rmsprop::RmsProp;

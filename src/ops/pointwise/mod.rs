@@ -2,8 +2,11 @@
 
 mod activation;
 mod arithmetic;
+mod examples;
 #[cfg(test)]
 mod tests;
+
+pub(super) use examples::examples;
 
 use rayon::prelude::*;
 

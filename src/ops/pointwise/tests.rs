@@ -1,46 +1,13 @@
-use super::Pointwise;
+use super::examples::{ACTIVATIONS, differentiable};
 use crate::{
     check,
-    graph::{Graph, GraphError, Value},
-    kernel::Expr,
+    graph::{Graph, Value},
     tensor::Tensor,
 };
 
-type Build = fn(&mut Graph, &[Value]) -> Result<Value, GraphError>;
-
-const ACTIVATIONS: [(&str, Build); 10] = [
-    ("relu", |g, v| g.relu(v[0])),
-    ("leaky_relu", |g, v| g.leaky_relu(v[0], 0.2)),
-    ("relu6", |g, v| g.relu6(v[0])),
-    ("sigmoid", |g, v| g.sigmoid(v[0])),
-    ("tanh", |g, v| g.tanh(v[0])),
-    ("silu", |g, v| g.silu(v[0])),
-    ("gelu", |g, v| g.gelu(v[0])),
-    ("gelu_tanh", |g, v| g.gelu_tanh(v[0])),
-    ("hard_swish", |g, v| g.hard_swish(v[0])),
-    ("scale", |g, v| g.scale(v[0], -1.5)),
-];
-
-const ARITHMETIC: [Build; 4] = [
-    |g, v| g.add(v[0], v[1]),
-    |g, v| g.subtract(v[0], v[1]),
-    |g, v| g.multiply(v[0], v[1]),
-    |g, v| g.divide(v[0], v[1]),
-];
-
-/// Normal numbers over the whole range in which activations bend.
-fn spread(n: usize, seed: u64) -> Tensor {
-    Tensor::f32([n], check::random([n], seed).as_f32().unwrap().iter().map(|x| 3.0 * x).collect())
-}
-
 #[test]
-fn activations() {
-    for (_, build) in ACTIVATIONS {
-        for n in [63, 64] {
-            check::gradients(&[spread(n, 1)], build);
-            check::gpu_matches_cpu(&[spread(n, 1)], build);
-        }
-    }
+fn gradients() {
+    check::gradients_of_examples(&differentiable());
 }
 
 #[test]
@@ -73,61 +40,6 @@ fn activations_of_extremes_are_finite() {
         let finite = |x: &Tensor| x.as_f32().unwrap().iter().all(|x| x.is_finite());
         assert!(finite(&y) && finite(dx), "{name}: {y:?} {dx:?}");
     }
-}
-
-#[test]
-fn arithmetic_broadcasts() {
-    // The same shape, channels in vectors and not, rows, both sides stretched, one number.
-    let shapes: [[&[usize]; 2]; 6] = [
-        [&[3, 5], &[3, 5]],
-        [&[2, 3, 8], &[8]],
-        [&[5], &[2, 3, 5]],
-        [&[4, 6], &[4, 1]],
-        [&[3, 1, 4], &[5, 1]],
-        [&[2, 6], &[]],
-    ];
-    for build in ARITHMETIC {
-        for [a, b] in shapes {
-            let inputs = [check::random(a, 1), check::random(b, 2)];
-            check::gradients(&inputs, build);
-            check::gpu_matches_cpu(&inputs, build);
-        }
-    }
-}
-
-#[test]
-fn a_chain_with_values_that_are_used_twice() {
-    let inputs = [check::random([2, 3, 5], 1), check::random([3, 1], 2), check::random([5], 3)];
-    let build = |g: &mut Graph, v: &[Value]| {
-        let sum = g.add(v[0], v[1])?;
-        let product = g.multiply(sum, v[2])?;
-        let activated = g.gelu(product)?;
-        let gated = g.multiply(activated, sum)?;
-        g.subtract(gated, v[0])
-    };
-    check::gradients(&inputs, build);
-    check::gpu_matches_cpu(&inputs, build);
-}
-
-#[test]
-fn every_function_of_an_expression() {
-    let positive = |x: Expr| x.clone() * x + 0.5;
-    let (a, b) = (Expr::Input(0), Expr::Input(1));
-    let smooth = positive(a.clone()).ln() + positive(b.clone()).sqrt() * (-a.clone()).exp() + b.clone().erf();
-    let bent = a.clone().max(b.clone()) - a.clone().min(0.5) + b.clone().abs() * a.clone().tanh();
-    let chosen = (a.clone() - b.clone()).select(smooth, bent) * a.is_finite() / positive(b);
-    for shape in [[4, 65], [4, 64]] {
-        let inputs = [check::random(shape, 1), check::random([shape[1]], 2)];
-        let op = Pointwise::new("all", 2, chosen.clone());
-        check::gpu_matches_cpu(&inputs, |graph, v| graph.map(op.clone(), v));
-    }
-}
-
-#[test]
-fn more_elements_than_one_dimension_of_workgroups_holds() {
-    let n = 65_536 * 256 + 3;
-    let x = Tensor::f32([n], (0..n).map(|at| (at % 1000) as f32 - 500.0).collect());
-    check::gpu_matches_cpu(&[x], |graph, v| graph.relu(v[0]));
 }
 
 #[test]

@@ -205,27 +205,6 @@ mod tests {
         }
     }
 
-    /// With epilogues of the results and of the gradient.
-    #[test]
-    fn what_a_processor_chooses_matches_the_cpu() {
-        let options = Conv2dOptions::default().padding(Padding::Same);
-        let geometry = Geometry::new(&options, 8, [15, 15], 128, [3, 3, 128, 128]).unwrap();
-        assert!(names(&geometry, &limits(true))[0].starts_with("winograd"));
-        let inputs = [
-            check::random([8, 15, 15, 128], 1),
-            check::random([3, 3, 128, 128], 2),
-            check::random([128], 3),
-            check::random([8, 15, 15, 128], 4),
-        ];
-        check::gpu_matches_cpu(&inputs, |graph, v| {
-            let x = graph.tanh(v[0])?;
-            let y = graph.conv2d(x, v[1], &options)?;
-            let y = graph.add(y, v[2])?;
-            let y = graph.add(y, v[3])?;
-            graph.relu(y)
-        });
-    }
-
     fn names(geometry: &Geometry, limits: &Limits) -> Vec<String> {
         let signature = Signature {
             inputs: vec![geometry.input_type(), geometry.weight_type()],

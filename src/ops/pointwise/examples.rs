@@ -1,0 +1,87 @@
+//! Examples of pointwise operations, alone and in chains.
+
+use super::Pointwise;
+use crate::{
+    graph::{Example, Graph, GraphError, Value},
+    kernel::Expr,
+    tensor::{Tensor, random},
+};
+
+type Build = fn(&mut Graph, &[Value]) -> Result<Value, GraphError>;
+
+pub const ACTIVATIONS: [(&str, Build); 10] = [
+    ("relu", |g, v| g.relu(v[0])),
+    ("leaky_relu", |g, v| g.leaky_relu(v[0], 0.2)),
+    ("relu6", |g, v| g.relu6(v[0])),
+    ("sigmoid", |g, v| g.sigmoid(v[0])),
+    ("tanh", |g, v| g.tanh(v[0])),
+    ("silu", |g, v| g.silu(v[0])),
+    ("gelu", |g, v| g.gelu(v[0])),
+    ("gelu_tanh", |g, v| g.gelu_tanh(v[0])),
+    ("hard_swish", |g, v| g.hard_swish(v[0])),
+    ("scale", |g, v| g.scale(v[0], -1.5)),
+];
+
+pub const ARITHMETIC: [Build; 4] = [
+    |g, v| g.add(v[0], v[1]),
+    |g, v| g.subtract(v[0], v[1]),
+    |g, v| g.multiply(v[0], v[1]),
+    |g, v| g.divide(v[0], v[1]),
+];
+
+pub fn examples() -> Vec<Example> {
+    let mut examples = differentiable();
+    examples.extend(all_functions());
+    // More elements than one dimension of workgroups holds.
+    let n = 65_536 * 256 + 3;
+    let x = Tensor::f32([n], (0..n).map(|at| (at % 1000) as f32 - 500.0).collect());
+    examples.push(Example::new([x], |graph, v| graph.relu(v[0])));
+    examples
+}
+
+pub fn differentiable() -> Vec<Example> {
+    let mut examples = Vec::new();
+    for (_, build) in ACTIVATIONS {
+        examples.extend([63, 64].map(|n| Example::new([spread(n, 1)], build)));
+    }
+    // The same shape, channels in vectors and not, rows, both sides stretched, one number.
+    let shapes: [[&[usize]; 2]; 6] = [
+        [&[3, 5], &[3, 5]],
+        [&[2, 3, 8], &[8]],
+        [&[5], &[2, 3, 5]],
+        [&[4, 6], &[4, 1]],
+        [&[3, 1, 4], &[5, 1]],
+        [&[2, 6], &[]],
+    ];
+    for build in ARITHMETIC {
+        examples.extend(shapes.map(|[a, b]| Example::new([random(a, 1), random(b, 2)], build)));
+    }
+    // A chain with values that are used twice.
+    examples.push(Example::new([random([2, 3, 5], 1), random([3, 1], 2), random([5], 3)], |g, v| {
+        let sum = g.add(v[0], v[1])?;
+        let product = g.multiply(sum, v[2])?;
+        let activated = g.gelu(product)?;
+        let gated = g.multiply(activated, sum)?;
+        g.subtract(gated, v[0])
+    }));
+    examples
+}
+
+/// Every function that an expression may hold.
+fn all_functions() -> [Example; 2] {
+    let positive = |x: Expr| x.clone() * x + 0.5;
+    let (a, b) = (Expr::Input(0), Expr::Input(1));
+    let smooth = positive(a.clone()).ln() + positive(b.clone()).sqrt() * (-a.clone()).exp() + b.clone().erf();
+    let bent = a.clone().max(b.clone()) - a.clone().min(0.5) + b.clone().abs() * a.clone().tanh();
+    let chosen = (a.clone() - b.clone()).select(smooth, bent) * a.is_finite() / positive(b);
+    let op = Pointwise::new("all", 2, chosen);
+    [[4, 65], [4, 64]].map(|shape| {
+        let op = op.clone();
+        Example::new([random(shape, 1), random([shape[1]], 2)], move |graph, v| graph.map(op.clone(), v))
+    })
+}
+
+/// Normal numbers over the whole range in which activations bend.
+pub fn spread(n: usize, seed: u64) -> Tensor {
+    Tensor::f32([n], random([n], seed).as_f32().unwrap_or_default().iter().map(|x| 3.0 * x).collect())
+}
