@@ -1,6 +1,6 @@
 //! Operations that do one thing as fast as the device can.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     kernel::{
         Signature, cpu,
         gpu::{self, Binding, Candidate, Pass, Shader, linear_workgroups},
+        instructions,
     },
     tensor::{Real, TensorType, random},
 };
@@ -57,7 +58,7 @@ impl Op for Fma {
         blocks.with_min_len(64).for_each(|(start, output)| {
             let mut values = [0.0; BLOCK];
             values.iter_mut().zip(start).for_each(|(value, start)| *value = start.to_f32());
-            Arch::new().dispatch(Chains { rounds: self.rounds, values: &mut values });
+            instructions::arch().dispatch(Chains { rounds: self.rounds, values: &mut values });
             output.iter_mut().zip(values).for_each(|(output, value)| *output = T::from_f32(value));
         });
     }

@@ -2,6 +2,8 @@
 //! against finite differences, each GPU kernel against the CPU kernel, and whole training steps on both.
 
 mod gradients;
+#[cfg(test)]
+mod instruction_sets;
 mod kernels;
 #[cfg(test)]
 mod reference;

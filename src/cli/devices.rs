@@ -5,6 +5,7 @@ use clap::Args;
 use gabor::{
     device::{self, Device},
     gpu::{AdapterInfo, DeviceChoice, Tuning},
+    kernel::InstructionSet,
     plan::{Choices, Executor},
 };
 use serde_json::json;
@@ -33,10 +34,11 @@ impl DevicesArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let gpus = device::gpus();
         let threads = rayon::current_num_threads();
+        let instructions = InstructionSet::chosen()?.to_string();
         let auto = DeviceChoice::Auto.among(&gpus)?;
         let name_of_auto = auto.map_or("cpu".to_string(), |at| at.to_string());
 
-        let mut text = format!("cpu  CPU, {threads} threads, native code\n");
+        let mut text = format!("cpu  CPU, {threads} threads, {instructions} instructions\n");
         for (number, gpu) in gpus.iter().enumerate() {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{number:<3}  {} ({}, {}, {})", gpu.name, gpu.backend, kind(gpu), gpu.driver);
@@ -50,7 +52,9 @@ impl DevicesArgs {
                 "type": kind(gpu), "driver": gpu.driver,
             })
         };
-        let mut devices = vec![json!({"device": "cpu", "name": "CPU", "type": "cpu", "threads": threads})];
+        let mut devices = vec![
+            json!({"device": "cpu", "name": "CPU", "type": "cpu", "threads": threads, "instructions": instructions}),
+        ];
         devices.extend(gpus.iter().enumerate().map(adapter));
         console.json(self.json).result(&json!({"devices": devices, "auto": name_of_auto}), text)?;
         Ok(ExitCode::SUCCESS)

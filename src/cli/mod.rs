@@ -23,6 +23,7 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use gabor::kernel::InstructionSet;
 use tracing_subscriber::EnvFilter;
 
 use console::Console;
@@ -78,6 +79,10 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         self.verbosity.start_log();
         let console = Console::new(self.verbosity.quiet);
+        if let Err(error) = InstructionSet::chosen() {
+            console::print_error(&error.into());
+            return ExitCode::FAILURE;
+        }
         let result = match self.command {
             Command::Train(args) => args.run(console),
             Command::Eval(args) => args.run(console),

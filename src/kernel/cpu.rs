@@ -4,11 +4,11 @@ use std::marker::PhantomData;
 
 use crate::tensor::{DType, Real, TensorType};
 
-/// Runs `body` compiled for the widest vectors that this processor has. Closures that run on other threads need
+/// Runs `body` compiled for the vectors of [`InstructionSet::chosen`](super::InstructionSet::chosen). Closures that run on other threads need
 /// their own call: a thread does not inherit it.
 #[inline(always)]
 pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(body)
+    super::instructions::arch().dispatch(body)
 }
 
 /// An output that tasks write at places of their own which do not lie side by side, such as columns of a matrix.

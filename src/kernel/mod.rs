@@ -6,12 +6,14 @@ mod evaluate;
 mod expr;
 mod fused;
 pub mod gpu;
+pub(crate) mod instructions;
 pub mod random;
 mod reduction;
 
 pub use evaluate::{BLOCK, Evaluator};
 pub use expr::{Binary, Expr, Unary};
 pub use fused::{Access, Pass, fused_module, reduction_module, reduction_width, vector_width};
+pub use instructions::{InstructionSet, InstructionSetError};
 pub use reduction::{Extents, Reduction};
 
 use crate::tensor::TensorType;

@@ -81,11 +81,14 @@ impl<'a> GradWeight<'a> {
 
     /// Elements of the sums of one share.
     fn sums(&self, columns: usize) -> usize {
-        if self.geometry.depthwise() {
-            self.steps() * self.geometry.out_channels
-        } else {
-            (self.panels(columns) * self.steps() * columns).next_multiple_of(LINE)
-        }
+        let channels =
+            if self.geometry.depthwise() { self.geometry.out_channels } else { self.panels(columns) * columns };
+        self.steps() * channels
+    }
+
+    /// Elements from one share's sums to the next's.
+    fn pitch(&self, columns: usize) -> usize {
+        if self.geometry.depthwise() { self.sums(columns) } else { self.sums(columns).next_multiple_of(LINE) }
     }
 
     /// Panels that one task computes.
@@ -118,7 +121,7 @@ impl<'a> GradWeight<'a> {
         let widths = [2, 4, 8, 16, MOST_COLUMNS];
         let most = |of: &dyn Fn(usize) -> usize| widths.iter().map(|columns| of(*columns)).max().unwrap_or(0);
         let each = self.strip_elements() + most(&|columns| self.packed(columns));
-        LINE + self.shares() * most(&|columns| self.sums(columns)) + rayon::current_num_threads() * each
+        LINE + self.shares() * most(&|columns| self.pitch(columns)) + rayon::current_num_threads() * each
     }
 
     pub fn run<T: Real>(&self, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut [T]) {
@@ -126,11 +129,11 @@ impl<'a> GradWeight<'a> {
             return winograd.run(x, dy, dw, scratch);
         }
         let columns = VECTORS * vector::lanes::<T>();
-        let (sums, memory) = aligned(scratch).split_at_mut(self.shares() * self.sums(columns));
-        let of_share = self.sums(columns);
+        let (sums, memory) = aligned(scratch).split_at_mut(self.shares() * self.pitch(columns));
+        let (of_share, pitch) = (self.sums(columns), self.pitch(columns));
         let of_task = if self.geometry.depthwise() { of_share } else { self.block(columns) * self.steps() * columns };
-        let tasks = sums.chunks_mut(of_share).enumerate().flat_map(|(share, sums)| {
-            sums.chunks_mut(of_task).enumerate().map(move |(block, sums)| (share, block, sums))
+        let tasks = sums.chunks_mut(pitch).enumerate().flat_map(|(share, sums)| {
+            sums[..of_share].chunks_mut(of_task).enumerate().map(move |(block, sums)| (share, block, sums))
         });
         let strip = self.strip_elements();
         share_out(tasks, memory, strip + self.packed(columns), |(share, block, sums), memory| {
@@ -204,12 +207,12 @@ impl<'a> GradWeight<'a> {
     /// Adds the sums of the shares, in order, and stores them in the weight's layout.
     fn add_shares<T: Real>(&self, sums: &[T], dw: &mut [T], columns: usize) {
         let channels = self.geometry.out_channels;
-        let of_share = self.sums(columns);
+        let pitch = self.pitch(columns);
         let group_out = self.geometry.group_out();
         let of_group = group_out.div_ceil(columns);
         dw.par_chunks_exact_mut(channels).enumerate().for_each(|(step, row)| {
             row.fill(T::ZERO);
-            for share in sums.chunks_exact(of_share) {
+            for share in sums.chunks_exact(pitch) {
                 if self.geometry.depthwise() {
                     add(row, &share[step * channels..]);
                     continue;

@@ -1,9 +1,9 @@
 //! The processor's vectors, for either float.
 
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
-use crate::tensor::Real;
+use crate::{kernel::instructions::arch, tensor::Real};
 
 /// A float with the vectors that the instruction set `S` has of it.
 pub(super) trait Vector<S: Simd>: Real {
@@ -115,16 +115,16 @@ macro_rules! with_simd {
 with_simd!(f32);
 with_simd!(f64);
 
-/// Runs `kernel` compiled for the widest vectors that this processor has.
+/// Runs `kernel` compiled for the vectors that kernels use.
 pub(super) fn run<T: Real>(kernel: impl Kernel, a: &[T], b: &[T], out: &mut [T]) {
-    let arch = Arch::new();
+    let arch = arch();
     match size_of::<T>() {
         4 => arch.dispatch(Call::<_, f32> { kernel, a: cast_slice(a), b: cast_slice(b), out: cast_slice_mut(out) }),
         _ => arch.dispatch(Call::<_, f64> { kernel, a: cast_slice(a), b: cast_slice(b), out: cast_slice_mut(out) }),
     }
 }
 
-/// Number of elements of the widest vector that this processor has.
+/// Number of elements of such a vector.
 pub(super) fn lanes<T: Real>() -> usize {
     struct Bytes;
     impl WithSimd for Bytes {
@@ -135,5 +135,5 @@ pub(super) fn lanes<T: Real>() -> usize {
         }
     }
     // Without vectors an element of either float is one of its own.
-    (Arch::new().dispatch(Bytes) / size_of::<T>()).max(1)
+    (arch().dispatch(Bytes) / size_of::<T>()).max(1)
 }
