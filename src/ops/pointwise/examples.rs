@@ -32,6 +32,7 @@ pub const ARITHMETIC: [Build; 4] = [
 pub fn examples() -> Vec<Example> {
     let mut examples = differentiable();
     examples.extend(all_functions());
+    examples.extend(updates());
     // More elements than one dimension of workgroups holds.
     let n = 65_536 * 256 + 3;
     let x = Tensor::f32([n], (0..n).map(|at| (at % 1000) as f32 - 500.0).collect());
@@ -79,6 +80,19 @@ fn all_functions() -> [Example; 2] {
         let op = op.clone();
         Example::new([random(shape, 1), random([shape[1]], 2)], move |graph, v| graph.map(op.clone(), v))
     })
+}
+
+/// Updates of whole vectors and of single numbers, with another input of the same shape and a scalar one.
+pub fn updates() -> [Example; 2] {
+    [9, 12].map(|n| {
+        let inputs = [spread(n, 1), spread(n, 2), Tensor::scalar(0.25)];
+        Example::new(inputs, |graph, v| graph.update(towards(), v))
+    })
+}
+
+/// A step from the first input towards the second, as long as the third says.
+pub fn towards() -> Pointwise {
+    Pointwise::new("towards", 3, Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * Expr::Input(2))
 }
 
 /// Normal numbers over the whole range in which activations bend.

@@ -5,6 +5,7 @@ mod arithmetic;
 mod examples;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub(super) use examples::examples;
 
