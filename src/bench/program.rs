@@ -9,7 +9,7 @@ use crate::{
     kernel::gpu::Candidate,
     models::Model,
     nn::Parameters,
-    plan::{self, Choices, Executor, ExecutorError, Plan, PlanOptions, ProgramId, Step, Target, Timing, Work},
+    plan::{self, Choices, Executor, Plan, PlanOptions, ProgramId, Step, Target, Timing, Work},
     tensor::{DType, Shape, Tensor, TensorType},
     train::{Recipe, TrainError, inference_graph, training_graph},
 };
@@ -141,10 +141,7 @@ impl Program {
     ) -> Result<Self, TrainError> {
         executor.tune(graph, variables, options)?;
         let plan = Plan::new(graph, &executor.target(), options)?;
-        let bytes = plan.memory.planned + plan.memory.resident;
-        if executor.available_memory().is_some_and(|available| bytes > available) {
-            return Err(ExecutorError::OutOfMemory { device: executor.device(), bytes }.into());
-        }
+        executor.check_memory(&plan)?;
         let costs = plan.steps.iter().map(Cost::of).collect();
         let alternatives = alternatives(&plan, &executor.target());
         let prepared = plan.prepared;

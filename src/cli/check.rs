@@ -12,7 +12,6 @@ use gabor::{
     ops,
     report::Table,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::console::Console;
@@ -70,7 +69,7 @@ impl CheckArgs {
         }
         let networks = if self.only.is_none() { check::networks().into() } else { Vec::new() };
         let total = groups.iter().map(|(_, examples)| examples.len()).sum::<usize>() + networks.len();
-        let bar = bar(console, total);
+        let bar = console.bar("checking", total);
 
         let mut kernels = KernelReport::default();
         for (name, examples) in &groups {
@@ -114,17 +113,6 @@ impl CheckArgs {
         ensure!(!gpus.is_empty(), "this machine has no GPU; gabor devices lists what there is");
         Ok(gpus)
     }
-}
-
-fn bar(console: Console, total: usize) -> ProgressBar {
-    if !console.shows_progress() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(total as u64);
-    let style = ProgressStyle::with_template("checking {bar:24} {pos}/{len} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style.progress_chars("━╸ "));
-    bar
 }
 
 impl fmt::Display for Report {

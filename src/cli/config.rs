@@ -60,7 +60,10 @@ impl Default for RunConfig {
 impl RunConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is no configuration of a run", path.display()))
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("{} is no configuration of a run", path.display()))?;
+        config.check().with_context(|| format!("{} has a setting that cannot be", path.display()))?;
+        Ok(config)
     }
 
     /// Checks what can be checked without the data.

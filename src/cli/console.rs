@@ -1,9 +1,13 @@
 //! What goes to standard output and what to standard error.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use anyhow::Result;
 use clap::builder::styling::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// Where a command writes: figures for people, or one JSON object.
@@ -28,6 +32,21 @@ impl Console {
         !self.quiet
     }
 
+    /// A bar of work on so many things, such as `testing`. Where standard error is no terminal, the line is written once.
+    pub fn bar(self, what: &str, total: usize) -> ProgressBar {
+        if !self.shows_progress() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(total as u64);
+        if bar.is_hidden() {
+            anstream::eprintln!("{what} {}", grouped(total));
+        }
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len}  {eta} left  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ "));
+        bar.set_prefix(what.to_string());
+        bar
+    }
+
     /// Where the account of what happens goes.
     pub fn lines(self) -> Box<dyn Write> {
         match self {
@@ -39,7 +58,7 @@ impl Console {
 
     /// Writes a line of the account of what happens.
     pub fn note(self, line: impl std::fmt::Display) -> Result<()> {
-        Ok(writeln!(self.lines(), "{line}")?)
+        Ok(writeln!(self.lines(), "{}", printable(&line.to_string()))?)
     }
 
     /// Writes the result: the object with `--json`, else the text.
@@ -49,18 +68,28 @@ impl Console {
             serde_json::to_writer(&mut out, object).map_err(io::Error::from)?;
             writeln!(out)?;
         } else {
-            write!(out, "{text}")?;
+            write!(out, "{}", printable(&text.to_string()))?;
         }
         Ok(out.flush()?)
     }
 }
 
+/// `text` with control characters, which names from files may hold to steer a terminal, as escapes.
+fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(steers) {
+        return text.into();
+    }
+    let escape = |c: char| if steers(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
 /// Prints an error and its causes to standard error.
 pub fn print_error(error: &anyhow::Error) {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-    let mut said = error.to_string();
+    let mut said = printable(&error.to_string()).into_owned();
     anstream::eprintln!("{style}error:{style:#} {said}");
-    for cause in error.chain().skip(1).map(ToString::to_string) {
+    for cause in error.chain().skip(1).map(|cause| printable(&cause.to_string()).into_owned()) {
         // Many messages quote their cause already.
         if !said.contains(&cause) {
             anstream::eprintln!("  because: {cause}");
@@ -85,6 +114,12 @@ pub fn grouped(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\tb\nä"), "a\tb\nä");
+        assert_eq!(printable("cat\u{1b}]0;x\u{7}\r\u{9b}2J"), "cat\\u{1b}]0;x\\u{7}\\r\\u{9b}2J");
+    }
 
     #[test]
     fn thousands_are_apart() {

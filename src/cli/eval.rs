@@ -43,7 +43,7 @@ pub struct EvalArgs {
     #[arg(long, value_enum)]
     split: Option<Split>,
     /// Images a step [default: as in training]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch_size: Option<u32>,
     /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
     #[arg(long, value_name = "NAME", default_value = "auto")]
@@ -87,7 +87,10 @@ impl EvalArgs {
         let mut evaluation = Evaluation::default();
         for set in sets(splits, split)? {
             let set = with_classes(set, &card.classes)?;
-            evaluation.add(&classifier.evaluate(&Loader::new(set, LoaderOptions::new(batch))?)?);
+            let bar = console.bar("evaluating", set.len());
+            let loader = Loader::new(set, LoaderOptions { strict: config.images.strict, ..LoaderOptions::new(batch) })?;
+            evaluation.add(&classifier.evaluate_with_progress(&loader, &mut |done| bar.set_position(done as u64))?);
+            bar.finish_and_clear();
         }
 
         let mut figures = json!({

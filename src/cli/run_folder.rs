@@ -1,8 +1,10 @@
 //! The folder of a run: where it is and the names of what is in it.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io::{self, Write},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,21 +17,27 @@ use super::config::RunConfig;
 
 const CONFIG: &str = "config.toml";
 const KERNELS: &str = "kernels.json";
+const LOCK: &str = "run.lock";
 
-/// The folder of a run.
-#[derive(Clone, Debug)]
-pub struct RunFolder(PathBuf);
+/// The folder of a run, which is this process's alone while it holds this.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Locked. The system unlocks it when the process ends, however it does.
+    _lock: File,
+}
 
 impl RunFolder {
-    /// A new folder: `out`, or else `runs/MODEL-N` with the next free number.
+    /// A new folder: `out`, or else `runs/MODEL-N` with the next free number. A run that ended there before its first
+    /// checkpoint is begun anew.
     pub fn create(out: Option<&Path>, model: &str) -> Result<Self> {
         let cannot_make = |path: &Path| format!("cannot make the run folder {}", path.display());
         if let Some(out) = out {
-            let folder = Self(out.into());
-            if folder.config().exists() || folder.resume().exists() {
+            fs::create_dir_all(out).with_context(|| cannot_make(out))?;
+            let folder = Self::lock(out)?;
+            if folder.resume().exists() {
                 bail!("{0} holds a run already: go on with it by --resume {0}, or give another --out", out.display());
             }
-            fs::create_dir_all(out).with_context(|| cannot_make(out))?;
             return Ok(folder);
         }
         let runs = Path::new("runs");
@@ -37,7 +45,7 @@ impl RunFolder {
         for number in 1u64.. {
             let path = runs.join(format!("{model}-{number}"));
             match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self(path)),
+                Ok(()) => return Self::lock(&path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).with_context(|| cannot_make(&path)),
             }
@@ -47,47 +55,73 @@ impl RunFolder {
 
     /// The folder of a run that was stopped.
     pub fn of_stopped_run(path: &Path) -> Result<Self> {
-        let folder = Self(path.into());
-        if !folder.config().is_file() {
-            bail!("{} is no run folder: it has no config.toml", path.display());
+        let config = path.join(CONFIG);
+        if !config.is_file() {
+            bail!("{} is no run folder: it has no {CONFIG}", path.display());
         }
+        let folder = Self::lock(path)?;
         if !folder.resume().is_file() {
             bail!(
-                "the run in {} ended before its first checkpoint: begin anew with gabor train --config {}",
+                "the run in {} ended before its first checkpoint: begin anew with gabor train --config {} --out {0}",
                 path.display(),
-                folder.config().display()
+                config.display()
             );
         }
         Ok(folder)
     }
 
+    /// Takes the folder for this process, and removes what a process that was killed left half-written.
+    fn lock(path: &Path) -> Result<Self> {
+        let file = path.join(LOCK);
+        let cannot = || format!("cannot lock {}", file.display());
+        let mut lock =
+            File::options().read(true).write(true).create(true).truncate(false).open(&file).with_context(cannot)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&file).unwrap_or_default();
+                let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
+                bail!("the run in {} is going on in {holder}: wait for its end, or stop it", path.display());
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),
+        }
+        lock.set_len(0).with_context(cannot)?;
+        write!(lock, "{}", process()).with_context(cannot)?;
+        for entry in fs::read_dir(path).with_context(cannot)?.flatten() {
+            if entry.path().extension().is_some_and(|ending| ending == "part") {
+                fs::remove_file(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
+            }
+        }
+        Ok(Self { path: path.into(), _lock: lock })
+    }
+
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     pub fn config(&self) -> PathBuf {
-        self.0.join(CONFIG)
+        self.path.join(CONFIG)
     }
 
     pub fn metrics(&self) -> PathBuf {
-        self.0.join("metrics.csv")
+        self.path.join("metrics.csv")
     }
 
     pub fn steps(&self) -> PathBuf {
-        self.0.join("steps.csv")
+        self.path.join("steps.csv")
     }
 
     pub fn best(&self) -> PathBuf {
-        self.0.join(BEST)
+        self.path.join(BEST)
     }
 
     pub fn resume(&self) -> PathBuf {
-        self.0.join(RESUME)
+        self.path.join(RESUME)
     }
 
     /// The kernels that the run computes with, so that it goes on with the same ones.
     pub fn read_kernels(&self) -> Result<Choices> {
-        kernels_in(&self.0)
+        kernels_in(&self.path)
     }
 
     /// Writes the kernels that the run computes with, where there was a choice.
@@ -95,13 +129,21 @@ impl RunFolder {
         if kernels.is_empty() {
             return Ok(());
         }
-        Ok(write_whole(&self.0.join(KERNELS), &serde_json::to_vec_pretty(kernels)?)?)
+        Ok(write_whole(&self.path.join(KERNELS), &serde_json::to_vec_pretty(kernels)?)?)
     }
 
     /// Writes the names of the classes, one a line.
     pub fn write_classes(&self, classes: &[String]) -> Result<()> {
-        Ok(write_whole(&self.0.join("classes.txt"), (classes.join("\n") + "\n").as_bytes())?)
+        Ok(write_whole(&self.path.join("classes.txt"), (classes.join("\n") + "\n").as_bytes())?)
     }
+}
+
+/// What a person finds this process by.
+fn process() -> String {
+    let host = sysinfo::System::host_name().unwrap_or_else(|| "this machine".to_string());
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let clock = |seconds: u64| format!("{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60);
+    format!("process {} on {host}, since {} UTC", std::process::id(), clock(since))
 }
 
 /// Which weights of a run to take.

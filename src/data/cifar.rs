@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::dataset::check_labels;
 use super::open::{Opened, in_memory, read_class_names};
-use super::{DataError, Dataset, ImageSize, OpenOptions};
+use super::{DataError, Dataset, ImageSize, MOST_CLASSES, OpenOptions};
 
 const SIZE: ImageSize = ImageSize::new(32, 32, 3);
 const PLANE: usize = SIZE.height * SIZE.width;
@@ -75,7 +75,7 @@ fn class_names(path: &Path, classes: usize) -> Result<Vec<String>, DataError> {
     if !path.exists() {
         return Ok((0..classes).map(|class| class.to_string()).collect());
     }
-    let names = read_class_names(path)?;
+    let names = read_class_names(path, MOST_CLASSES)?;
     if names.len() == classes {
         Ok(names)
     } else {

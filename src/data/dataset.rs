@@ -6,6 +6,9 @@ use std::sync::Arc;
 use super::size::convert;
 use super::{DataError, Fit, ImageSize};
 
+/// Classes of a data set, at most: more than any public set of images has.
+pub const MOST_CLASSES: usize = 65_536;
+
 /// Where a data set's images come from. Implement it to train on images of another origin; all methods are called from
 /// many threads at once.
 pub trait ImageSource: Send + Sync {
@@ -61,6 +64,9 @@ impl Dataset {
                 labels_path: name.into(),
                 labels: labels.len(),
             });
+        }
+        if classes.len() > MOST_CLASSES {
+            return Err(DataError::Option(format!("{name} has {} classes, more than {MOST_CLASSES}", classes.len())));
         }
         check_labels(Path::new(name), &labels, classes.len())?;
         let members = (0..index(source.len())?).collect();

@@ -45,6 +45,22 @@ pub enum DataError {
         found: String,
     },
 
+    /// Images that could be read when the data was opened are gone or damaged now, most of them.
+    #[error(
+        "{lost} of the {images} images of {name} cannot be read any more, the last one for this reason: {source}; see \
+         that the data is there"
+    )]
+    MostImagesLost {
+        /// Where the images come from.
+        name: String,
+        /// How many are lost.
+        lost: usize,
+        /// How many there were.
+        images: usize,
+        /// What is wrong with the last one.
+        source: Box<DataError>,
+    },
+
     /// One file of a set of files is there and another is not.
     #[error(
         "{} is missing beside {beside}: download the data set again, or give the folder that holds all of it",

@@ -4,7 +4,7 @@
 //! Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::GzDecoder;
@@ -15,8 +15,12 @@ use super::{DataError, Dataset, ImageSize, OpenOptions};
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
+/// Labels that a byte tells apart.
+const LABELS: usize = 256;
 /// The most bytes that a header may announce.
 const MAX_BYTES: u64 = 64 << 30;
+/// Bytes of which a packed file is unpacked twice, at first only to count them.
+const LARGE: u64 = 256 << 20;
 
 /// Contents of a file of images.
 struct Images {
@@ -33,13 +37,13 @@ pub(super) fn is_in(folder: &Path) -> bool {
 /// Opens the IDX files of `folder`.
 pub(super) fn open(folder: &Path, options: &OpenOptions) -> Result<Opened, DataError> {
     let names_path = folder.join("classes.txt");
-    let classes = if names_path.exists() { read_class_names(&names_path)? } else { digits() };
+    let classes = if names_path.exists() { read_class_names(&names_path, LABELS)? } else { digits() };
     let mut cache_bytes = options.cache_bytes;
     let mut open_set = |prefix: &str| {
         let images_path = require(folder, &format!("{prefix}-images"), 3)?;
         let labels_path = require(folder, &format!("{prefix}-labels"), 1)?;
-        let images = read_images(&images_path, open_file(&images_path)?)?;
-        let labels = read_labels(&labels_path, open_file(&labels_path)?)?;
+        let images = read_images(&images_path, || open_file(&images_path))?;
+        let labels = read_labels(&labels_path, || open_file(&labels_path))?;
         dataset([&images_path, &labels_path], images, labels, &classes, options, &mut cache_bytes)
     };
     let train = open_set("train")?;
@@ -60,8 +64,8 @@ pub(super) fn open_bytes(
     let mut open_set = |prefix: &str, [images, labels]: [&[u8]; 2]| {
         let path = |kind| Path::new(name).join(format!("{prefix}-{kind}"));
         let (images_path, labels_path) = (path("images"), path("labels"));
-        let images = read_images(&images_path, images)?;
-        let labels = read_labels(&labels_path, labels)?;
+        let images = read_images(&images_path, || Ok(images))?;
+        let labels = read_labels(&labels_path, || Ok(labels))?;
         dataset([&images_path, &labels_path], images, labels, &digits(), options, &mut cache_bytes)
     };
     let (train, test) = (open_set("train", train)?, open_set("test", test)?);
@@ -113,27 +117,50 @@ fn open_file(path: &Path) -> Result<BufReader<File>, DataError> {
     File::open(path).map(BufReader::new).map_err(DataError::io(path))
 }
 
-fn read_images(path: &Path, file: impl BufRead) -> Result<Images, DataError> {
-    let ([count, height, width], pixels) = read(path, file, IMAGES_MAGIC)?;
+fn read_images<R: BufRead>(path: &Path, open: impl Fn() -> Result<R, DataError>) -> Result<Images, DataError> {
+    let ([count, height, width], pixels) = read(path, open, IMAGES_MAGIC)?;
     Ok(Images { pixels, count, size: ImageSize::new(height, width, 1) })
 }
 
-fn read_labels(path: &Path, file: impl BufRead) -> Result<Vec<u32>, DataError> {
-    let ([_], labels) = read(path, file, LABELS_MAGIC)?;
+fn read_labels<R: BufRead>(path: &Path, open: impl Fn() -> Result<R, DataError>) -> Result<Vec<u32>, DataError> {
+    let ([_], labels) = read(path, open, LABELS_MAGIC)?;
     Ok(labels.into_iter().map(u32::from).collect())
 }
 
 /// Reads an IDX file of N dimensions, unpacking it if it is gzip, whatever its name says.
-fn read<const N: usize>(path: &Path, mut file: impl BufRead, magic: u32) -> Result<([usize; N], Vec<u8>), DataError> {
+fn read<const N: usize, R: BufRead>(
+    path: &Path,
+    open: impl Fn() -> Result<R, DataError>,
+    magic: u32,
+) -> Result<([usize; N], Vec<u8>), DataError> {
+    let mut file = open()?;
     let start = file.fill_buf().map_err(DataError::io(path))?;
-    if start.starts_with(&[0x1f, 0x8b]) { parse(path, GzDecoder::new(file), magic) } else { parse(path, file, magic) }
+    if !start.starts_with(&[0x1f, 0x8b]) {
+        return parse(path, file, magic);
+    }
+    // A small file may unpack to more than memory holds: before so much is kept, it is seen to be there.
+    let (_, bytes) = header::<N>(path, GzDecoder::new(open()?), magic)?;
+    if bytes > LARGE {
+        let mut unpacked = GzDecoder::new(open()?);
+        let found = io::copy(&mut unpacked, &mut io::sink()).map_err(|error| damaged(path, error.to_string()))?;
+        check_length(path, bytes + header_bytes::<N>(), found)?;
+    }
+    parse(path, GzDecoder::new(file), magic)
 }
 
-fn parse<const N: usize>(path: &Path, mut file: impl Read, magic: u32) -> Result<([usize; N], Vec<u8>), DataError> {
-    let damaged = |reason: String| DataError::Damaged { path: path.into(), reason };
+fn damaged(path: &Path, reason: String) -> DataError {
+    DataError::Damaged { path: path.into(), reason }
+}
+
+const fn header_bytes<const N: usize>() -> u64 {
+    4 * (1 + N as u64)
+}
+
+/// The extents that the header says, and the number of bytes that follow it.
+fn header<const N: usize>(path: &Path, mut file: impl Read, magic: u32) -> Result<([usize; N], u64), DataError> {
     let mut read_u32 = || {
         let mut bytes = [0; 4];
-        file.read_exact(&mut bytes).map_err(|error| damaged(format!("its header cannot be read ({error})")))?;
+        file.read_exact(&mut bytes).map_err(|error| damaged(path, format!("its header cannot be read ({error})")))?;
         Ok(u32::from_be_bytes(bytes))
     };
     let found = read_u32()?;
@@ -148,16 +175,23 @@ fn parse<const N: usize>(path: &Path, mut file: impl Read, magic: u32) -> Result
         .iter()
         .try_fold(1u64, |product, &dimension| product.checked_mul(dimension as u64))
         .filter(|bytes| (1..=MAX_BYTES).contains(bytes))
-        .ok_or_else(|| damaged(format!("its header says {dimensions:?} values, which cannot be")))?;
+        .ok_or_else(|| damaged(path, format!("its header says {dimensions:?} values, which cannot be")))?;
+    Ok((dimensions, bytes))
+}
+
+fn check_length(path: &Path, expected: u64, found: u64) -> Result<(), DataError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(DataError::WrongLength { path: path.into(), found: found.to_string(), expected: expected.to_string() })
+}
+
+fn parse<const N: usize>(path: &Path, mut file: impl Read, magic: u32) -> Result<([usize; N], Vec<u8>), DataError> {
+    let (dimensions, bytes) = header(path, &mut file, magic)?;
     // The buffer grows with what there is to read: a header cannot make it large by itself.
     let mut values = Vec::new();
-    file.take(bytes + 1).read_to_end(&mut values).map_err(|error| damaged(error.to_string()))?;
-    let header = 4 * (1 + N as u64);
-    if values.len() as u64 != bytes {
-        let found = values.len() as u64 + header;
-        let found = if values.len() as u64 > bytes { format!("{found} or more") } else { found.to_string() };
-        return Err(DataError::WrongLength { path: path.into(), found, expected: (bytes + header).to_string() });
-    }
+    file.take(bytes + 1).read_to_end(&mut values).map_err(|error| damaged(path, error.to_string()))?;
+    check_length(path, bytes + header_bytes::<N>(), values.len() as u64 + header_bytes::<N>())?;
     Ok((dimensions, values))
 }
 
@@ -271,6 +305,22 @@ mod tests {
         assert!(matches!(error_of(&packed[..packed.len() - 12]), DataError::Damaged { .. }));
         let huge = [IMAGES_MAGIC, u32::MAX, u32::MAX, u32::MAX].map(u32::to_be_bytes).concat();
         assert!(matches!(error_of(&huge), DataError::Damaged { .. }));
+    }
+
+    #[test]
+    fn a_packed_file_that_is_not_what_its_header_says_is_refused_before_memory_is_taken() {
+        let header = [IMAGES_MAGIC, 1 << 20, 32, 32].into_iter().flat_map(u32::to_be_bytes).collect::<Vec<u8>>();
+        let packed = gzip(&[&header[..], &[0; 5000]].concat());
+        let error = read::<3, _>(Path::new("images"), || Ok(&packed[..]), IMAGES_MAGIC).unwrap_err();
+        assert!(matches!(&error, DataError::WrongLength { found, .. } if found == "5016"), "{error}");
+    }
+
+    #[test]
+    fn more_classes_than_labels_can_tell_apart_are_refused() {
+        let folder = folder(true);
+        fs::write(folder.path().join("classes.txt"), "name\n".repeat(200_000)).unwrap();
+        let message = error(folder.path()).to_string();
+        assert!(message.contains("names 200000 classes") && message.contains("256"), "{message}");
     }
 
     #[test]

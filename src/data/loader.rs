@@ -1,5 +1,6 @@
 //! Batches, made ahead of training on other threads.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -34,12 +35,22 @@ pub struct LoaderOptions {
     pub class_weights: Option<Vec<f32>>,
     /// What draws the augmentation parameters.
     pub augmentation: Option<Arc<dyn Augmentation>>,
+    /// End with an error at an image that cannot be read any more, instead of leaving it out with a warning.
+    pub strict: bool,
 }
 
 impl LoaderOptions {
     /// Batches of `batch_size` in the order of the set, four of them kept ready.
     pub fn new(batch_size: usize) -> Self {
-        Self { batch_size, order: Order::Sequential, threads: 0, ahead: 4, class_weights: None, augmentation: None }
+        Self {
+            batch_size,
+            order: Order::Sequential,
+            threads: 0,
+            ahead: 4,
+            class_weights: None,
+            augmentation: None,
+            strict: false,
+        }
     }
 }
 
@@ -55,7 +66,7 @@ pub struct Batch {
     pub weights: Vec<f32>,
     /// Which image of the data set each is, B.
     pub indices: Vec<u32>,
-    /// How many images count: the first `real` ones.
+    /// How many images count: the first `real` ones. Those that cannot be read come after them, at weight 0.
     pub real: usize,
     /// Augmentation parameters, B x parameters a sample.
     pub augmentation: Option<Vec<f32>>,
@@ -88,7 +99,7 @@ impl Loader {
                 )));
             }
         }
-        Ok(Self { shared: Arc::new(Shared { dataset, options, spare: Mutex::new(Vec::new()) }) })
+        Ok(Self { shared: Arc::new(Shared { dataset, options, spare: Mutex::default(), lost: Mutex::default() }) })
     }
 
     /// The data set.
@@ -154,6 +165,8 @@ struct Shared {
     options: LoaderOptions,
     /// Batches whose memory can be used again.
     spare: Mutex<Vec<Batch>>,
+    /// Images that could be read when the data was opened, and cannot any more.
+    lost: Mutex<BTreeSet<u32>>,
 }
 
 impl Shared {
@@ -186,6 +199,25 @@ impl Shared {
         }
     }
 
+    /// Notes that an image cannot be read any more.
+    ///
+    /// # Errors
+    /// With the image's own error, where that is to end the epoch; or if most images are lost.
+    fn leave_out(&self, index: u32, error: DataError) -> Result<(), DataError> {
+        if self.options.strict {
+            return Err(error);
+        }
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.insert(index) {
+            tracing::warn!("an image is left out from now on: {error}");
+        }
+        if 2 * lost.len() > self.dataset.len() {
+            let (lost, images, source) = (lost.len(), self.dataset.len(), Box::new(error));
+            return Err(DataError::MostImagesLost { name: self.dataset.name().into(), lost, images, source });
+        }
+        Ok(())
+    }
+
     fn batch(&self, epoch: u64, order: &[u32], number: usize) -> Result<Batch, DataError> {
         let LoaderOptions { batch_size, class_weights, augmentation, .. } = &self.options;
         let start = number * batch_size;
@@ -203,8 +235,26 @@ impl Shared {
 
         let image_bytes = self.dataset.image_size().bytes();
         batch.images.resize(batch_size * image_bytes, 0);
-        for (&index, pixels) in batch.indices.iter().zip(batch.images.chunks_exact_mut(image_bytes)) {
-            self.dataset.read(index as usize, pixels)?;
+        let mut at = 0;
+        while at < *batch_size {
+            let pixels = &mut batch.images[at * image_bytes..][..image_bytes];
+            match self.dataset.read(batch.indices[at] as usize, pixels) {
+                Ok(()) => at += 1,
+                Err(error) => {
+                    self.leave_out(batch.indices[at], error)?;
+                    if at < batch.real {
+                        // It changes places with the last image that counts, which is read next.
+                        batch.real -= 1;
+                        batch.indices.swap(at, batch.real);
+                        batch.labels.swap(at, batch.real);
+                        batch.weights.swap(at, batch.real);
+                        batch.weights[batch.real] = 0.0;
+                    } else {
+                        pixels.fill(0);
+                        at += 1;
+                    }
+                }
+            }
         }
         if let Some(augmentation) = augmentation {
             let count = augmentation.parameters_per_sample();

@@ -3,12 +3,18 @@
 //! ```no_run
 //! use gabor::data::{self, Loader, LoaderOptions, Normalisation, OpenOptions, Order};
 //!
-//! # fn main() -> Result<(), data::DataError> { let splits = data::open("flowers", &OpenOptions { height_width:
-//! Some((64, 64)), ..OpenOptions::default() })?; let normalisation = Normalisation::of(&splits.train)?; let loader =
-//! Loader::new(splits.train, LoaderOptions { order: Order::Shuffled { seed: 0 }, ..LoaderOptions::new(32) })?; for
-//! batch in loader.epoch(0, 0) { let batch = batch?; // ... a step on batch.images, batch.labels and batch.weights ...
-//! loader.recycle(batch); }
-//! # Ok(()) }
+//! # fn main() -> Result<(), data::DataError> {
+//! let splits = data::open("flowers", &OpenOptions { height_width: Some((64, 64)), ..OpenOptions::default() })?;
+//! let normalisation = Normalisation::of(&splits.train)?;
+//! let order = Order::Shuffled { seed: 0 };
+//! let loader = Loader::new(splits.train, LoaderOptions { order, ..LoaderOptions::new(32) })?;
+//! for batch in loader.epoch(0, 0) {
+//!     let batch = batch?;
+//!     // ... a step on batch.images, batch.labels and batch.weights ...
+//!     loader.recycle(batch);
+//! }
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! - [`open`] finds out what a folder holds (IDX files, CIFAR binary files, class folders of images) and returns
@@ -38,7 +44,7 @@ mod statistics;
 
 pub use augmentation::Augmentation;
 pub use bundled::bundled;
-pub use dataset::{Dataset, ImageSource};
+pub use dataset::{Dataset, ImageSource, MOST_CLASSES};
 pub use decode::{DecodeLimits, IMAGE_EXTENSIONS, ImageDecoder};
 pub use error::DataError;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};

@@ -211,8 +211,16 @@ pub(super) fn in_memory(
     Dataset::new(&name, Arc::new(cached), target, labels, classes.to_vec())
 }
 
-/// The names in `path`, one a line.
-pub(super) fn read_class_names(path: &Path) -> Result<Vec<String>, DataError> {
+/// Names of classes in `path`, one a line, of at most `most` classes.
+pub(super) fn read_class_names(path: &Path, most: usize) -> Result<Vec<String>, DataError> {
     let text = std::fs::read_to_string(path).map_err(DataError::io(path))?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+    let names = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let found = names().take(most + 1).count();
+    if found > most {
+        return Err(DataError::Damaged {
+            path: path.into(),
+            reason: format!("it names {} classes, and there can be {most} at most", names().count()),
+        });
+    }
+    Ok(names().map(String::from).collect())
 }

@@ -32,7 +32,10 @@ impl ImageSize {
     }
 
     /// Refuses sizes that no network takes: zero or enormous sides, channels other than 1 and 3.
-    pub(crate) fn check(&self) -> Result<(), DataError> {
+    ///
+    /// # Errors
+    /// With the size and the range.
+    pub fn check(&self) -> Result<(), DataError> {
         const MAX_SIDE: usize = 16_384;
         let side_is_good = |side: usize| (1..=MAX_SIDE).contains(&side);
         if !side_is_good(self.height) || !side_is_good(self.width) {

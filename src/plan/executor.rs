@@ -81,6 +81,18 @@ pub trait Executor: Send {
     /// Bytes that plans may take here, as far as that is known.
     fn available_memory(&self) -> Option<u64>;
 
+    /// Fails where a plan takes more memory than there is, as far as that is known.
+    ///
+    /// # Errors
+    /// See above.
+    fn check_memory(&self, plan: &Plan) -> Result<(), ExecutorError> {
+        let bytes = plan.memory.planned.saturating_add(plan.memory.resident);
+        match self.available_memory() {
+            Some(available) if bytes > available => Err(ExecutorError::OutOfMemory { device: self.device(), bytes }),
+            _ => Ok(()),
+        }
+    }
+
     /// Allocates the variables that it does not have yet, as zeros.
     ///
     /// # Errors

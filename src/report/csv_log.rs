@@ -29,6 +29,13 @@ impl CsvFile {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(path),
+            // It is no text: what there is of it is kept, and a new one begun.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let aside = aside(path);
+                fs::rename(path, &aside).map_err(failed)?;
+                tracing::warn!("{} is damaged: it is now {}, and a new one begins", path.display(), aside.display());
+                return Self::create(path);
+            }
             Err(error) => return Err(failed(error)),
         };
         let number = |row: &str| row.split(',').next().and_then(|column| column.parse::<u64>().ok());
@@ -47,6 +54,16 @@ impl CsvFile {
         let written = self.writer.serialize(row).map_err(io::Error::from).and_then(|()| self.writer.flush());
         written.map_err(|source| TrainError::File { path: self.path.clone(), source })
     }
+}
+
+/// A name beside `path` that is free, such as `metrics.csv.damaged-1`.
+fn aside(path: &Path) -> PathBuf {
+    let name = |number: usize| {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(format!(".damaged-{number}"));
+        PathBuf::from(name)
+    };
+    (1..).map(name).find(|name| !name.exists()).unwrap_or_else(|| name(0))
 }
 
 /// Logs each epoch as a row of a CSV file: `epoch`, `step`, `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`
@@ -176,6 +193,19 @@ mod tests {
         let mut log = StepLog::resume(&path, &Progress { step: 2, ..Progress::default() }).unwrap();
         log.on_step(&step(3)).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "step,loss\n1,0.5\n2,0.4\n3,0.5,0.001,100.0\n");
+    }
+
+    #[test]
+    fn a_damaged_log_is_kept_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.csv");
+        for number in [1, 2] {
+            fs::write(&path, b"step,loss\n1,\xff\n").unwrap();
+            StepLog::resume(&path, &Progress::default()).unwrap().on_step(&step(1)).unwrap();
+            let damaged = folder.path().join(format!("steps.csv.damaged-{number}"));
+            assert_eq!(fs::read(damaged).unwrap(), b"step,loss\n1,\xff\n");
+            assert!(fs::read_to_string(&path).unwrap().ends_with("1,0.5,0.001,100.0\n"));
+        }
     }
 
     #[test]

@@ -79,6 +79,10 @@ impl<W: Write> Observer for ProgressBar<W> {
         Ok(())
     }
 
+    fn on_evaluation(&mut self, done: usize, total: usize) {
+        self.bar.set_message(format!("validating {done} of {total}"));
+    }
+
     fn on_epoch(&mut self, report: &EpochReport) -> Result<(), TrainError> {
         let mut line = format!(
             "epoch {}/{}  loss {:.4}  accuracy {:.2}%",

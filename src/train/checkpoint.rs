@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, TrainError};
 use crate::{
-    data::Normalisation,
+    data::{ImageSize, MOST_CLASSES, Normalisation},
     tensor::{Shape, Tensor},
 };
 
@@ -64,6 +64,30 @@ pub struct Progress {
     pub images: usize,
 }
 
+impl Card {
+    /// What the card says that cannot be, and what would be right.
+    fn check(&self) -> Result<(), String> {
+        let [height, width, channels] = self.input;
+        let input = ImageSize { height, width, channels };
+        input.check().map_err(|error| format!("its input: {error}"))?;
+        self.normalisation.check(channels).map_err(|error| error.to_string())?;
+        if self.classes.is_empty() || self.classes.len() > MOST_CLASSES {
+            return Err(format!("it has {} classes: there are 1 to {MOST_CLASSES}", self.classes.len()));
+        }
+        let Progress { step, batches, loss_sum, weight_sum, .. } = self.progress;
+        if step > u64::from(u32::MAX) || batches > u32::MAX as usize {
+            return Err(format!(
+                "it says that {step} steps of {batches} an epoch were done: a run has at most {}",
+                u32::MAX
+            ));
+        }
+        if !loss_sum.is_finite() || !weight_sum.is_finite() {
+            return Err("the loss of its epoch is not a number".into());
+        }
+        Ok(())
+    }
+}
+
 impl Progress {
     /// Epochs completed.
     pub fn epochs(&self) -> u64 {
@@ -100,7 +124,9 @@ impl Weights {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(truncated)?;
         let entry = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
         let entry = entry.ok_or_else(|| broken("has no gabor metadata: it was written by another program".into()))?;
-        let card = serde_json::from_str(entry).map_err(|error| broken(format!("its gabor metadata: {error}")))?;
+        let card: Card = serde_json::from_str(entry).map_err(|error| broken(format!("its gabor metadata: {error}")))?;
+        card.check()
+            .map_err(|error| broken(format!("its gabor metadata: {error}; use another checkpoint of the run")))?;
         Ok(Self { path: path.to_path_buf(), bytes, card })
     }
 
@@ -119,7 +145,14 @@ impl Weights {
                 self.card.model
             )));
         }
-        Ok(Tensor::f32(shape, bytemuck::pod_collect_to_vec(view.data())))
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            return Err(broken(format!(
+                "element {at} of tensor {name} is {}: the weights are damaged; use another checkpoint of the run",
+                values[at]
+            )));
+        }
+        Ok(Tensor::f32(shape, values))
     }
 }
 

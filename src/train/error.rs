@@ -76,6 +76,23 @@ pub enum TrainError {
         /// The run folder, where it has a checkpoint.
         checkpoint: Option<PathBuf>,
     },
+    /// An image that could be read when the run began cannot be any more.
+    #[error(
+        "{source}. {}",
+        match .checkpoint {
+            Some(folder) => format!(
+                "The run has a checkpoint; once the image is there again go on with gabor train --resume {}",
+                folder.display()
+            ),
+            None => "There is no checkpoint: begin anew".to_string(),
+        }
+    )]
+    ImageLost {
+        /// What is wrong with the image.
+        source: DataError,
+        /// The run folder, where a checkpoint was written.
+        checkpoint: Option<PathBuf>,
+    },
     /// A file cannot be read or written.
     #[error("{}: {source}", .path.display())]
     File {

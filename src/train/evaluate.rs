@@ -85,6 +85,7 @@ impl Inference {
         executor: &mut dyn Executor,
         model: &Model,
         loader: &Loader,
+        progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TrainError> {
         let mut tally = Tally::new(model.classes);
         let mut pending: VecDeque<Vec<u32>> = VecDeque::new();
@@ -95,6 +96,7 @@ impl Inference {
             loader.recycle(batch);
             for outputs in executor.collect(self.program, false)? {
                 tally.add(&outputs, pending.pop_front());
+                progress(tally.evaluation.images);
             }
         }
         for outputs in executor.collect(self.program, true)? {
@@ -123,7 +125,8 @@ struct Tally {
 
 impl Tally {
     fn new(classes: usize) -> Self {
-        let confusion = vec![vec![0; classes]; classes];
+        // Row by row, so that those of many classes take memory only once they are written to.
+        let confusion = (0..classes).map(|_| vec![0; classes]).collect();
         Self { classes, evaluation: Evaluation { confusion, ..Evaluation::default() } }
     }
 
@@ -201,7 +204,9 @@ impl Classifier {
         let graph = inference_graph(&model, &mut parameters, batch, &card.normalisation)?;
         executor.declare(parameters.variables())?;
         executor.tune(&graph, parameters.variables(), PlanOptions::inference())?;
-        let program = executor.load(Plan::new(&graph, &executor.target(), PlanOptions::inference())?)?;
+        let plan = Plan::new(&graph, &executor.target(), PlanOptions::inference())?;
+        executor.check_memory(&plan)?;
+        let program = executor.load(plan)?;
         for parameter in parameters.iter() {
             let block = &parameters.blocks()[parameter.block];
             executor.write(block.variable, parameter.offset, &weights.tensor(&parameter.name, &parameter.shape)?)?;
@@ -224,7 +229,19 @@ impl Classifier {
     /// # Errors
     /// If an image cannot be read or the device fails.
     pub fn evaluate(&mut self, loader: &Loader) -> Result<Evaluation, TrainError> {
-        self.inference.evaluate(self.executor.as_mut(), &self.model, loader)
+        self.evaluate_with_progress(loader, &mut |_| ())
+    }
+
+    /// As [`Self::evaluate`], and tells `progress` how many images are done.
+    ///
+    /// # Errors
+    /// If an image cannot be read or the device fails.
+    pub fn evaluate_with_progress(
+        &mut self,
+        loader: &Loader,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Evaluation, TrainError> {
+        self.inference.evaluate(self.executor.as_mut(), &self.model, loader, progress)
     }
 
     /// The `top` most probable classes of each image; `images` holds them as u8 `[height, width, channels]` in a row.

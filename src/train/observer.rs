@@ -54,6 +54,9 @@ pub trait Observer {
         Ok(())
     }
 
+    /// While the validation images after an epoch are gone through: how many are done, and how many there are.
+    fn on_evaluation(&mut self, _done: usize, _total: usize) {}
+
     /// After an epoch and its validation.
     ///
     /// # Errors

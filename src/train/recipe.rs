@@ -3,6 +3,12 @@ use serde::{Deserialize, Serialize};
 use super::Schedule;
 use crate::ops::Optimizer;
 
+/// Epochs of a run, at most.
+const MOST_EPOCHS: usize = 1_000_000;
+
+/// Images of a step, at most: far more than any device holds.
+const MOST_IMAGES: usize = 1 << 20;
+
 /// How a model is trained: everything that, with the data and the device, determines the result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,8 +74,11 @@ impl Recipe {
     /// With a message that names the field, its value and the range.
     pub fn check(&self) -> Result<(), String> {
         let rule = |ok: bool, message: String| if ok { Ok(()) } else { Err(message) };
-        rule(self.epochs > 0, "epochs must be at least 1".into())?;
-        rule(self.batch_size > 0, "batch_size must be at least 1".into())?;
+        let within = |name: &str, value: usize, most: usize| {
+            rule((1..=most).contains(&value), format!("{name} is {value} and must be from 1 to {most}"))
+        };
+        within("epochs", self.epochs, MOST_EPOCHS)?;
+        within("batch_size", self.batch_size, MOST_IMAGES)?;
         rule(
             self.learning_rate >= 0.0 && self.learning_rate.is_finite(),
             format!("learning_rate {} must be a number of at least 0", self.learning_rate),
@@ -96,9 +105,9 @@ impl Recipe {
         self.optimizer.check()
     }
 
-    /// Steps of the whole run, with `batches` steps an epoch.
+    /// Steps of the whole run, with `batches` steps an epoch; at most 4,294,967,295.
     pub fn total_steps(&self, batches: usize) -> u64 {
-        let all = (self.epochs * batches) as u64;
+        let all = (self.epochs as u64).saturating_mul(batches as u64).min(u32::MAX.into());
         self.max_steps.map_or(all, |max| max.min(all))
     }
 }

@@ -69,7 +69,10 @@ impl Session {
         let tuned = executor.tune(&graph, parameters.variables(), options)?;
         executor.tune(&inference, parameters.variables(), PlanOptions::inference())?;
         let target = executor.target();
-        let budget = Budget { target: target.clone(), options, memory: executor.available_memory() };
+        // On the CPU the initial values lie in memory beside the variables that they are written to.
+        let initial = if target == Target::Cpu { 4 * parameters.trained() as u64 } else { 0 };
+        let memory = executor.available_memory().map(|bytes| bytes.saturating_sub(initial));
+        let budget = Budget { target: target.clone(), options, memory };
         let too_large = |excess| batch_too_large(excess, &model, &recipe, &normalisation, &budget, executor.device());
         let train_plan = budget.plan(&graph).map_err(too_large)?;
         let memory = train_plan.memory;
@@ -202,7 +205,19 @@ impl Session {
     /// # Errors
     /// If an image cannot be read or the device fails.
     pub fn evaluate(&mut self, loader: &Loader) -> Result<Evaluation, TrainError> {
-        self.inference.evaluate(self.executor.as_mut(), &self.model, loader)
+        self.evaluate_with_progress(loader, &mut |_| ())
+    }
+
+    /// As [`Self::evaluate`], and tells `progress` how many images are done.
+    ///
+    /// # Errors
+    /// If an image cannot be read or the device fails.
+    pub fn evaluate_with_progress(
+        &mut self,
+        loader: &Loader,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Evaluation, TrainError> {
+        self.inference.evaluate(self.executor.as_mut(), &self.model, loader, progress)
     }
 
     /// Layer and operation in which the first value that is not finite appears when `batch` is gone through with the

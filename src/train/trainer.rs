@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{EpochReport, Observer, Progress, Session, StepReport, TrainError, session::StepFigures};
-use crate::{data::Loader, plan::ExecutorError};
+use crate::{
+    data::{DataError, Loader},
+    plan::ExecutorError,
+};
 
 /// Runs a session over data: steps, validation, checkpoints, and the observers that follow them.
 pub struct Trainer<'a> {
@@ -150,7 +153,10 @@ impl<'a> Trainer<'a> {
         self.speed = Speed::new();
         let train = self.train;
         for batch in train.epoch(epoch, start) {
-            let mut batch = batch?;
+            let mut batch = match batch {
+                Ok(batch) => batch,
+                Err(source) => return Err(self.image_lost(source)),
+            };
             let rate = self.learning_rate(self.session.step());
             let finished = self.session.train_step(&mut batch, rate)?;
             train.recycle(batch);
@@ -173,6 +179,14 @@ impl<'a> Trainer<'a> {
         }
         self.drain()?;
         Ok(true)
+    }
+
+    /// The error of a run that an image ends, after a checkpoint where there is a folder for it.
+    fn image_lost(&mut self, source: DataError) -> TrainError {
+        match self.drain().and_then(|()| self.checkpoint(false)) {
+            Ok(()) => TrainError::ImageLost { source, checkpoint: self.folder.clone() },
+            Err(error) => error,
+        }
     }
 
     fn drain(&mut self) -> Result<(), TrainError> {
@@ -230,7 +244,9 @@ impl<'a> Trainer<'a> {
         let images_per_second = self.speed.overall();
         let validation = match self.validation {
             Some(loader) => {
-                let evaluation = self.session.evaluate(loader)?;
+                let (total, observers) = (loader.dataset().len(), &mut self.observers);
+                let mut progress = |done| observers.iter_mut().for_each(|observer| observer.on_evaluation(done, total));
+                let evaluation = self.session.evaluate_with_progress(loader, &mut progress)?;
                 Some((evaluation.loss, evaluation.accuracy))
             }
             None => None,

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod damage;
 mod devices;
 mod evaluate;
 mod resume;

@@ -3,3 +3,4 @@
 mod download;
 mod folder;
 mod loader;
+mod mutations;

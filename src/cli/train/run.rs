@@ -84,7 +84,7 @@ impl Job {
         console.note(summary::of_run(self, &session, folder, resumed.as_ref()))?;
         let outcome = self.train(&mut session, folder, resumed, console)?;
         let finished = outcome.reason == StopReason::Finished;
-        let test = if finished { self.test(&mut session, folder, &outcome.progress)? } else { None };
+        let test = if finished { self.test(&mut session, folder, &outcome.progress, console)? } else { None };
         let text = summary::of_outcome(folder, &outcome, test.as_ref());
         console.result(&summary::figures(self, &session, folder, &outcome, test.as_ref()), text)?;
         Ok(if finished { ExitCode::SUCCESS } else { ExitCode::from(interrupt::EXIT_CODE) })
@@ -131,13 +131,15 @@ impl Job {
         let options = LoaderOptions {
             order: Order::Shuffled { seed: recipe.seed },
             class_weights: recipe.balance_classes.then(|| self.splits.train.balanced_class_weights()),
+            strict: self.config.images.strict,
             ..LoaderOptions::new(recipe.batch_size)
         };
         Ok(Loader::new(self.splits.train.clone(), options)?)
     }
 
     fn loader(&self, set: Dataset) -> Result<Loader> {
-        Ok(Loader::new(set, LoaderOptions::new(self.config.recipe.batch_size))?)
+        let strict = self.config.images.strict;
+        Ok(Loader::new(set, LoaderOptions { strict, ..LoaderOptions::new(self.config.recipe.batch_size) })?)
     }
 
     fn logs(&self, folder: &RunFolder, resumed: Option<&Progress>) -> Result<(EpochLog, Option<StepLog>)> {
@@ -154,11 +156,21 @@ impl Job {
     }
 
     /// How the weights of the best epoch do on the test images, if there are any.
-    fn test(&self, session: &mut Session, folder: &RunFolder, progress: &Progress) -> Result<Option<Evaluation>> {
+    fn test(
+        &self,
+        session: &mut Session,
+        folder: &RunFolder,
+        progress: &Progress,
+        console: Console,
+    ) -> Result<Option<Evaluation>> {
         let Some(test) = self.splits.test.clone() else { return Ok(None) };
-        if progress.best_epoch < progress.step.div_ceil(progress.batches.max(1) as u64) {
+        if progress.best.is_some() && progress.best_epoch < progress.step.div_ceil(progress.batches.max(1) as u64) {
             session.load_weights(&folder.best())?;
         }
-        Ok(Some(session.evaluate(&self.loader(test)?)?))
+        let bar = console.bar("testing", test.len());
+        let evaluation =
+            session.evaluate_with_progress(&self.loader(test)?, &mut |done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        Ok(Some(evaluation))
     }
 }

@@ -1,0 +1,151 @@
+//! Files that were damaged or tampered with, and others at work beside a run.
+
+use std::{collections::HashMap, fs};
+
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+use crate::support::{Workplace, wait_until};
+
+const TRAIN: &str = "train shapes --device cpu --batch-size 16";
+
+/// A place with a finished run in the folder `run`.
+fn with_run() -> Workplace {
+    let place = Workplace::with_shapes();
+    place.run(&format!("{TRAIN} --max-steps 4 --out run")).expect_code(0);
+    place
+}
+
+/// Writes the best weights of the run anew, with what `change` makes of their metadata and of the tensors' bytes.
+fn tamper(place: &Workplace, change: impl Fn(&mut Value, &mut HashMap<String, Vec<u8>>)) {
+    let bytes = place.bytes("run/best.safetensors");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut card: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["gabor"]).unwrap();
+    let mut contents: HashMap<String, Vec<u8>> =
+        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    change(&mut card, &mut contents);
+    let views = file.tensors().into_iter().map(|(name, view)| {
+        let content = &contents[&name];
+        let view = safetensors::tensor::TensorView::new(view.dtype(), view.shape().to_vec(), content).unwrap();
+        (name, view)
+    });
+    let metadata = HashMap::from([("gabor".to_string(), card.to_string())]);
+    fs::write(place.path("tampered.safetensors"), safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+}
+
+#[test]
+fn weights_that_cannot_be_are_named() {
+    let place = with_run();
+    let refused = |words: &[&str]| {
+        for command in ["eval tampered.safetensors shapes", "predict tampered.safetensors shapes/down/001.png"] {
+            place.run(&format!("{command} --device cpu")).expect_error(&[&["tampered.safetensors"], words].concat());
+        }
+    };
+    let set = |path: &'static str, value: Value| {
+        move |card: &mut Value, _: &mut HashMap<String, Vec<u8>>| *card.pointer_mut(path).unwrap() = value.clone()
+    };
+    for input in [json!([0, 12, 1]), json!([9_000_000_000_000u64, 12, 1]), json!([12, 12, 7])] {
+        tamper(&place, set("/input", input));
+        refused(&["input"]);
+    }
+    tamper(&place, set("/input", json!([40, 40, 1])));
+    refused(&["tensor dense1.weight"]);
+    tamper(&place, set("/normalisation/mean", json!([0.1, 0.2])));
+    refused(&["2 means"]);
+    for std in [json!([0.0]), json!([-1.0])] {
+        tamper(&place, set("/normalisation/std", std));
+        refused(&["above 0"]);
+    }
+    tamper(&place, set("/classes", json!([])));
+    refused(&["0 classes"]);
+    for value in [f32::NAN, f32::INFINITY] {
+        tamper(&place, |_, tensors| {
+            tensors.get_mut("conv1.weight").unwrap()[8..12].copy_from_slice(&value.to_le_bytes());
+        });
+        refused(&["element 2 of tensor conv1.weight"]);
+    }
+}
+
+#[test]
+fn numbers_of_a_configuration_are_bounded_before_they_size_anything() {
+    let place = with_run();
+    let config = place.read("run/config.toml");
+    for (field, value) in [
+        ("batch_size = 16", "batch_size = 9223372036854775807"),
+        ("epochs = 10", "epochs = 9223372036854775807"),
+        ("checkpoint_every = 60.0", "checkpoint_every = 1e300"),
+    ] {
+        assert!(config.contains(field), "{config}");
+        fs::write(place.path("run/config.toml"), config.replace(field, value)).unwrap();
+        let name = field.split(' ').next().unwrap();
+        place.run("train --resume run").expect_error(&["config.toml", name]);
+        place.run("eval run --device cpu").expect_error(&["config.toml", name]);
+    }
+}
+
+#[test]
+fn a_name_of_a_class_cannot_steer_the_terminal() {
+    let place = Workplace::with_shapes();
+    fs::rename(place.path("shapes/down"), place.path("shapes/down\u{1b}[31m")).unwrap();
+    place.run(&format!("{TRAIN} --max-steps 4 --out run")).expect_code(0);
+    for command in ["eval run --device cpu", "predict run shapes/plain/001.png --device cpu"] {
+        let finished = place.run(command).expect_code(0);
+        assert!(!finished.out.contains('\u{1b}') && finished.out.contains("down\\u{1b}[31m"), "{finished:#?}");
+    }
+}
+
+#[test]
+fn a_run_that_is_going_on_is_left_alone() {
+    let place = Workplace::with_shapes();
+    let mut child = place.spawn(&format!("{TRAIN} --epochs 1000 --checkpoint-every 0 --out run"));
+    wait_until(|| place.path("run/resume.safetensors").is_file());
+    let holder = format!("process {}", child.id());
+    place.run("train --resume run").expect_error(&["the run in run is going on in", &holder]);
+    place.run(&format!("{TRAIN} --out run")).expect_error(&["the run in run is going on in", &holder]);
+    place.run("predict run shapes/down/001.png --device cpu").expect_code(0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What a process leaves that was killed while it wrote.
+    fs::write(place.path("run/last.safetensors.part"), "half").unwrap();
+    place.run("train --resume run --max-steps 1 --epochs 1").expect_code(0);
+    assert!(!place.path("run/last.safetensors.part").exists());
+}
+
+#[test]
+fn a_run_without_a_checkpoint_is_begun_anew_in_its_folder() {
+    let place = with_run();
+    for file in ["resume", "last", "best"] {
+        fs::remove_file(place.path(&format!("run/{file}.safetensors"))).unwrap();
+    }
+    let answer = place.run("train --resume run");
+    answer.expect_error(&["before its first checkpoint", "gabor train --config run/config.toml --out run"]);
+    place.run("train --config run/config.toml --out run").expect_code(0);
+    assert!(place.path("run/resume.safetensors").is_file());
+}
+
+#[test]
+fn an_image_that_is_lost_during_a_run_is_left_out() {
+    let place = Workplace::with_shapes();
+    let steps = "--device cpu --batch-size 8 --cache-mib 0 --epochs 40 --checkpoint-every 0";
+    let lose = |out: &str, flags: &str| {
+        let mut command = place.command(&format!("train shapes {steps} --out {out} {flags}"));
+        command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+        let child = command.spawn().unwrap();
+        wait_until(|| place.path(&format!("{out}/resume.safetensors")).is_file());
+        let image = place.path("shapes/plain/003.png");
+        let whole = fs::read(&image).unwrap();
+        fs::remove_file(&image).unwrap();
+        let output = child.wait_with_output().unwrap();
+        fs::write(&image, whole).unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = lose("skipping", "");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.matches("an image is left out from now on").count(), 1, "{said}");
+    assert!(said.contains("003.png"), "{said}");
+    let (code, said) = lose("strict", "--strict");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("003.png") && said.contains("gabor train --resume strict"), "{said}");
+    place.run("train --resume strict").expect_code(0);
+}
