@@ -49,7 +49,7 @@ pub struct Figure {
     pub gflop_per_s: f64,
     /// Bytes a second, in units of 1e9, where each value is read once and written once by each dispatch.
     pub gb_per_s: f64,
-    /// Seconds from before the device was opened to the end of the first step, of models.
+    /// Seconds to plan, compile and run the first step on a device that is open, of models.
     pub first_step_s: Option<f64>,
     /// The figure as a multiple of the one it is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,12 +39,12 @@ impl fmt::Display for Roofline {
 }
 
 impl Roofline {
-    /// Measures the device that `open` opens, in some seconds.
+    /// Measures the device that `open` makes executors on, in some seconds.
     ///
     /// # Errors
-    /// If the device cannot be opened or fails.
-    pub fn probe<E: From<TrainError>>(open: impl Fn() -> Result<Box<dyn Executor>, E>) -> Result<Self, E> {
-        let executor = open()?;
+    /// If the device fails.
+    pub fn probe(open: impl Fn() -> Box<dyn Executor>) -> Result<Self, TrainError> {
+        let executor = open();
         let elements = match executor.target() {
             Target::Cpu => COPIED,
             Target::Gpu(limits, _) => COPIED.min((limits.max_binding / 4) as usize),
@@ -60,7 +60,7 @@ impl Roofline {
         let (mut rounds, mut flop) = (16, 0.0_f64);
         loop {
             let probe = Fma { rounds };
-            let mut program = Program::kernel(open()?, &[[Fma::ELEMENTS].into()], |graph, inputs| {
+            let mut program = Program::kernel(open(), &[[Fma::ELEMENTS].into()], |graph, inputs| {
                 Ok(vec![graph.apply1(probe, &[inputs[0]])?])
             })?;
             let shortest = program.time(time)?.shortest();

@@ -83,9 +83,9 @@ impl BenchArgs {
             let folder = folder(path);
             ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
         }
-        let executor = self.open()?;
-        let (device, target) = (executor.device(), executor.target());
-        drop(executor);
+        let device = devices::open_device(&self.device)?;
+        let open = || device.executor(self.tune, Choices::default());
+        let target = open().target();
 
         let cases = self.cases(&target);
         let bar = if console.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -93,17 +93,17 @@ impl BenchArgs {
         let mut measured = Vec::new();
         for (at, case) in cases.iter().enumerate() {
             bar.set_message(format!("{} {} ({} of {})", case.workload, case.what, at + 1, cases.len()));
-            measured.push(self.measure(case)?);
+            measured.push(self.measure(case, open())?);
         }
         // The probe's memory is not that of what was measured.
         let peak_rss_mib = peak_rss_mib();
         bar.set_message("the device's peak");
-        let peak = Roofline::probe(|| self.open())?;
+        let peak = Roofline::probe(open)?;
         bar.finish_and_clear();
 
         let mut report = Report {
             program: format!("gabor {}", env!("CARGO_PKG_VERSION")),
-            device,
+            device: open().device(),
             threads: rayon::current_num_threads(),
             peak_rss_mib,
             peak,
@@ -121,10 +121,6 @@ impl BenchArgs {
         }
         console.result(&report, &report)?;
         Ok(ExitCode::SUCCESS)
-    }
-
-    fn open(&self) -> Result<Box<dyn Executor>> {
-        devices::open(&self.device, self.tune, Choices::default())
     }
 
     /// What was asked for, each once and in order.
@@ -145,10 +141,10 @@ impl BenchArgs {
         cases
     }
 
-    fn measure<'a>(&self, case: &'a Case) -> Result<Measured<'a>> {
+    fn measure<'a>(&self, case: &'a Case, executor: Box<dyn Executor>) -> Result<Measured<'a>> {
         let what = || format!("{} {}", case.workload, case.what);
         let begun = Instant::now();
-        let mut program = case.load(self.open()?).with_context(what)?;
+        let mut program = case.load(executor).with_context(what)?;
         program.run(1).with_context(what)?;
         let first = begun.elapsed();
         let time = program.time(Duration::from_secs_f64(self.seconds)).with_context(what)?.median();

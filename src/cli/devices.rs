@@ -3,7 +3,7 @@ use std::{fmt::Write, process::ExitCode};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use gabor::{
-    device,
+    device::{self, Device},
     gpu::{AdapterInfo, DeviceChoice, Tuning},
     plan::{Choices, Executor},
 };
@@ -11,9 +11,14 @@ use serde_json::json;
 
 use super::console::Console;
 
-/// Opens the device that --device names, with kernels chosen as --tune says where `known` does not say it.
+/// Opens the device that --device names.
+pub fn open_device(choice: &str) -> Result<Device> {
+    Device::open(choice).map_err(|error| anyhow!("{error}; --device cpu is always there"))
+}
+
+/// An executor on the device that --device names, with kernels chosen as --tune says where `known` does not say it.
 pub fn open(choice: &str, tuning: Tuning, known: Choices) -> Result<Box<dyn Executor>> {
-    device::open_tuned(choice, tuning, known).map_err(|error| anyhow!("{error}; --device cpu is always there"))
+    Ok(open_device(choice)?.executor(tuning, known))
 }
 
 /// List the devices that --device can name

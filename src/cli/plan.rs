@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gabor::{
     bench::{Program, synthetic_normalisation},
+    device::Device,
     gpu::Tuning,
     graph::Graph,
     models::Model,
@@ -68,7 +69,7 @@ enum Mode {
 
 impl PlanArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let mut executor = self.step.open()?;
+        let mut executor = self.step.executor(&self.step.device()?);
         let (graph, parameters) = self.step.graph(executor.target().block_limit())?;
         let prepare = self.step.mode == Mode::Infer;
         let options = PlanOptions { recompute: self.step.recompute, prepare, ..PlanOptions::default() };
@@ -104,8 +105,13 @@ impl PlanArgs {
 
 impl StepArgs {
     /// Opens the device that --device names.
-    pub fn open(&self) -> Result<Box<dyn Executor>> {
-        devices::open(&self.device, self.tune, Choices::default())
+    pub fn device(&self) -> Result<Device> {
+        devices::open_device(&self.device)
+    }
+
+    /// An executor on it.
+    pub fn executor(&self, device: &Device) -> Box<dyn Executor> {
+        device.executor(self.tune, Choices::default())
     }
 
     fn model(&self) -> Result<(Model, Recipe)> {

@@ -35,8 +35,9 @@ pub struct ProfileArgs {
 
 impl ProfileArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let roofline = Roofline::probe(|| self.step.open())?;
-        let mut program = self.step.program(self.step.open()?)?;
+        let device = self.step.device()?;
+        let roofline = Roofline::probe(|| self.step.executor(&device))?;
+        let mut program = self.step.program(self.step.executor(&device))?;
         let profile = Profile::take(&mut program, roofline, self.runs.into())?;
         if let Some(path) = &self.trace {
             let trace = serde_json::to_string(&profile.trace())?;

@@ -1,6 +1,6 @@
 //! Which GPUs there are, and choosing one.
 
-use std::{convert::Infallible, fmt, str::FromStr};
+use std::{convert::Infallible, fmt, str::FromStr, sync::OnceLock};
 
 use super::GpuError;
 
@@ -157,12 +157,16 @@ pub fn adapters() -> Vec<AdapterInfo> {
 }
 
 pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
-    // Without OpenGL: it would list each GPU once more, and its compute shaders fall short of what the kernels need.
-    let descriptor = wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::PRIMARY,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    };
-    let instance = wgpu::Instance::new(descriptor.with_env());
+    // One for the whole process: drivers list no adapters any more after some dozens of them.
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    let instance = INSTANCE.get_or_init(|| {
+        // Without OpenGL: it would list each GPU once more, and its compute shaders fall short of what the kernels need.
+        let descriptor = wgpu::InstanceDescriptor {
+            backends: wgpu::Backends::PRIMARY,
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        };
+        wgpu::Instance::new(descriptor.with_env())
+    });
     pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
 }
 
