@@ -17,6 +17,7 @@ use crate::kernel::gpu::Limits;
 const WANTED: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::TIMESTAMP_QUERY)
+    .union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS)
     .union(wgpu::Features::PIPELINE_CACHE);
 
 /// An open GPU: device, queue and the pipelines made on it. Shared through [`Arc`] by all that run on it.
@@ -107,6 +108,11 @@ impl Gpu {
     /// Whether dispatches can be timed on the device itself.
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
+    /// Whether copies can be as well.
+    pub(super) fn times_copies(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS)
     }
 
     /// Fails where the device is lost, or with an error that was reported since the last check.

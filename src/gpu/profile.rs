@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 use super::{Gpu, GpuError, buffer, program::Command, program::Program};
 use crate::plan::Timing;
 
-/// Dispatches timed by one query set: two timestamps each.
+/// Commands timed by one query set: two timestamps each.
 const BATCH: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
 /// Runs the commands of the steps of `program` that `wanted` names, timing each.
 pub(super) fn profile(gpu: &Gpu, program: &Program, wanted: impl Fn(usize) -> bool) -> Result<Vec<Timing>, GpuError> {
     let commands: Vec<&(usize, Command)> = program.commands.iter().filter(|(step, _)| wanted(*step)).collect();
     let mut timings: Vec<Timing> = Vec::with_capacity(commands.len());
-    for run in commands.chunk_by(|(_, a), (_, b)| a.is_dispatch() && b.is_dispatch()) {
+    let on_device = |command: &Command| gpu.has_timestamps() && (command.is_dispatch() || gpu.times_copies());
+    for run in commands.chunk_by(|(_, a), (_, b)| on_device(a) && on_device(b)) {
         for batch in run.chunks(BATCH) {
-            let on_device = gpu.has_timestamps() && batch[0].1.is_dispatch();
-            let times = if on_device { device_times(gpu, batch)? } else { host_times(gpu, batch)? };
+            let times = if on_device(&batch[0].1) { device_times(gpu, batch)? } else { host_times(gpu, batch)? };
             // The clocks of two batches do not compare: one is taken to begin where the one before ended.
             let end = timings.last().map_or(Duration::ZERO, |last| last.start + last.time);
             timings.extend(batch.iter().zip(times).map(|((step, command), (start, time))| {
@@ -30,9 +30,9 @@ pub(super) fn profile(gpu: &Gpu, program: &Program, wanted: impl Fn(usize) -> bo
     Ok(timings)
 }
 
-/// Each dispatch in a pass of its own between two timestamps: beginning, from that of the first, and length.
-fn device_times(gpu: &Gpu, dispatches: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
-    let count = 2 * dispatches.len() as u32;
+/// Each command between two timestamps, a dispatch in a pass of its own: beginning, from that of the first, and length.
+fn device_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
+    let count = 2 * commands.len() as u32;
     let bytes = u64::from(count) * 8;
     let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
     let resolved = gpu.buffer("timestamps", bytes, usage)?;
@@ -43,7 +43,13 @@ fn device_times(gpu: &Gpu, dispatches: &[&(usize, Command)]) -> Result<Vec<(Dura
             count,
         });
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        for (first, (_, command)) in (0..count).step_by(2).zip(dispatches) {
+        for (first, (_, command)) in (0..count).step_by(2).zip(commands) {
+            if !command.is_dispatch() {
+                encoder.write_timestamp(&query_set, first);
+                command.copy(&mut encoder);
+                encoder.write_timestamp(&query_set, first + 1);
+                continue;
+            }
             let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
                 query_set: &query_set,
                 beginning_of_pass_write_index: Some(first),

@@ -1,7 +1,8 @@
 //! Autotuning: of the kernels that can compute a call, the one that is fastest on this device.
 //!
-//! Kernels are timed in place: a plan that takes the alternatives of some calls runs as a whole would, so that caches
-//! and neighbours are those of the real step, and a choice counts only where the whole step gains by it.
+//! Kernels are timed in place, on the buffers of the real step, and in turns with the estimated best: a device's clock
+//! rises under load and falls while shaders are compiled, so that only times of the same moment compare. What was found
+//! counts only where the whole step gains by it.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -50,6 +51,13 @@ const SOFTWARE_ROUND: usize = 3;
 /// Share of the step below which a call is not worth the time of a quick tuning.
 const NEGLIGIBLE: f64 = 0.01;
 
+/// How long kernels run before they are timed, for the device's clock to rise: processors need no such time.
+const WARM_UP: Duration = Duration::from_millis(30);
+
+/// Turns that kernels are timed in, and the time after which there are no more of them.
+const TURNS: usize = 10;
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// An alternative has to be faster than the estimated best by this factor, so that noise changes nothing.
 const GAIN: f64 = 0.97;
 
@@ -78,9 +86,18 @@ struct Call {
     /// Its steps in the plan.
     steps: Vec<usize>,
     best: usize,
-    /// Time of the estimated best, and of the best.
-    first: Duration,
+    /// Time of the estimated best in a whole step.
     time: Duration,
+}
+
+/// How long steps of a plan take, by their number.
+type Times = BTreeMap<usize, Duration>;
+
+impl Call {
+    /// The time of its steps.
+    fn in_steps(&self, times: &Times) -> Duration {
+        self.steps.iter().filter_map(|step| times.get(step)).sum()
+    }
 }
 
 impl Tuner {
@@ -151,7 +168,6 @@ fn calls(plan: &Plan, gpu: &Gpu) -> Vec<Call> {
             kernels: candidates.into_iter().map(|candidate| candidate.name).collect(),
             steps: Vec::new(),
             best: 0,
-            first: Duration::ZERO,
             time: Duration::ZERO,
         };
         found.entry(name.clone()).or_insert_with(new).steps.push(at);
@@ -223,15 +239,15 @@ impl Bench<'_> {
             return Ok(0);
         }
         self.executor.declare(variables)?;
-        let mut times = self.time(known, None)?;
+        let program = self.load(known)?;
+        let times = self.in_turns(&[program], |_| true)?.remove(0);
+        self.executor.programs.clear();
         let start = Instant::now();
         let deadline = start + *left;
         for call in open.iter_mut() {
-            call.time = call.steps.iter().map(|step| times.remove(step).unwrap_or_default()).sum();
-            call.first = call.time;
+            call.time = call.in_steps(&times);
         }
-        let rest: Duration = times.values().sum();
-        let step = rest + open.iter().map(|call| call.time).sum::<Duration>();
+        let step: Duration = times.values().sum();
         open.sort_by_key(|call| std::cmp::Reverse(call.time));
         let worth = match tuning {
             Tuning::Full => open.len(),
@@ -254,76 +270,87 @@ impl Bench<'_> {
         Ok(timed)
     }
 
-    /// Times the alternatives of some calls, one of each at a time.
+    /// Times the alternatives of some calls, one of each beside those of the others.
     fn round(&mut self, calls: &mut [Call], known: &Choices, deadline: Instant) -> Result<(), ExecutorError> {
         let most = calls.iter().map(|call| call.kernels.len()).max().unwrap_or(0);
+        let steps: HashSet<usize> = calls.iter().flat_map(|call| &call.steps).copied().collect();
+        let (mut alternatives, mut programs) = (vec![0], vec![self.load(known)?]);
         for alternative in 1..most {
             if Instant::now() >= deadline {
                 break;
             }
             let mut choices = known.clone();
-            let mut steps = HashSet::new();
             for call in calls.iter().filter(|call| alternative < call.kernels.len()) {
                 choices.set(&call.name, &call.kernels[alternative]);
-                steps.extend(&call.steps);
             }
-            let times = match self.time(&choices, Some(&steps)) {
-                Ok(times) => times,
+            // Drivers finish compiling in the first run.
+            let loaded = self
+                .load(&choices)
+                .and_then(|program| self.profile(program, |step| steps.contains(&step)).map(|_| program));
+            match loaded {
+                Ok(program) => {
+                    alternatives.push(alternative);
+                    programs.push(program);
+                }
                 Err(ExecutorError::Device(error)) => {
                     tracing::warn!("kernels that this device refuses are not used: {error}");
-                    continue;
                 }
                 Err(error) => return Err(error),
-            };
-            for call in calls.iter_mut().filter(|call| alternative < call.kernels.len()) {
-                let time: Duration = call.steps.iter().map(|step| times.get(step).copied().unwrap_or_default()).sum();
-                tracing::debug!(
-                    "{}: {} {time:?}, {} {:?}",
-                    call.name,
-                    call.kernels[alternative],
-                    call.kernels[0],
-                    call.first
-                );
-                let bar = if call.best == 0 { call.time.mul_f64(GAIN) } else { call.time };
+            }
+        }
+        let times = self.in_turns(&programs, |step| steps.contains(&step))?;
+        self.executor.programs.clear();
+        for call in calls {
+            let first = call.in_steps(&times[0]);
+            let mut bar = first.mul_f64(GAIN);
+            for (&alternative, times) in alternatives.iter().zip(&times).skip(1) {
+                let Some(kernel) = call.kernels.get(alternative) else { continue };
+                let time = call.in_steps(times);
+                tracing::debug!("{}: {kernel} {time:?}, {} {first:?}", call.name, call.kernels[0]);
                 if time < bar {
-                    (call.best, call.time) = (alternative, time);
+                    (call.best, bar) = (alternative, time);
                 }
             }
         }
         Ok(())
     }
 
-    /// Shortest time of each step, or of those in `only`, over a few runs.
-    fn time(
+    /// Shortest time of each step that is `wanted` in each of the programs, which run in turns.
+    fn in_turns(
         &mut self,
-        choices: &Choices,
-        only: Option<&HashSet<usize>>,
-    ) -> Result<BTreeMap<usize, Duration>, ExecutorError> {
-        let program = self.load(choices)?;
-        let mut best: BTreeMap<usize, Duration> = BTreeMap::new();
+        programs: &[ProgramId],
+        wanted: impl Fn(usize) -> bool + Copy,
+    ) -> Result<Vec<Times>, ExecutorError> {
+        let software = self.executor.gpu().limits().software;
         let start = Instant::now();
-        for run in 0..5 {
-            if run > 1 && start.elapsed() > Duration::from_secs(1) {
-                break;
-            }
-            let timings = profile(self.executor.gpu(), &self.executor.programs[program.0].0, |step| {
-                only.is_none_or(|only| only.contains(&step))
-            });
-            let timings = timings.map_err(|error| self.executor.error(error, 0))?;
-            // In the first run drivers finish compiling.
-            if run == 0 {
-                continue;
-            }
-            let mut sums: BTreeMap<usize, Duration> = BTreeMap::new();
-            for timing in timings {
-                *sums.entry(timing.step).or_default() += timing.time;
-            }
-            for (step, time) in sums {
-                best.entry(step).and_modify(|best| *best = time.min(*best)).or_insert(time);
+        while !software && start.elapsed() < WARM_UP {
+            for program in programs {
+                self.profile(*program, wanted)?;
             }
         }
-        self.executor.programs.clear();
+        let mut best = vec![Times::new(); programs.len()];
+        let start = Instant::now();
+        for turn in 0..TURNS {
+            if turn > 0 && start.elapsed() > LONGEST {
+                break;
+            }
+            for (program, best) in programs.iter().zip(&mut best) {
+                for (step, time) in self.profile(*program, wanted)? {
+                    best.entry(step).and_modify(|best| *best = time.min(*best)).or_insert(time);
+                }
+            }
+        }
         Ok(best)
+    }
+
+    /// Time of each step that is `wanted` in one run.
+    fn profile(&self, program: ProgramId, wanted: impl Fn(usize) -> bool) -> Result<Times, ExecutorError> {
+        let timings = profile(self.executor.gpu(), &self.executor.programs[program.0].0, wanted);
+        let mut sums = Times::new();
+        for timing in timings.map_err(|error| self.executor.error(error, 0))? {
+            *sums.entry(timing.step).or_default() += timing.time;
+        }
+        Ok(sums)
     }
 
     /// Whether the whole step is faster with what was found.
@@ -337,15 +364,18 @@ impl Bench<'_> {
         let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let mut best = [Duration::MAX; 2];
         let start = Instant::now();
-        for round in 0..3 {
-            if round > 0 && start.elapsed() > Duration::from_secs(1) {
+        // The first round finishes compiling.
+        for round in 0..=TURNS {
+            if round > 1 && start.elapsed() > LONGEST {
                 break;
             }
             for (program, best) in programs.iter().zip(&mut best) {
                 let start = Instant::now();
                 self.executor.run(*program, &feeds)?;
                 self.executor.collect(*program, true)?;
-                *best = start.elapsed().min(*best);
+                if round > 0 {
+                    *best = start.elapsed().min(*best);
+                }
             }
         }
         tracing::debug!(
