@@ -56,7 +56,7 @@ pub fn training_graph(
         let halted = parameters.add_variable("halted", 1);
         let before = graph.variable(halted, 0, TensorType::f32([]));
         let sticky = Expr::Input(1).is_finite().select(Expr::Input(0), 1.0);
-        let guard = graph.map(Pointwise::new("halt", 2, sticky), &[before, loss])?;
+        let guard = graph.update(Pointwise::new("halt", 2, sticky), &[before, loss])?;
         graph.assign(halted, guard);
         Ok((loss, (guard, TrainingState { moments: Vec::new(), halted: Some(halted) })))
     })?;
@@ -131,7 +131,7 @@ fn follow(
         let old = graph.variable(block.variable, 0, TensorType::f32([block.elements]));
         let moved = Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * momentum;
         let guarded = Expr::Input(2).select(Expr::Input(0), moved);
-        let new = graph.map(Pointwise::new("follow", 3, guarded), &[old, sample, guard])?;
+        let new = graph.update(Pointwise::new("follow", 3, guarded), &[old, sample, guard])?;
         graph.assign(block.variable, new);
     }
     Ok(())

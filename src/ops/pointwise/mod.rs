@@ -4,6 +4,7 @@ mod activation;
 mod arithmetic;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use rayon::prelude::*;
 

@@ -1,9 +1,11 @@
 use super::Pointwise;
 use crate::{
     check,
-    graph::{Graph, GraphError, Value},
+    cpu::CpuExecutor,
+    graph::{Graph, GraphError, Value, Variables},
     kernel::Expr,
-    tensor::Tensor,
+    plan::{Executor, Plan, PlanOptions, Target, Work},
+    tensor::{DType, Tensor, TensorType},
 };
 
 type Build = fn(&mut Graph, &[Value]) -> Result<Value, GraphError>;
@@ -145,4 +147,43 @@ fn shapes_that_do_not_broadcast_are_errors() {
     assert!(error.contains("add") && error.contains("does not broadcast"), "{error}");
     let bytes = graph.feed("x", crate::tensor::TensorType::u32([2, 3]));
     assert!(graph.relu(bytes).unwrap_err().to_string().contains("must hold f32"));
+}
+
+/// Whole vectors and single numbers, with another input of the same shape and a scalar one.
+#[test]
+fn updates() {
+    for n in [9, 12] {
+        let inputs = [spread(n, 1), spread(n, 2), Tensor::scalar(0.25)];
+        let towards = || Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * Expr::Input(2);
+        let update = |graph: &mut Graph, v: &[Value]| graph.update(Pointwise::new("towards", 3, towards()), v);
+        let map = |graph: &mut Graph, v: &[Value]| graph.map(Pointwise::new("towards", 3, towards()), v);
+        assert_eq!(check::evaluate(&inputs, update), check::evaluate(&inputs, map));
+        check::gpu_matches_cpu(&inputs, update);
+    }
+}
+
+/// The result takes the variable's place: nothing is copied.
+#[test]
+fn a_variable_is_updated_where_it_lies() {
+    let (mut graph, mut variables) = (Graph::new(), Variables::new());
+    let id = variables.add("counter", DType::F32, 3);
+    let old = graph.variable(id, 0, TensorType::f32([3]));
+    let step = graph.feed("step", TensorType::f32([]));
+    let sum = Expr::Input(0) + Expr::Input(1);
+    let new = graph.update(Pointwise::new("count", 2, sum), &[old, step]).unwrap();
+    let doubled = graph.scale(new, 2.0).unwrap();
+    graph.assign(id, new);
+    graph.output("doubled", doubled);
+    let mut cpu = CpuExecutor::new();
+    cpu.declare(&variables).unwrap();
+    let plan = Plan::new(&graph, &Target::Cpu, PlanOptions::default()).unwrap();
+    assert!(plan.steps.iter().all(|step| !matches!(step.work, Work::Copy)), "{plan}");
+    let program = cpu.load(plan).unwrap();
+    for run in 1..4 {
+        cpu.run(program, &[("step", &Tensor::scalar(1.5))]).unwrap();
+        let outputs = cpu.collect(program, true).unwrap();
+        assert_eq!(outputs[0][0].1.as_f32(), Some(&[3.0 * run as f32; 3][..]));
+    }
+    let wide = graph.feed("wide", TensorType::f32([2, 3]));
+    assert!(graph.update(Pointwise::new("count", 2, Expr::Input(0) + Expr::Input(1)), &[old, wide]).is_err());
 }
