@@ -25,6 +25,7 @@ fn limits(software: bool, subgroup: Option<(u32, u32)>) -> Limits {
         workgroup_memory: 32 << 10,
         workgroup_invocations: 1024,
         offset_alignment: 256,
+        units: 96,
         subgroup,
         software,
     }

@@ -21,6 +21,7 @@ import package::constants::{
 };
 import package::conv2d::axis::{Axis, Corner, rows_of, columns_of, corner_of, reach, tap_bits, taps_inside};
 import package::conv2d::tile::{INVOCATIONS, TILE_M4, TILE_N4, SUMS, ONE_A, FOUR_A, a_tile, b_tile, multiply};
+import package::lib::block::block_of;
 import package::lib::index::workgroup;
 
 @if(VECTOR_K) @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -186,8 +187,9 @@ fn main(
     let last_b = (POSITIONS - 1u) * ROW_B + column_b;
     let rest_b = ROW_B - 1u - column_b;
     // What it computes.
-    let m = local / THREADS_N;
-    let n = local % THREADS_N;
+    let block = block_of(local, THREADS_N);
+    let m = block.x;
+    let n = block.y;
     var sums: array<vec4<f32>, SUMS>;
     for (var i = 0u; i < SUMS; i++) {
         sums[i] = vec4<f32>(0.0);

@@ -1,12 +1,12 @@
 // Convolution as a matrix product whose left matrix is read straight from the image:
-//     output[m, n] = fused(sum over k of a[m, k] b[k, n]),  k = (tap row, tap column, source channel),
+//     output[split, m, n] = fused(sum over the k of the split of a[m, k] b[k, n]),  k = (tap row, tap column, source channel),
 // where row m of a is what the window at position m sees (0 outside of the image) and b is the weight. With BACKWARD it
 // is the gradient of the input: the source is the gradient of the output, b the weight transposed, and z counts the
 // phases (see axis.wgsl), so that no known zero is multiplied.
 //
 // binding 0      source  [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, K] f32
 // binding 1      weight  [KERNEL_HEIGHT, KERNEL_WIDTH, K, N] f32
-// binding 2      output  [BATCH, TARGET_HEIGHT, TARGET_WIDTH, N] f32
+// binding 2      output  [SPLITS, BATCH, TARGET_HEIGHT, TARGET_WIDTH, N] f32
 // binding 3 + i  additional input i of the epilogue
 //
 // A workgroup of THREADS_M * THREADS_N owns a tile of 4 * VECTORS_M * THREADS_M positions and 4 * VECTORS_N * THREADS_N
@@ -15,14 +15,16 @@
 // computed with. Where the units of k read is computed once for many steps, by all invocations together, and which taps
 // of a position's window lie inside of the image once for all steps, so that fetching takes no division.
 //
+// With several SPLITS, each of CHUNK terms of k, the sums are partial: another pass adds them up and has the epilogue.
+//
 // Positions and channels past the edge read what others read, because what comes of them is not stored.
 //
-// K, N: source and target channels. VECTOR_K: K is a multiple of 4, so a is loaded by vectors. WIDE: K is one of 16, so
+// K, N: source and target channels. CHUNK: a multiple of 16. VECTOR_K: K is a multiple of 4, so a is loaded by vectors. WIDE: K is one of 16, so
 // that a step belongs to one tap. VECTOR_N: N is a multiple of 4. EDGE_K: a step may pass the end of k. CHECKED: a tap may
 // lie outside of the image, or EDGE_K. MOMENTS: the moments of the channels are made as well (see moments.wgsl), and there is
 // no epilogue. PAIRS is always on.
 import package::constants::{
-    BATCH, K, N, THREADS_M, THREADS_N, VECTORS_M, VECTORS_N, KERNEL_WIDTH,
+    BATCH, K, N, THREADS_M, THREADS_N, VECTORS_M, VECTORS_N, KERNEL_WIDTH, TARGET_HEIGHT, TARGET_WIDTH, CHUNK, SPLITS,
 };
 import package::conv2d::axis::{
     Axis, Corner, rows_of, columns_of, corner_of, reach, target_of, tap_bits, taps_inside, NO_TAP,
@@ -32,6 +34,7 @@ import package::conv2d::tile::{
 };
 @if(MOMENTS) import package::conv2d::moments::measure;
 import package::fused::{Element, fused};
+import package::lib::block::block_of;
 import package::lib::index::workgroup;
 
 @if(VECTOR_K) @group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
@@ -243,7 +246,9 @@ fn main(
     let positions = BATCH * rows.count * columns.count;
     // Tiles of one row of tiles are neighbours: they read the same part of the image.
     let tiles_n = (N4 + TILE_N4 - 1u) / TILE_N4;
-    let tile = workgroup(id, count);
+    let number = workgroup(id, count);
+    let split = number % SPLITS;
+    let tile = number / SPLITS;
     let first_m = tile / tiles_n * (TILE_M4 * 4u);
     let first_n4 = tile % tiles_n * TILE_N4;
     if first_m >= positions {
@@ -270,18 +275,21 @@ fn main(
     let own_b = OwnB(row_b / CHANNELS, place_b, last_b, ROW_B - 1u - column_b);
 
     // What it computes.
-    let m = local / THREADS_N;
-    let n = local % THREADS_N;
+    let block = block_of(local, THREADS_N);
+    let m = block.x;
+    let n = block.y;
     var sums: array<vec4<f32>, SUMS>;
     for (var i = 0u; i < SUMS; i++) {
         sums[i] = vec4<f32>(0.0);
     }
 
     var fetched: Fetched;
-    for (var first = 0u; first < all_units; first += INVOCATIONS) {
+    // A phase of few taps has no terms for the last splits.
+    let stop = min((split + 1u) * (CHUNK / CHANNELS), all_units);
+    for (var first = split * (CHUNK / CHANNELS); first < stop; first += INVOCATIONS) {
         tabulate(first, local, all_units, rows, columns);
         workgroupBarrier();
-        let end = min(all_units - first, INVOCATIONS);
+        let end = min(stop - first, INVOCATIONS);
         let last = (end - 1u) / STEP_UNITS * STEP_UNITS;
         fetch(&fetched, &windows, own_b, first, 0u, k4);
         for (var unit = 0u; unit < end; unit += STEP_UNITS) {
@@ -304,7 +312,7 @@ fn main(
         for (var r = 0u; r < 4u; r++) {
             let at = first_m + (m + i * THREADS_M) * 4u + r;
             if at < positions {
-                let pixel = target_of(at, rows, columns);
+                let pixel = split * (BATCH * TARGET_HEIGHT * TARGET_WIDTH) + target_of(at, rows, columns);
                 for (var j = 0u; j < VECTORS_N; j++) {
                     store(pixel, first_n4 + n + j * THREADS_N, sums[(i * VECTORS_N + j) * 4u + r]);
                 }

@@ -12,6 +12,7 @@
 // CHUNK: a multiple of 16. TWO_A, FOUR_A (TWO_B, FOUR_B): an invocation fetches two, four vec4s of a (b) for a tile, else
 // one. VECTOR_Y: N is a multiple of 4 and y is written as vec4s.
 import package::constants::{BATCH, M, N, K, ACROSS, DOWN, TILE_M, TILE_N, CHUNK, SPLITS};
+import package::lib::block::block_of;
 import package::lib::index::workgroup;
 import package::matmul::factors::{position_a, position_b, fetch_a, fetch_b, row_a, column_b, term_a, term_b};
 import package::matmul::result::store;
@@ -20,16 +21,19 @@ const INVOCATIONS: u32 = ACROSS * DOWN;
 const TILES_M: u32 = (M + TILE_M - 1u) / TILE_M;
 const TILES_N: u32 = (N + TILE_N - 1u) / TILE_N;
 
-// vec4s from one term of a tile to the next. A factor that is stored along the terms is turned as it is put into the
-// tile, one element here and the next a term away: the odd distance spreads them over the banks of workgroup memory.
-@if(TRANSPOSE_A) const STRIDE_A: u32 = TILE_M / 4u;
-@if(!TRANSPOSE_A) const STRIDE_A: u32 = TILE_M / 4u + 1u;
-@if(TRANSPOSE_B) const STRIDE_B: u32 = TILE_N / 4u + 1u;
-@if(!TRANSPOSE_B) const STRIDE_B: u32 = TILE_N / 4u;
+// vec4s from one term of a tile to the next, and from one four of them to the next. A factor that is stored along the terms
+// is turned as it is put into the tile, four terms an invocation: the gap after them spreads what is put at once over all
+// banks of workgroup memory.
+const ONE_A: u32 = TILE_M / 4u;
+const ONE_B: u32 = TILE_N / 4u;
+@if(TRANSPOSE_A) const GROUP_A: u32 = 4u * ONE_A;
+@if(!TRANSPOSE_A) const GROUP_A: u32 = 4u * ONE_A + 2u;
+@if(TRANSPOSE_B) const GROUP_B: u32 = 4u * ONE_B + 2u;
+@if(!TRANSPOSE_B) const GROUP_B: u32 = 4u * ONE_B;
 
 // op(a) and op(b) of the tile: [16, TILE_M] and [16, TILE_N].
-var<workgroup> tile_a: array<vec4<f32>, 16u * STRIDE_A>;
-var<workgroup> tile_b: array<vec4<f32>, 16u * STRIDE_B>;
+var<workgroup> tile_a: array<vec4<f32>, 4u * GROUP_A>;
+var<workgroup> tile_b: array<vec4<f32>, 4u * GROUP_B>;
 
 // An invocation's block of y, by rows.
 struct Sums {
@@ -92,9 +96,9 @@ fn put_a(place: u32, row: u32, value: vec4<f32>) {
     @if(TRANSPOSE_A) { tile_a[place] = value; }
     @if(!TRANSPOSE_A) {
         tile_a[place][row] = value.x;
-        tile_a[place + STRIDE_A][row] = value.y;
-        tile_a[place + 2u * STRIDE_A][row] = value.z;
-        tile_a[place + 3u * STRIDE_A][row] = value.w;
+        tile_a[place + ONE_A][row] = value.y;
+        tile_a[place + 2u * ONE_A][row] = value.z;
+        tile_a[place + 3u * ONE_A][row] = value.w;
     }
 }
 
@@ -102,9 +106,9 @@ fn put_b(place: u32, column: u32, value: vec4<f32>) {
     @if(!TRANSPOSE_B) { tile_b[place] = value; }
     @if(TRANSPOSE_B) {
         tile_b[place][column] = value.x;
-        tile_b[place + STRIDE_B][column] = value.y;
-        tile_b[place + 2u * STRIDE_B][column] = value.z;
-        tile_b[place + 3u * STRIDE_B][column] = value.w;
+        tile_b[place + ONE_B][column] = value.y;
+        tile_b[place + 2u * ONE_B][column] = value.z;
+        tile_b[place + 3u * ONE_B][column] = value.w;
     }
 }
 
@@ -135,12 +139,13 @@ fn main(
     @if(FOUR_B) let position_b3 = position_b(matrix, n, local + 3u * INVOCATIONS);
 
     // Compilers of drivers leave in the loop what is computed there.
-    let place_a = term_a(local) * STRIDE_A + row_a(local) / 4u;
-    let place_b = term_b(local) * STRIDE_B + column_b(local) / 4u;
+    let place_a = term_a(local) / 4u * GROUP_A + term_a(local) % 4u * ONE_A + row_a(local) / 4u;
+    let place_b = term_b(local) / 4u * GROUP_B + term_b(local) % 4u * ONE_B + column_b(local) / 4u;
     let side_a = row_a(local) % 4u;
     let side_b = column_b(local) % 4u;
-    let at_a = local / ACROSS;
-    let at_b = local % ACROSS;
+    let block = block_of(local, ACROSS);
+    let at_a = block.x;
+    let at_b = block.y;
     put_a(place_a, side_a, fetch_a(position_a0, local, first));
     @if(TWO_A) { put_a(place_a + 1u * NEXT_A, side_a, fetch_a(position_a1, local + 1u * INVOCATIONS, first)); }
     @if(FOUR_A) { put_a(place_a + 2u * NEXT_A, side_a, fetch_a(position_a2, local + 2u * INVOCATIONS, first)); }
@@ -164,22 +169,22 @@ fn main(
         @if(TWO_B) let next_b1 = fetch_b(position_b1, local + 1u * INVOCATIONS, next);
         @if(FOUR_B) let next_b2 = fetch_b(position_b2, local + 2u * INVOCATIONS, next);
         @if(FOUR_B) let next_b3 = fetch_b(position_b3, local + 3u * INVOCATIONS, next);
-        step(&sums, at_a + 0u * STRIDE_A, at_b + 0u * STRIDE_B);
-        step(&sums, at_a + 1u * STRIDE_A, at_b + 1u * STRIDE_B);
-        step(&sums, at_a + 2u * STRIDE_A, at_b + 2u * STRIDE_B);
-        step(&sums, at_a + 3u * STRIDE_A, at_b + 3u * STRIDE_B);
-        step(&sums, at_a + 4u * STRIDE_A, at_b + 4u * STRIDE_B);
-        step(&sums, at_a + 5u * STRIDE_A, at_b + 5u * STRIDE_B);
-        step(&sums, at_a + 6u * STRIDE_A, at_b + 6u * STRIDE_B);
-        step(&sums, at_a + 7u * STRIDE_A, at_b + 7u * STRIDE_B);
-        step(&sums, at_a + 8u * STRIDE_A, at_b + 8u * STRIDE_B);
-        step(&sums, at_a + 9u * STRIDE_A, at_b + 9u * STRIDE_B);
-        step(&sums, at_a + 10u * STRIDE_A, at_b + 10u * STRIDE_B);
-        step(&sums, at_a + 11u * STRIDE_A, at_b + 11u * STRIDE_B);
-        step(&sums, at_a + 12u * STRIDE_A, at_b + 12u * STRIDE_B);
-        step(&sums, at_a + 13u * STRIDE_A, at_b + 13u * STRIDE_B);
-        step(&sums, at_a + 14u * STRIDE_A, at_b + 14u * STRIDE_B);
-        step(&sums, at_a + 15u * STRIDE_A, at_b + 15u * STRIDE_B);
+        step(&sums, at_a + 0u * GROUP_A + 0u * ONE_A, at_b + 0u * GROUP_B + 0u * ONE_B);
+        step(&sums, at_a + 0u * GROUP_A + 1u * ONE_A, at_b + 0u * GROUP_B + 1u * ONE_B);
+        step(&sums, at_a + 0u * GROUP_A + 2u * ONE_A, at_b + 0u * GROUP_B + 2u * ONE_B);
+        step(&sums, at_a + 0u * GROUP_A + 3u * ONE_A, at_b + 0u * GROUP_B + 3u * ONE_B);
+        step(&sums, at_a + 1u * GROUP_A + 0u * ONE_A, at_b + 1u * GROUP_B + 0u * ONE_B);
+        step(&sums, at_a + 1u * GROUP_A + 1u * ONE_A, at_b + 1u * GROUP_B + 1u * ONE_B);
+        step(&sums, at_a + 1u * GROUP_A + 2u * ONE_A, at_b + 1u * GROUP_B + 2u * ONE_B);
+        step(&sums, at_a + 1u * GROUP_A + 3u * ONE_A, at_b + 1u * GROUP_B + 3u * ONE_B);
+        step(&sums, at_a + 2u * GROUP_A + 0u * ONE_A, at_b + 2u * GROUP_B + 0u * ONE_B);
+        step(&sums, at_a + 2u * GROUP_A + 1u * ONE_A, at_b + 2u * GROUP_B + 1u * ONE_B);
+        step(&sums, at_a + 2u * GROUP_A + 2u * ONE_A, at_b + 2u * GROUP_B + 2u * ONE_B);
+        step(&sums, at_a + 2u * GROUP_A + 3u * ONE_A, at_b + 2u * GROUP_B + 3u * ONE_B);
+        step(&sums, at_a + 3u * GROUP_A + 0u * ONE_A, at_b + 3u * GROUP_B + 0u * ONE_B);
+        step(&sums, at_a + 3u * GROUP_A + 1u * ONE_A, at_b + 3u * GROUP_B + 1u * ONE_B);
+        step(&sums, at_a + 3u * GROUP_A + 2u * ONE_A, at_b + 3u * GROUP_B + 2u * ONE_B);
+        step(&sums, at_a + 3u * GROUP_A + 3u * ONE_A, at_b + 3u * GROUP_B + 3u * ONE_B);
         workgroupBarrier();
         put_a(place_a, side_a, next_a0);
         @if(TWO_A) { put_a(place_a + 1u * NEXT_A, side_a, next_a1); }

@@ -86,6 +86,18 @@ impl DeviceChoice {
     }
 }
 
+impl AdapterKind {
+    /// Compute units that such a device usually has, which WebGPU does not tell. Tests see on a software one what a graphics
+    /// card would be given.
+    pub(super) fn usual_units(self) -> u32 {
+        match self {
+            AdapterKind::Discrete | AdapterKind::Software => 96,
+            AdapterKind::Integrated => 16,
+            AdapterKind::Virtual | AdapterKind::Other => 32,
+        }
+    }
+}
+
 impl AdapterInfo {
     /// Whether the processor runs the shaders.
     pub fn software(&self) -> bool {

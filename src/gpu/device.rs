@@ -10,6 +10,7 @@ use super::{
     GpuError,
     adapter::{self, AdapterInfo, DeviceChoice},
     pipeline::Pipelines,
+    units::units,
 };
 use crate::kernel::gpu::Limits;
 
@@ -100,9 +101,13 @@ impl Gpu {
             lock(&on_error.uncaptured).get_or_insert(translate("GPU", error));
         }));
 
-        let limits = limits(&device, &adapter_info, info.software());
+        let limits = limits(&device, &adapter_info, &info);
         let pipelines = Pipelines::new(&device, &adapter_info, cache.clone());
-        Ok(Self { info, limits, device, queue, pipelines, cache, failures })
+        let mut gpu = Self { info, limits, device, queue, pipelines, cache, failures };
+        if !gpu.info.software() {
+            gpu.limits.units = units(&gpu).unwrap_or(gpu.limits.units);
+        }
+        Ok(gpu)
     }
 
     /// The adapter.
@@ -202,7 +207,7 @@ fn translate(what: &str, error: wgpu::Error) -> GpuError {
     }
 }
 
-fn limits(device: &wgpu::Device, adapter: &wgpu::AdapterInfo, software: bool) -> Limits {
+fn limits(device: &wgpu::Device, adapter: &wgpu::AdapterInfo, info: &AdapterInfo) -> Limits {
     let limits = device.limits();
     let subgroups = device.features().contains(wgpu::Features::SUBGROUP);
     Limits {
@@ -212,7 +217,8 @@ fn limits(device: &wgpu::Device, adapter: &wgpu::AdapterInfo, software: bool) ->
         workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         offset_alignment: limits.min_storage_buffer_offset_alignment,
         subgroup: subgroups.then_some((adapter.subgroup_min_size, adapter.subgroup_max_size)),
-        software,
+        units: info.kind.usual_units(),
+        software: info.software(),
     }
 }
 

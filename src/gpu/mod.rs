@@ -13,6 +13,7 @@ mod readback;
 mod shader;
 mod single;
 mod tune;
+mod units;
 
 pub use adapter::{AdapterInfo, AdapterKind, DeviceChoice, adapters};
 pub use device::{Gpu, for_tests};

@@ -31,7 +31,7 @@ pub(super) fn profile(gpu: &Gpu, program: &Program, wanted: impl Fn(usize) -> bo
 }
 
 /// Each command between two timestamps, a dispatch in a pass of its own: beginning, from that of the first, and length.
-fn device_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
+pub(super) fn device_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
     let count = 2 * commands.len() as u32;
     let bytes = u64::from(count) * 8;
     let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;

@@ -52,7 +52,7 @@ const SOFTWARE_ROUND: usize = 3;
 const NEGLIGIBLE: f64 = 0.01;
 
 /// How long kernels run before they are timed, for the device's clock to rise: processors need no such time.
-const WARM_UP: Duration = Duration::from_millis(30);
+const WARM_UP: Duration = Duration::from_millis(100);
 
 /// Turns that kernels are timed in, and the time after which there are no more of them.
 const TURNS: usize = 10;
@@ -295,6 +295,8 @@ impl Bench<'_> {
                 Err(ExecutorError::Device(error)) => {
                     tracing::warn!("kernels that this device refuses are not used: {error}");
                 }
+                // Those that do fit beside each other are compared.
+                Err(ExecutorError::OutOfMemory { .. }) if programs.len() > 1 => break,
                 Err(error) => return Err(error),
             }
         }

@@ -26,6 +26,8 @@ pub struct Limits {
     pub offset_alignment: u32,
     /// Smallest and largest subgroup, where the adapter has subgroup operations.
     pub subgroup: Option<(u32, u32)>,
+    /// Compute units: workgroups of 256 invocations that run at full speed at once.
+    pub units: u32,
     /// A processor runs the shaders (lavapipe, WARP, SwiftShader).
     pub software: bool,
 }

@@ -25,6 +25,7 @@ mod rows;
 mod slice;
 mod softmax;
 mod subgroup_block;
+mod tile;
 mod transpose;
 mod view;
 mod window;

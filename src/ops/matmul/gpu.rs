@@ -7,7 +7,10 @@ use crate::{
         gpu::{self, Binding, Candidate, Limits, Pass, Shader},
         vector_width,
     },
-    ops::subgroup_block::{MULTIPLICATIONS, SUBGROUP, SubgroupBlock, by_cost},
+    ops::{
+        subgroup_block::{MULTIPLICATIONS, SUBGROUP, SubgroupBlock, by_cost},
+        tile::{Sums, Tile},
+    },
     tensor::Shape,
 };
 
@@ -23,81 +26,40 @@ const SOFTWARE_CANDIDATES: usize = 3;
 /// Workgroups that keep such a processor busy.
 const SOFTWARE_BUSY: usize = 8;
 
-/// A workgroup's share of the product: `across` x `down` invocations, of which each computes 4 or 8 rows and columns.
-#[derive(Clone, Copy, Debug)]
-struct Tile {
-    across: usize,
-    down: usize,
-    wide: bool,
-    tall: bool,
-}
-
-impl Tile {
-    const fn new(rows: usize, columns: usize, [tall, wide]: [bool; 2]) -> Self {
-        Self { across: columns / if wide { 8 } else { 4 }, down: rows / if tall { 8 } else { 4 }, wide, tall }
-    }
-
-    fn rows(&self) -> usize {
-        self.down * if self.tall { 8 } else { 4 }
-    }
-
-    fn columns(&self) -> usize {
-        self.across * if self.wide { 8 } else { 4 }
-    }
-
-    fn invocations(&self) -> usize {
-        self.across * self.down
-    }
-
-    /// Bytes of workgroup memory. Both factors may have a vec4 for each term besides their tile's.
-    fn memory(&self) -> usize {
-        (self.rows() + self.columns() + 8) * DEPTH * 4
-    }
-
-    /// How many vec4s of a factor with `extent` rows or columns in the tile each invocation fetches: 1, 2 or 4.
-    fn fetches(&self, extent: usize) -> usize {
-        extent * DEPTH / 4 / self.invocations()
-    }
-
-    fn tiles(&self, product: &Product) -> usize {
-        product.batch * product.m.div_ceil(self.rows()) * product.n.div_ceil(self.columns())
-    }
-
-    /// Into how many sums a long one is split so that a GPU of usual size is busy.
-    fn splits(&self, product: &Product) -> usize {
-        const WORKGROUPS: usize = 128;
-        const SHORTEST: usize = 128;
-        (WORKGROUPS / self.tiles(product)).min(product.k / SHORTEST).clamp(1, 64)
-    }
-
-    /// An estimate of the time, in arbitrary units: multiplications, those at the edges that come to nothing included,
-    /// times the loads from workgroup memory that go with one and the traffic of partial sums, times the share of the GPU
-    /// that idles.
-    fn cost(&self, product: &Product) -> f64 {
-        const BUSY: f64 = 16384.0;
-        let (tiles, splits) = (self.tiles(product), self.splits(product));
-        let multiplications = (tiles * self.rows() * self.columns()) as f64;
-        let side = |long: bool| if long { 8.0 } else { 4.0 };
-        let loads = 1.0 / side(self.wide) + 1.0 / side(self.tall);
-        // A partial sum is written and read: about the time of 40 multiplications.
-        let partial_sums = if splits == 1 { 0.0 } else { (40 * splits) as f64 / product.k as f64 };
-        let idle = BUSY / (tiles * splits * self.invocations()) as f64;
-        multiplications * (0.25 + loads) * (1.0 + partial_sums) * idle.max(1.0)
-    }
-}
+/// Fewest terms of a partial sum, and most of these.
+const SHORTEST: usize = 64;
+const MOST_SPLITS: usize = 64;
 
 /// Square, narrow and flat ones, from the largest down.
 const TILES: [Tile; 9] = [
-    Tile::new(128, 128, [true, true]),
-    Tile::new(128, 64, [true, true]),
-    Tile::new(64, 128, [true, true]),
-    Tile::new(64, 64, [true, false]),
-    Tile::new(128, 32, [true, false]),
-    Tile::new(32, 128, [false, true]),
-    Tile::new(32, 32, [false, false]),
-    Tile::new(64, 16, [false, false]),
-    Tile::new(16, 64, [false, false]),
+    Tile::new([16, 16], [8, 8]),
+    Tile::new([16, 8], [8, 8]),
+    Tile::new([8, 16], [8, 8]),
+    Tile::new([8, 16], [8, 4]),
+    Tile::new([16, 8], [8, 4]),
+    Tile::new([8, 16], [4, 8]),
+    Tile::new([8, 8], [4, 4]),
+    Tile::new([16, 4], [4, 4]),
+    Tile::new([4, 16], [4, 4]),
 ];
+
+/// Bytes of workgroup memory. Both factors may have two vec4s for every four terms besides their tile's.
+fn memory(tile: &Tile) -> usize {
+    (tile.rows() + tile.columns() + 4) * DEPTH * 4
+}
+
+/// How many vec4s of a factor with `extent` rows or columns in the tile each invocation fetches: 1, 2 or 4.
+fn fetches(tile: &Tile, extent: usize) -> usize {
+    extent * DEPTH / 4 / tile.invocations()
+}
+
+/// What tiles compute of the product, whose partial sums have to fit a binding.
+fn sums(product: &Product, limits: &Limits) -> Sums {
+    let &Product { batch, m, n, k, .. } = product;
+    let fitting = limits.max_binding as usize / 4 / (batch * m * n).max(1);
+    let most_splits = (k / SHORTEST).min(MOST_SPLITS).min(fitting);
+    Sums { count: batch, extents: [m, n], terms: k, most_splits, dispatches: 1 }
+}
 
 /// Invocations of a workgroup without workgroup memory.
 const LANES: usize = 32;
@@ -167,12 +129,10 @@ pub(super) fn candidates(
     let identity = Expr::Input(0);
     let call = Call { product, epilogue: epilogue.unwrap_or(&identity), shapes, output, width };
 
-    let mut tiles: Vec<Tile> = TILES
-        .into_iter()
-        .filter(|t| t.memory() <= limits.workgroup_memory as usize)
-        .filter(|t| t.invocations() <= limits.workgroup_invocations as usize)
-        .collect();
-    tiles.sort_by(|a, b| a.cost(product).total_cmp(&b.cost(product)));
+    let runs = |tile: &Tile| {
+        memory(tile) <= limits.workgroup_memory as usize && tile.invocations() <= limits.workgroup_invocations as usize
+    };
+    let mut tiles = sums(product, limits).by_time(TILES.into_iter().filter(runs), limits);
     tiles.truncate(CANDIDATES);
     let tiled = tiles.iter().map(|tile| call.tiled(tile, limits));
     if !limits.software {
@@ -223,28 +183,27 @@ impl Call<'_> {
     fn tiled(&self, tile: &Tile, limits: &Limits) -> Candidate {
         let &Product { batch, m, n, k, .. } = self.product;
         let [vector_a, vector_b] = self.product.vectors();
-        let largest = limits.max_binding as usize / 4 / (batch * m * n).max(1);
-        let splits = tile.splits(self.product).min(largest).max(1);
+        let splits = sums(self.product, limits).splits(tile, limits);
         let chunk = k.div_ceil(splits).next_multiple_of(DEPTH);
         let splits = k.div_ceil(chunk);
         let shader = self
             .shader("matmul/tiled", splits)
-            .constant("ACROSS", tile.across)
-            .constant("DOWN", tile.down)
+            .constant("ACROSS", tile.threads[1])
+            .constant("DOWN", tile.threads[0])
             .constant("TILE_M", tile.rows())
             .constant("TILE_N", tile.columns())
             .constant("CHUNK", chunk)
             .constant("SPLITS", splits)
             .feature("VECTOR_A", vector_a)
             .feature("VECTOR_B", vector_b)
-            .feature("TWO_A", tile.fetches(tile.rows()) >= 2)
-            .feature("FOUR_A", tile.fetches(tile.rows()) >= 4)
-            .feature("TWO_B", tile.fetches(tile.columns()) >= 2)
-            .feature("FOUR_B", tile.fetches(tile.columns()) >= 4)
-            .feature("WIDE", tile.wide)
-            .feature("TALL", tile.tall);
+            .feature("TWO_A", fetches(tile, tile.rows()) >= 2)
+            .feature("FOUR_A", fetches(tile, tile.rows()) >= 4)
+            .feature("TWO_B", fetches(tile, tile.columns()) >= 2)
+            .feature("FOUR_B", fetches(tile, tile.columns()) >= 4)
+            .feature("WIDE", tile.block[1] == 8)
+            .feature("TALL", tile.block[0] == 8);
         let name = format!("matmul {}x{}", tile.rows(), tile.columns());
-        let workgroups = gpu::spread_workgroups(tile.tiles(self.product) * splits);
+        let workgroups = gpu::spread_workgroups(batch * tile.count(m, n) * splits);
         let pass = Pass { shader, bindings: self.bindings(splits), workgroups };
         if splits == 1 {
             return Candidate::single(name, pass);

@@ -34,6 +34,7 @@ fn limits() -> Limits {
         workgroup_memory: 32 << 10,
         workgroup_invocations: 1024,
         offset_alignment: 256,
+        units: 96,
         subgroup: Some((32, 64)),
         software: false,
     }

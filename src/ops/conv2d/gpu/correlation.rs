@@ -3,7 +3,7 @@
 use super::{
     super::geometry::{Axis, Geometry},
     SOFTWARE_CHOICES, axis_constants, direct_cost, fits_tap_bits,
-    tile::{STEPS, TILES, Tile},
+    tile::{self, STEPS, TILES},
     winograd::Winograd,
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     ops::{
         batch_norm::Moments,
         subgroup_block::{SubgroupBlock, by_cost},
+        tile::{Sums, Tile},
         window::Window1d,
     },
     tensor::Shape,
@@ -23,22 +24,29 @@ use crate::{
 const IMPLICIT_GEMM: &str = "implicit_gemm";
 /// Target channels from which on only tiles are worth trying.
 const FEW_CHANNELS: usize = 32;
+/// Fewest terms of a partial sum, and most of these.
+const SHORTEST: usize = 256;
+const MOST_SPLITS: usize = 32;
 
 /// A sum over taps as `conv2d/axis` knows it: the forward pass, or the gradient of the input.
 pub(super) struct Correlation<'a> {
     pub geometry: &'a Geometry,
     pub backward: bool,
     pub epilogue: Epilogue,
+    /// The moments of the result are wanted: tiles leave them besides, but not those of split sums.
+    pub measured: bool,
 }
 
 /// What is applied to each element before it is stored.
 pub(super) struct Epilogue {
     pub module: String,
+    pub bindings: Vec<Binding>,
+    expr: Expr,
+    /// Shapes of what it reads besides, and of the output.
+    extra: Vec<Shape>,
+    output: Shape,
     /// It takes four elements at once.
     vector: bool,
-    /// It leaves elements as they are.
-    identity: bool,
-    pub bindings: Vec<Binding>,
 }
 
 impl Epilogue {
@@ -56,7 +64,23 @@ impl Epilogue {
         let width = if vectors { 4 } else { 1 };
         let (module, read) = fused_module(expr, &shapes, output, width, first_binding, true);
         let bindings = read.into_iter().map(|n| Binding::Input(n + 1)).collect();
-        Self { module, vector: vectors, identity: *expr == Expr::Input(0), bindings }
+        let extra = extra.iter().copied().cloned().collect();
+        Self { module, bindings, expr: expr.clone(), extra, output: output.clone(), vector: vectors }
+    }
+
+    /// Whether it leaves elements as they are.
+    fn is_identity(&self) -> bool {
+        self.expr == Expr::Input(0)
+    }
+
+    /// None, for sums that are not finished.
+    fn none(&self) -> Self {
+        Self::new(&Expr::Input(0), &[], &self.output, self.vector, 3)
+    }
+
+    /// The same for the pass that finishes split sums.
+    fn after_splits(&self) -> Self {
+        Self::new(&self.expr, &self.extra.iter().collect::<Vec<_>>(), &self.output, self.vector, 2)
     }
 }
 
@@ -66,9 +90,19 @@ pub(in super::super) fn forward(
     signature: &Signature,
     limits: &Limits,
 ) -> Vec<Candidate> {
+    kernels(geometry, epilogue, signature, limits, false)
+}
+
+fn kernels(
+    geometry: &Geometry,
+    epilogue: Option<&Expr>,
+    signature: &Signature,
+    limits: &Limits,
+    measured: bool,
+) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.out_channels } else { geometry.group_out() };
     let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4), 3);
-    let mut candidates = Correlation { geometry, backward: false, epilogue: module }.candidates(limits);
+    let mut candidates = Correlation { geometry, backward: false, epilogue: module, measured }.candidates(limits);
     if let Some(winograd) = Winograd::of(geometry, limits) {
         winograd.join(false, epilogue, signature, &mut candidates);
     }
@@ -81,8 +115,9 @@ pub(in super::super) fn forward_measured(
     signature: &Signature,
     limits: &Limits,
 ) -> Vec<(Candidate, Option<Moments>)> {
-    let kernel = Correlation { geometry, backward: false, epilogue: Epilogue::of(None, signature, true, 3) };
-    let tile_of = |candidate: &Candidate| TILES.iter().find(|tile| tile.name(IMPLICIT_GEMM) == candidate.name);
+    let epilogue = Epilogue::of(None, signature, true, 3);
+    let kernel = Correlation { geometry, backward: false, epilogue, measured: true };
+    let tile_of = |candidate: &Candidate| TILES.iter().find(|tile| tile::name(tile, IMPLICIT_GEMM) == candidate.name);
     let measured = |candidate: Candidate| match tile_of(&candidate) {
         Some(tile) if geometry.out_channels.is_multiple_of(4) => {
             let (candidate, moments) = kernel.measured(tile);
@@ -90,7 +125,7 @@ pub(in super::super) fn forward_measured(
         }
         _ => (candidate, None),
     };
-    forward(geometry, None, signature, limits).into_iter().map(measured).collect()
+    kernels(geometry, None, signature, limits, true).into_iter().map(measured).collect()
 }
 
 pub(in super::super) fn grad_input(
@@ -101,7 +136,7 @@ pub(in super::super) fn grad_input(
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.in_channels } else { geometry.group_in() };
     let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4), 3);
-    let mut candidates = Correlation { geometry, backward: true, epilogue: module }.candidates(limits);
+    let mut candidates = Correlation { geometry, backward: true, epilogue: module, measured: false }.candidates(limits);
     if let Some(winograd) = Winograd::of(geometry, limits) {
         winograd.join(true, epilogue, signature, &mut candidates);
     }
@@ -133,8 +168,14 @@ impl Correlation<'_> {
             return vec![self.direct(limits)];
         }
         let [_, n] = self.channels();
-        let tiles = Tile::choose(self.phases(), self.positions(), n, limits);
-        let mut candidates: Vec<Candidate> = tiles.iter().map(|tile| self.implicit_gemm(tile)).collect();
+        let sums = self.sums(limits);
+        let mut candidates: Vec<Candidate> =
+            tile::choose(&sums, limits).iter().map(|tile| self.split(tile, sums.splits(tile, limits))).collect();
+        // What measures its rows cannot split its sums.
+        let whole = tile::choose(&Sums { most_splits: 1, ..sums }, limits).first().map(|tile| self.implicit_gemm(tile));
+        if let Some(whole) = whole.filter(|whole| candidates.iter().all(|candidate| candidate.name != whole.name)) {
+            candidates.push(whole);
+        }
         // Few channels fill little of a tile.
         if n < FEW_CHANNELS {
             let place = if n <= FEW_CHANNELS / 4 { 0 } else { candidates.len() };
@@ -218,32 +259,88 @@ impl Correlation<'_> {
     /// The kernel that leaves the moments of a tile's rows besides.
     pub fn measured(&self, tile: &Tile) -> (Candidate, Moments) {
         let Candidate { name, mut passes, mut scratch } = self.implicit_gemm(tile);
-        let parts = self.positions().div_ceil(tile.height());
+        let parts = self.positions().div_ceil(tile.rows());
         let at = scratch.len();
         for pass in &mut passes {
             pass.shader.features.push("MOMENTS");
             pass.bindings.push(Binding::Scratch(at));
         }
         scratch.push(2 * parts * self.geometry.out_channels);
-        (Candidate { name, passes, scratch }, Moments { scratch: at, part: tile.height() })
+        (Candidate { name, passes, scratch }, Moments { scratch: at, part: tile.rows() })
+    }
+
+    /// What tiles compute.
+    fn sums(&self, limits: &Limits) -> Sums {
+        let [_, n] = self.channels();
+        let fitting = (limits.max_binding / (4 * self.epilogue.output.elements()).max(4) as u64) as usize;
+        let most_splits = (self.terms() / SHORTEST).min(MOST_SPLITS).min(fitting);
+        Sums {
+            count: self.phases(),
+            extents: [self.positions(), n],
+            terms: self.terms(),
+            most_splits,
+            dispatches: if self.measured { 3 } else { 1 },
+        }
+    }
+
+    /// Terms of a sum of the phase with most taps.
+    fn terms(&self) -> usize {
+        let taps = self.axes().map(|axes| axes.iter().map(|axis| axis.taps).max().unwrap_or(0));
+        let [k, _] = self.channels();
+        k * taps[0] * taps[1]
+    }
+
+    /// The kernel of tiles, each sum in so many parts, which a last pass adds up in order.
+    pub fn split(&self, tile: &Tile, splits: usize) -> Candidate {
+        let chunk = self.terms().div_ceil(splits).next_multiple_of(STEPS);
+        let splits = self.terms().div_ceil(chunk);
+        if splits <= 1 {
+            return self.implicit_gemm(tile);
+        }
+        let unfinished = Correlation { epilogue: self.epilogue.none(), ..*self };
+        let Candidate { name, mut passes, mut scratch } = unfinished.tiled(tile, chunk, splits);
+        let parts = scratch.len();
+        for binding in passes.iter_mut().flat_map(|pass| &mut pass.bindings) {
+            if *binding == Binding::Output(0) {
+                *binding = Binding::Scratch(parts);
+            }
+        }
+        let elements = self.epilogue.output.elements();
+        let epilogue = self.epilogue.after_splits();
+        let count = elements / if epilogue.vector { 4 } else { 1 };
+        passes.push(Pass {
+            shader: Shader::file("matmul/add_splits")
+                .constant("COUNT", count)
+                .constant("SPLITS", splits)
+                .fused(epilogue.module),
+            bindings: [Binding::ScratchRead(parts), Binding::Output(0)].into_iter().chain(epilogue.bindings).collect(),
+            workgroups: linear_workgroups(count),
+        });
+        scratch.push(splits * elements);
+        Candidate { name: format!("{name} split {splits}"), passes, scratch }
     }
 
     pub fn implicit_gemm(&self, tile: &Tile) -> Candidate {
+        self.tiled(tile, self.terms().next_multiple_of(STEPS), 1)
+    }
+
+    fn tiled(&self, tile: &Tile, chunk: usize, splits: usize) -> Candidate {
         let [k, n] = self.channels();
         let phase = if self.phases() == 1 { k * self.geometry.taps() } else { k };
         let edge = !phase.is_multiple_of(STEPS);
-        let shader = tile
-            .constants(self.shader("conv2d/implicit_gemm"))
+        let shader = tile::constants(tile, self.shader("conv2d/implicit_gemm"))
             .constant("K", k)
             .constant("N", n)
+            .constant("CHUNK", chunk)
+            .constant("SPLITS", splits)
             .feature("VECTOR_K", k.is_multiple_of(4))
             .feature("EDGE_K", edge)
             .feature("CHECKED", edge || self.reaches_outside())
             .feature("PAIRS", true)
             .feature("WIDE", k.is_multiple_of(STEPS))
             .feature("VECTOR_N", n.is_multiple_of(4));
-        let workgroups = spread_workgroups(tile.workgroups(self.positions(), n));
-        self.candidate(tile.name(IMPLICIT_GEMM), shader, workgroups)
+        let workgroups = spread_workgroups(tile.count(self.positions(), n) * splits);
+        self.candidate(tile::name(tile, IMPLICIT_GEMM), shader, workgroups)
     }
 
     /// Positions and vec4s of channels that an invocation owns: on a processor as many as compilers unroll, else as many as
@@ -284,7 +381,7 @@ impl Correlation<'_> {
             .constant("N", n)
             .constant("GROUPS", groups)
             .feature("VECTOR_N", true)
-            .feature("EPILOGUE", !self.epilogue.identity);
+            .feature("EPILOGUE", !self.epilogue.is_identity());
         let blocks = groups * block.count(self.positions(), n);
         self.candidate(block.name("conv2d"), shader, spread_workgroups(blocks))
     }

@@ -3,7 +3,7 @@
 use super::{
     super::geometry::{Axis, Geometry},
     SOFTWARE_CHOICES, axis_constants, direct_cost, fits_tap_bits,
-    tile::{BUSY, STEPS, Tile},
+    tile::{self, STEPS},
     winograd::Winograd,
 };
 use crate::{
@@ -11,12 +11,15 @@ use crate::{
     ops::{
         reduce::add_rows,
         subgroup_block::{SUBGROUP, SubgroupBlock, by_cost},
+        tile::{Sums, Tile},
     },
 };
 
 /// Fewest and most positions of a split of the gradient of the weight: enough work to pay for adding it up, and few
 /// enough for a small error.
 const SPLIT_POSITIONS: [usize; 2] = [256, 4096];
+/// Invocations that keep a compute unit busy.
+const UNIT_BUSY: usize = 256;
 /// Invocations that keep a processor busy, and bytes of both inputs that stay in its cache while all of a split's blocks
 /// of the weight go over them.
 const SOFTWARE_BUSY: usize = 512;
@@ -41,9 +44,7 @@ fn sums(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
     if geometry.groups > 1 || !fits_tap_bits(geometry) {
         return vec![direct(geometry, limits)];
     }
-    let most_splits = (positions(geometry) / SPLIT_POSITIONS[0]).max(1);
-    let tiles = Tile::choose(most_splits, geometry.taps() * geometry.in_channels, geometry.out_channels, limits);
-    tiles.iter().map(|tile| tiled(geometry, tile, limits)).collect()
+    tile::choose(&product(geometry, limits), limits).iter().map(|tile| tiled(geometry, tile, limits)).collect()
 }
 
 fn software_candidates(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
@@ -63,14 +64,30 @@ fn positions(geometry: &Geometry) -> usize {
     geometry.batch * geometry.window.height.output * geometry.window.width.output
 }
 
+/// What tiles compute.
+fn product(geometry: &Geometry, limits: &Limits) -> Sums {
+    Sums {
+        count: 1,
+        extents: [geometry.taps() * geometry.in_channels, geometry.out_channels],
+        terms: positions(geometry),
+        most_splits: splits(geometry, usize::MAX, limits),
+        dispatches: 1,
+    }
+}
+
 /// Splits of the positions for a kernel that runs `invocations` for each.
-fn splits(geometry: &Geometry, invocations: usize, limits: &Limits) -> usize {
+fn splits_for(geometry: &Geometry, invocations: usize, limits: &Limits) -> usize {
     let wanted = if limits.software {
         let bytes = geometry.input_type().bytes() + geometry.output_type().bytes();
         SOFTWARE_BUSY.div_ceil(invocations).max(bytes / SOFTWARE_CACHE)
     } else {
-        BUSY.div_ceil(invocations)
+        (limits.units as usize * UNIT_BUSY).div_ceil(invocations)
     };
+    splits(geometry, wanted, limits)
+}
+
+/// The number of splits nearest to `wanted` that are neither too short nor too long, and fit a binding.
+fn splits(geometry: &Geometry, wanted: usize, limits: &Limits) -> usize {
     let fitting = (limits.max_binding / geometry.weight_type().bytes().max(4) as u64).clamp(1, 1024) as usize;
     wanted.min(positions(geometry) / SPLIT_POSITIONS[0]).max(positions(geometry) / SPLIT_POSITIONS[1]).clamp(1, fitting)
 }
@@ -78,9 +95,9 @@ fn splits(geometry: &Geometry, invocations: usize, limits: &Limits) -> usize {
 /// A matrix product by tiles of workgroup memory.
 pub(super) fn tiled(geometry: &Geometry, tile: &Tile, limits: &Limits) -> Candidate {
     let (channels, n) = (geometry.in_channels, geometry.out_channels);
-    let workgroups = tile.workgroups(geometry.taps() * channels, n);
+    let workgroups = tile.count(geometry.taps() * channels, n);
     let positions = positions(geometry);
-    let splits = splits(geometry, workgroups * tile.invocations(), limits);
+    let splits = splits(geometry, product(geometry, limits).splits(tile, limits), limits);
     let chunk = positions.div_ceil(splits).next_multiple_of(STEPS);
     let splits = positions.div_ceil(chunk);
     let window = &geometry.window;
@@ -89,18 +106,17 @@ pub(super) fn tiled(geometry: &Geometry, tile: &Tile, limits: &Limits) -> Candid
         let (start, end) = Axis::forward(w).reach(0, w.output);
         start < 0 || end > w.input as isize
     });
-    let shader = tile
-        .constants(axis_constants(Shader::file("conv2d/grad_weight"), geometry, false))
+    let shader = tile::constants(tile, axis_constants(Shader::file("conv2d/grad_weight"), geometry, false))
         .constant("CHANNELS", channels)
         .constant("N", n)
         .constant("CHUNK", chunk)
         .constant("SPLITS", splits)
         .feature("EDGE_P", edge)
         .feature("CHECKED", edge || padded)
-        .feature("WIDE", channels.is_multiple_of(64) && tile.height() >= 64)
+        .feature("WIDE", channels.is_multiple_of(64) && tile.rows() >= 64)
         .feature("VECTOR_K", channels.is_multiple_of(4))
         .feature("VECTOR_N", n.is_multiple_of(4));
-    summed(geometry, tile.name("grad_weight"), shader, spread_workgroups(workgroups * splits), splits)
+    summed(geometry, tile::name(tile, "grad_weight"), shader, spread_workgroups(workgroups * splits), splits)
 }
 
 /// Rows of one tap that a block may have, the most that does not leave a rest.
@@ -142,7 +158,7 @@ pub(super) fn broadcast(geometry: &Geometry, block: SubgroupBlock, limits: &Limi
     let (k, n, groups) = (geometry.group_in(), geometry.group_out(), geometry.groups);
     let blocks = geometry.taps() * groups * block.count(k, n);
     let positions = positions(geometry);
-    let chunk = positions.div_ceil(splits(geometry, SUBGROUP * blocks, limits)).next_multiple_of(4);
+    let chunk = positions.div_ceil(splits_for(geometry, SUBGROUP * blocks, limits)).next_multiple_of(4);
     let splits = positions.div_ceil(chunk);
     let shader = axis_constants(Shader::file("conv2d/grad_weight_broadcast"), geometry, false);
     let shader = block
@@ -173,7 +189,7 @@ fn depthwise(geometry: &Geometry, limits: &Limits) -> Candidate {
 /// Rows of the images of a split, and the number of splits, of a kernel that runs `invocations` for each.
 fn lines(geometry: &Geometry, invocations: usize, limits: &Limits) -> (usize, usize) {
     let lines = geometry.batch * geometry.window.height.output;
-    let chunk = lines.div_ceil(splits(geometry, invocations, limits));
+    let chunk = lines.div_ceil(splits_for(geometry, invocations, limits));
     (chunk, lines.div_ceil(chunk))
 }
 

@@ -78,7 +78,7 @@ mod tests {
     use super::{
         super::{Conv2d, Conv2dGradInput, Conv2dGradWeight, Conv2dOptions},
         correlation::{Correlation, Epilogue},
-        tile::{TILES, Tile},
+        tile::TILES,
         *,
     };
     use crate::{
@@ -89,7 +89,7 @@ mod tests {
             Expr, Signature,
             gpu::{Binding, Candidate, Limits},
         },
-        ops::{Padding, subgroup_block::SubgroupBlock},
+        ops::{Padding, subgroup_block::SubgroupBlock, tile::Tile},
         tensor::{Tensor, TensorType},
     };
 
@@ -120,10 +120,12 @@ mod tests {
         let plain = |ty: &TensorType, channels: usize| {
             Epilogue::new(&Expr::Input(0), &[], &ty.shape, channels.is_multiple_of(4), 3)
         };
-        let forward = Correlation { geometry, backward: false, epilogue: plain(&y, geometry.group_out()) };
+        let forward =
+            Correlation { geometry, backward: false, epilogue: plain(&y, geometry.group_out()), measured: false };
         compare(Conv2d { options, epilogue: None }, [x.clone(), w.clone()], &correlations(&forward));
 
-        let backward = Correlation { geometry, backward: true, epilogue: plain(&x, geometry.group_in()) };
+        let backward =
+            Correlation { geometry, backward: true, epilogue: plain(&x, geometry.group_in()), measured: false };
         let extents = [window.height.input, window.width.input];
         compare(Conv2dGradInput { options, extents, epilogue: None }, [y.clone(), w], &correlations(&backward));
 
@@ -135,7 +137,9 @@ mod tests {
     fn compare_tiles(geometry: &Geometry, options: Conv2dOptions, tiles: &[Tile], limits: &Limits) {
         let grad_weights: Vec<Candidate> =
             tiles.iter().map(|tile| grad_weight::tiled(geometry, tile, limits)).collect();
-        let correlations = |kernel: &Correlation<'_>| tiles.iter().map(|tile| kernel.implicit_gemm(tile)).collect();
+        let correlations = |kernel: &Correlation<'_>| {
+            tiles.iter().map(|tile| kernel.implicit_gemm(tile)).chain([kernel.split(&tiles[0], 3)]).collect()
+        };
         compare_kernels(geometry, options, correlations, &grad_weights);
     }
 
@@ -201,7 +205,7 @@ mod tests {
         let expected = check::evaluate(&inputs, |graph, v| graph.conv2d(v[0], v[1], &options));
         let expected: Vec<f64> = expected.as_f32().unwrap().iter().map(|x| f64::from(*x)).collect();
         let epilogue = Epilogue::new(&Expr::Input(0), &[], &y.shape, true, 3);
-        let kernel = Correlation { geometry: &geometry, backward: false, epilogue };
+        let kernel = Correlation { geometry: &geometry, backward: false, epilogue, measured: true };
         for tile in &TILES {
             let (mut candidate, moments) = kernel.measured(tile);
             let numbers = candidate.scratch[moments.scratch];

@@ -221,6 +221,7 @@ mod tests {
             workgroup_invocations: 256,
             offset_alignment: 256,
             subgroup: None,
+            units: 96,
             software,
         }
     }

@@ -23,8 +23,7 @@ const MOST_CHUNKS: usize = 4;
 const SMALL_SCRATCH: usize = 16 << 20;
 /// Most tiles of one sum of the gradient of the weight, for a small error.
 const LONGEST_SUM: usize = 4096;
-/// Workgroups of products that keep a GPU of usual size busy, and fewest tiles of one sum worth a workgroup.
-const BUSY: usize = 128;
+/// Fewest tiles of one sum worth a workgroup of products.
 const SHORTEST_SUM: usize = 128;
 
 /// The tiles of a batch, `down` times `across` of an image, of which `count` make a chunk.
@@ -199,7 +198,7 @@ impl Winograd<'_> {
         // A processor is busy with the products alone.
         let wanted = match self.limits.software {
             true => 1,
-            false => BUSY / (PRODUCTS * in_channels.div_ceil(64) * out_channels.div_ceil(64)),
+            false => self.limits.units as usize / (PRODUCTS * in_channels.div_ceil(64) * out_channels.div_ceil(64)),
         };
         wanted.min(tiles / SHORTEST_SUM).max(tiles.div_ceil(LONGEST_SUM)).max(1)
     }
