@@ -48,8 +48,9 @@ XDG_CACHE_HOME=$(mktemp -d)
 export XDG_CACHE_HOME
 trap 'rm -rf -- "$XDG_CACHE_HOME"' EXIT
 
-# step NAME SECONDS COMMAND...: the command's output as NAME.txt, under another name until it is whole. FILE in the
-# command becomes NAME.json, which appears with the text. What fails or takes longer than SECONDS is noted and passed over.
+# step NAME SECONDS COMMAND...: the command's output as NAME.txt, under another name until it is whole, and what it says
+# beside as NAME.log. FILE in the command becomes NAME.json, which appears with the text. What fails or takes longer than
+# SECONDS is noted and passed over.
 step() {
     local name=$1 seconds=$2 left=$((deadline - SECONDS)) status=0 began=$SECONDS
     shift 2
@@ -57,10 +58,11 @@ step() {
         echo "$name: no time left" | tee -a "$results/steps.txt"
         return
     fi
-    rm -f -- "$results/$name".{json,txt}
+    rm -f -- "$results/$name".{json,txt,log}
     ((seconds < left)) || seconds=$left
-    timeout --kill-after 5 "$seconds" "${@//FILE/$results/$name.json.part}" >"$results/$name.txt.part" 2>&1 || status=$?
+    timeout --kill-after 5 "$seconds" "${@//FILE/$results/$name.json.part}" >"$results/$name.txt.part" 2>"$results/$name.log" || status=$?
     echo "$name: exit code $status after $((SECONDS - began)) s" | tee -a "$results/steps.txt"
+    [[ -s $results/$name.log ]] || rm -f -- "$results/$name.log"
     [[ ! -e $results/$name.json.part ]] || mv -- "$results/$name.json.part" "$results/$name.json"
     mv -- "$results/$name.txt.part" "$results/$name.txt"
 }

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! - [`open`] finds out what a folder holds (IDX files, CIFAR binary files, class folders of images) and returns
-//!   [`Splits`] of [`Dataset`]s; [`bundled`] is the small part of MNIST that ships with this crate; [`download`]
-//!   fetches whole public sets.
+//!   [`Splits`] of [`Dataset`]s; [`bundled`] is the small part of MNIST that ships with this crate; `download`
+//!   (with the feature of that name) fetches whole public sets.
 //! - A [`Dataset`] gives any image by its index as u8 pixels in HWC order, all of one size.
 //! - A [`Loader`] makes batches ahead of training on other threads. Which images a batch holds depends on the seed, the
 //!   epoch and the batch's number alone, so that a resumed run sees exactly what the uninterrupted one would have.
@@ -31,6 +31,7 @@ mod cache;
 mod cifar;
 mod dataset;
 mod decode;
+#[cfg(feature = "download")]
 pub mod download;
 mod error;
 mod folder;
