@@ -4,6 +4,7 @@ mod attributes;
 mod backward;
 mod error;
 mod example;
+mod file;
 mod op;
 mod variables;
 
@@ -11,6 +12,7 @@ pub use attributes::{Attributes, AttributesError};
 pub use backward::Backward;
 pub use error::{GraphError, ShapeError};
 pub use example::Example;
+pub use file::{GraphFileError, MakeOp, load, save};
 pub use op::{DynOp, Op, Reader, Subsumed};
 pub use variables::{Variable, VariableId, Variables};
 
