@@ -6,7 +6,7 @@
 
 use gabor::{
     check,
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     models::Model,
     nn::{Builder, Conv2d, Dense, GlobalAveragePool, Sequential},
@@ -14,6 +14,7 @@ use gabor::{
     tensor::{DType, Real, TensorType},
     train::{Recipe, training_graph},
 };
+use serde::Serialize;
 
 const EPSILON: f32 = 1e-6;
 
@@ -71,7 +72,7 @@ fn main(
 ";
 
 /// The operation and its gradient differ in their inputs and in their kernels only.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct UnitChannels {
     gradient: bool,
 }
@@ -79,6 +80,10 @@ struct UnitChannels {
 impl Op for UnitChannels {
     fn name(&self) -> &str {
         if self.gradient { "unit_channels_grad" } else { "unit_channels" }
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("unit_channels", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

@@ -41,6 +41,11 @@ impl Device {
     }
 }
 
+/// The executor that others are held to, in which each value of a run can be looked at.
+pub fn reference() -> CpuExecutor {
+    CpuExecutor::new()
+}
+
 /// An executor on the device that a user names, see [`Device::open`].
 ///
 /// # Errors

@@ -188,7 +188,7 @@ fn step(
 /// The product of an `[m, k]` and a `[k, n]` matrix.
 fn gemm(workload: &'static str, what: &str, [m, k, n]: [usize; 3]) -> Case {
     let inputs = vec![[m, k].into(), [k, n].into()];
-    let build: Build = Box::new(|graph, v| Ok(vec![graph.matmul(v[0], v[1], false, false)?]));
+    let build: Build = Box::new(|graph, v| Ok(vec![graph.matmul(v[0], v[1])?]));
     Case { workload, what: what.to_string(), size: n, batch: None, work: Work::Kernel { inputs, build } }
 }
 

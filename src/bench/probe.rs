@@ -2,9 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::{
-    graph::{Example, Op, ShapeError},
+    graph::{Attributes, Example, Op, ShapeError},
     kernel::{
         Signature, cpu,
         gpu::{self, Binding, Candidate, Pass, Shader, linear_workgroups},
@@ -22,7 +23,7 @@ const CHAINS: usize = 12;
 
 /// For each element, the sum of independent chains of multiplications and additions that begin at it plus 0, 1, 2 ...
 /// They hold no memory but registers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Fma {
     /// Links of each chain, a multiple of 8.
     pub rounds: usize,
@@ -41,6 +42,10 @@ impl Fma {
 impl Op for Fma {
     fn name(&self) -> &str {
         "fma"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("fma", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -100,12 +105,16 @@ impl WithSimd for Chains<'_> {
 }
 
 /// The input once more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Copy;
 
 impl Op for Copy {
     fn name(&self) -> &str {
         "copy_probe"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("copy_probe", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

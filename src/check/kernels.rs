@@ -454,7 +454,7 @@ impl Problem {
 mod tests {
     use super::*;
     use crate::{
-        graph::{Op, ShapeError},
+        graph::{Attributes, Op, ShapeError},
         kernel::{
             cpu,
             gpu::{Binding, Pass, Shader, linear_workgroups},
@@ -463,12 +463,18 @@ mod tests {
     };
 
     /// The input plus a number, which the shader may get wrong.
-    #[derive(Debug)]
-    struct Plus(f32);
+    #[derive(Debug, Serialize)]
+    struct Plus {
+        number: f32,
+    }
 
     impl Op for Plus {
         fn name(&self) -> &str {
             "plus"
+        }
+
+        fn attributes(&self) -> Attributes {
+            Attributes::of("plus", self)
         }
 
         fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -487,15 +493,15 @@ mod tests {
                 @compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                     if id.x < arrayLength(&x) { y[id.x] = x[id.x] + PLUS; }
                 }";
-            let shader = Shader::text(text).constant("PLUS", self.0);
+            let shader = Shader::text(text).constant("PLUS", self.number);
             let bindings = vec![Binding::Input(0), Binding::Output(0)];
             let workgroups = linear_workgroups(signature.outputs[0].elements());
             vec![Candidate::single("plus", Pass { shader, bindings, workgroups })]
         }
     }
 
-    fn report(plus: f32) -> Option<KernelReport> {
-        let example = Example::new([super::super::random([100], 1)], move |graph, v| graph.apply1(Plus(plus), v));
+    fn report(number: f32) -> Option<KernelReport> {
+        let example = Example::new([super::super::random([100], 1)], move |graph, v| graph.apply1(Plus { number }, v));
         software_gpu()?;
         Some(check_kernels(gpu::for_tests(), &[example], &[Checks::Off], || ()))
     }

@@ -1,16 +1,20 @@
-use std::{fmt::Write, process::ExitCode};
+//! `gabor plan`: what will run.
 
-use anyhow::Result;
+use std::{fmt::Write, fs, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use gabor::{
     bench::{Program, synthetic_normalisation},
     device::Device,
     gpu::Tuning,
-    graph::Graph,
+    graph::{self, Graph, Variables},
     models::Model,
     nn::Parameters,
-    plan::{Choices, Executor, Plan, PlanOptions, Step, Work},
-    train::{Recipe, inference_graph, training_graph},
+    ops,
+    plan::{Choices, Executor, PassReport, Plan, PlanOptions, Step, Work},
+    report::Table,
+    train::{Recipe, inference_graph, training_graph, write_whole},
 };
 use serde_json::{Value, json};
 
@@ -20,8 +24,23 @@ use super::{console::Console, devices, values};
 #[derive(Args)]
 #[command(after_help = "Examples:
   gabor plan resnet18
-  gabor plan vgg11 --image-size 64 --classes 100 --mode infer --device gpu")]
+  gabor plan vgg11 --image-size 64 --classes 100 --mode infer --device gpu
+  gabor plan resnet50 --passes
+  gabor plan lenet5 --save-graph lenet5.json
+  gabor plan --graph lenet5.json")]
 pub struct PlanArgs {
+    /// The network
+    #[arg(value_parser = values::model(), required_unless_present = "graph")]
+    model: Option<String>,
+    /// Plan the graph of this file, which --save-graph wrote, instead of a network of the zoo
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "image_size", "channels", "classes", "batch_size", "mode"])]
+    graph: Option<PathBuf>,
+    /// Also write the graph that the plan is made of to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    save_graph: Option<PathBuf>,
+    /// Show what each pass of the planner changed, instead of the steps
+    #[arg(long)]
+    passes: bool,
     #[command(flatten)]
     step: StepArgs,
     /// Print one JSON object
@@ -32,9 +51,6 @@ pub struct PlanArgs {
 /// A step of a network of the zoo
 #[derive(Args)]
 pub struct StepArgs {
-    /// The network
-    #[arg(value_parser = values::model())]
-    model: String,
     /// Size of the images: N or HxW
     #[arg(long, value_name = "SIZE", value_parser = values::image_size, default_value = "32")]
     image_size: (usize, usize),
@@ -70,18 +86,23 @@ enum Mode {
 impl PlanArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let mut executor = self.step.executor(&self.step.device()?);
-        let (graph, parameters) = self.step.graph(executor.target().block_limit())?;
-        let prepare = self.step.mode == Mode::Infer;
+        let (graph, variables) = self.graph(executor.target().block_limit())?;
+        if let Some(path) = &self.save_graph {
+            write_whole(path, graph::save(&graph, &variables)?.as_bytes())?;
+        }
+        // Nothing is hoisted where a step changes variables.
+        let prepare = self.graph.is_some() || self.step.mode == Mode::Infer;
         let options = PlanOptions { recompute: self.step.recompute, prepare, ..PlanOptions::default() };
-        executor.tune(&graph, parameters.variables(), options)?;
+        executor.tune(&graph, &variables, options)?;
         let target = executor.target();
-        let plan = Plan::new(&graph, &target, options)?;
+        let (plan, passes) = Plan::explained(&graph, &target, options)?;
         let saved = plan.recomputation_saves(&graph, &target, options)?;
         let sum = |of: fn(&Step) -> u64| plan.steps.iter().map(of).sum::<u64>();
         let figures = json!({
-            "model": self.step.model,
+            "model": self.model,
             "device": executor.device(),
-            "batch_size": self.step.batch_size,
+            "batch_size": self.graph.is_none().then_some(self.step.batch_size),
+            "passes": passes.iter().map(pass_row).collect::<Vec<_>>(),
             "steps": plan.steps.iter().map(row).collect::<Vec<_>>(),
             "prepared": plan.prepared,
             "flop": sum(Step::flop),
@@ -92,14 +113,28 @@ impl PlanArgs {
                 "recomputation_saves": saved,
             },
         });
-        let mut text = plan.to_string();
+        let mut text = if self.passes { passes_table(&passes, &plan) } else { plan.to_string() };
         if self.step.recompute {
             let share = 100.0 * saved as f64 / (plan.memory.planned + saved).max(1) as f64;
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "recomputation saves {:.1} MiB, {share:.0}%", saved as f64 / (1 << 20) as f64);
+            let _ = writeln!(text, "recomputation saves {:.1} MiB, {share:.0}%", mebibytes(saved));
         }
         console.json(self.json).result(&figures, text)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The graph of the file, or of the network, and its variables.
+    fn graph(&self, block_limit: usize) -> Result<(Graph, Variables)> {
+        match &self.graph {
+            Some(path) => {
+                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                graph::load(&text, &ops::make).with_context(|| format!("{} is no graph", path.display()))
+            }
+            None => {
+                let (graph, parameters) = self.step.graph(self.model.as_deref().unwrap_or_default(), block_limit)?;
+                Ok((graph, parameters.variables().clone()))
+            }
+        }
     }
 }
 
@@ -114,25 +149,25 @@ impl StepArgs {
         device.executor(self.tune, Choices::default())
     }
 
-    fn model(&self) -> Result<(Model, Recipe)> {
+    fn model(&self, name: &str) -> Result<(Model, Recipe)> {
         let channels = if self.channels == "1" { 1 } else { 3 };
-        let model = values::zoo_model(&self.model, [self.image_size.0, self.image_size.1, channels], self.classes)?;
+        let model = values::zoo_model(name, [self.image_size.0, self.image_size.1, channels], self.classes)?;
         let recipe = Recipe { batch_size: self.batch_size, recompute: self.recompute, ..Recipe::default() };
         recipe.check().map_err(anyhow::Error::msg)?;
         Ok((model, recipe))
     }
 
-    /// The step on a device, with synthetic images.
-    pub fn program(&self, executor: Box<dyn Executor>) -> Result<Program> {
-        let (model, recipe) = self.model()?;
+    /// The step of a network of the zoo on a device, with synthetic images.
+    pub fn program(&self, model: &str, executor: Box<dyn Executor>) -> Result<Program> {
+        let (model, recipe) = self.model(model)?;
         Ok(match self.mode {
             Mode::Train => Program::training(executor, &model, &recipe)?,
             Mode::Infer => Program::inference(executor, &model, self.batch_size)?,
         })
     }
 
-    fn graph(&self, block_limit: usize) -> Result<(Graph, Parameters)> {
-        let (model, recipe) = self.model()?;
+    fn graph(&self, model: &str, block_limit: usize) -> Result<(Graph, Parameters)> {
+        let (model, recipe) = self.model(model)?;
         let normalisation = synthetic_normalisation(model.input[2]);
         let mut parameters = Parameters::new(block_limit);
         let graph = match self.mode {
@@ -141,6 +176,51 @@ impl StepArgs {
         };
         Ok((graph, parameters))
     }
+}
+
+/// A line a pass: nodes and bytes that they move at least, before and after, and the operations that went and came. The
+/// last lines are of what follows the passes.
+fn passes_table(passes: &[PassReport], plan: &Plan) -> String {
+    let mut table = Table::new(["<pass", "<nodes", "<MiB moved at least", "<operations"]);
+    for PassReport { name, nodes, bytes, removed, added, prepared } in passes {
+        let change = |sign: char| move |(name, count): &(String, usize)| format!("{sign}{count} {name}");
+        let mut changes: Vec<String> = removed.iter().map(change('-')).chain(added.iter().map(change('+'))).collect();
+        if prepared[1] > prepared[0] {
+            changes.push(format!("{} nodes run once", prepared[1]));
+        }
+        table.row([
+            (*name).to_string(),
+            arrow(nodes.map(|count| count.to_string())),
+            arrow(bytes.map(|bytes| format!("{:.1}", mebibytes(bytes)))),
+            if changes.is_empty() { "none".to_string() } else { changes.join(", ") },
+        ]);
+    }
+    let memory = plan.memory;
+    format!(
+        "{table}\nlowering: {} steps\nmemory planning: {:.1} MiB of values in buffers of {:.1} MiB\n",
+        plan.steps.len(),
+        mebibytes(memory.values),
+        mebibytes(memory.planned),
+    )
+}
+
+/// What is, or from what to what it changed.
+fn arrow([before, after]: [String; 2]) -> String {
+    if before == after { after } else { format!("{before} -> {after}") }
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn pass_row(pass: &PassReport) -> Value {
+    let operations = |list: &[(String, usize)]| {
+        list.iter().map(|(name, count)| (name.clone(), json!(count))).collect::<serde_json::Map<_, _>>()
+    };
+    json!({
+        "name": pass.name, "nodes": pass.nodes, "bytes": pass.bytes, "removed": operations(&pass.removed),
+        "added": operations(&pass.added), "prepared": pass.prepared,
+    })
 }
 
 fn row(step: &Step) -> Value {

@@ -1,3 +1,5 @@
+//! `gabor profile`: where the time of a step goes.
+
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
@@ -7,7 +9,7 @@ use gabor::{
     train::write_whole,
 };
 
-use super::{console::Console, plan::StepArgs};
+use super::{console::Console, plan::StepArgs, values};
 
 /// Show where the time of a step goes: a table by dispatch and one by operation
 ///
@@ -20,6 +22,9 @@ use super::{console::Console, plan::StepArgs};
   gabor profile resnet18 --batch-size 32
   gabor profile resnet50 --image-size 224 --mode infer --batch-size 8 --trace trace.json")]
 pub struct ProfileArgs {
+    /// The network
+    #[arg(value_parser = values::model())]
+    model: String,
     #[command(flatten)]
     step: StepArgs,
     /// Steps to take the median of
@@ -37,7 +42,7 @@ impl ProfileArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let device = self.step.device()?;
         let roofline = Roofline::probe(|| self.step.executor(&device))?;
-        let mut program = self.step.program(self.step.executor(&device))?;
+        let mut program = self.step.program(&self.model, self.step.executor(&device))?;
         let profile = Profile::take(&mut program, roofline, self.runs.into())?;
         if let Some(path) = &self.trace {
             let trace = serde_json::to_string(&profile.trace())?;

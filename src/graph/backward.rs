@@ -1,3 +1,5 @@
+//! What a gradient rule has at hand.
+
 use super::{Graph, GraphError, Value};
 use crate::tensor::Shape;
 

@@ -1,3 +1,5 @@
+//! Why a graph cannot be built.
+
 use thiserror::Error;
 
 /// Why an operation cannot be applied to inputs of these types: what is wrong and what would be right.

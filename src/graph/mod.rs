@@ -1,15 +1,19 @@
 //! The graph: nodes of static shape, their gradients as more nodes, and the variables that are its only state.
 
+mod attributes;
 mod backward;
 mod error;
 mod example;
+mod file;
 mod op;
 mod variables;
 
+pub use attributes::{Attributes, AttributesError};
 pub use backward::Backward;
 pub use error::{GraphError, ShapeError};
 pub use example::Example;
-pub use op::{DynOp, Op};
+pub use file::{GraphFileError, MakeOp, load, save};
+pub use op::{DynOp, Op, Reader, Subsumed};
 pub use variables::{Variable, VariableId, Variables};
 
 use std::sync::Arc;
@@ -62,7 +66,6 @@ pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<(String, Value)>,
     assigns: Vec<(VariableId, Value)>,
-    equated: Vec<(Value, Value)>,
     scope: Vec<String>,
 }
 
@@ -100,11 +103,6 @@ impl Graph {
     /// Variables that change at the end of a run, and to what.
     pub fn assigns(&self) -> &[(VariableId, Value)] {
         &self.assigns
-    }
-
-    /// Pairs of values that are equal because the later one is the earlier one computed once more.
-    pub fn equated(&self) -> &[(Value, Value)] {
-        &self.equated
     }
 
     /// A value that the caller gives anew for each run.
@@ -162,13 +160,6 @@ impl Graph {
     /// Sets the whole of a variable to `value` at the end of each run.
     pub fn assign(&mut self, variable: VariableId, value: Value) {
         self.assigns.push((variable, value));
-    }
-
-    /// States that `again`, which a later operation makes beside what it is for, is `value` computed once more. A plan
-    /// that needs the later operation anyway computes `value` by it, and leaves the earlier one out, unless the later
-    /// one depends on it.
-    pub fn equate(&mut self, value: Value, again: Value) {
-        self.equated.push((value, again));
     }
 
     /// Runs `body` with `name` appended to the path of layers that new nodes are named by.

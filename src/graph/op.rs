@@ -1,8 +1,10 @@
-use std::fmt::Debug;
+//! What a graph knows of an operation.
 
-use super::{Backward, GraphError, ShapeError, Value};
+use std::{any::Any, fmt::Debug, sync::Arc};
+
+use super::{Attributes, Backward, GraphError, ShapeError, Value};
 use crate::{
-    kernel::{ChannelStatistics, Expr, Reduction, Signature, cpu, gpu},
+    kernel::{Expr, Reduction, Signature, cpu, gpu},
     tensor::{Real, TensorType},
 };
 
@@ -10,9 +12,13 @@ use crate::{
 /// are a function of their inputs and of nothing else.
 ///
 /// A pointwise operation gives only [`Op::pointwise`]; kernels follow from the expression.
-pub trait Op: Debug + Send + Sync + 'static {
+pub trait Op: Any + Debug + Send + Sync {
     /// Name in errors and tables, such as `conv2d`.
     fn name(&self) -> &str;
+
+    /// All that tells it apart from others of its kind: operations of equal names and attributes compute the same of the
+    /// same inputs, and a graph's file holds them.
+    fn attributes(&self) -> Attributes;
 
     /// Types of the outputs for inputs of these types.
     ///
@@ -38,24 +44,17 @@ pub trait Op: Debug + Send + Sync + 'static {
         None
     }
 
-    /// This operation with an expression applied to each element of its only output before it is stored: in
-    /// `epilogue`, `Input(0)` is the element, `Input(n)` the element of additional input `n - 1`, broadcast to the
-    /// output. `None` where the operation cannot take this one.
-    fn with_epilogue(&self, epilogue: &Expr) -> Option<std::sync::Arc<dyn DynOp>> {
-        let _ = epilogue;
+    /// This operation with one taken in that reads its only output, so that both are one; `None` where it cannot take
+    /// that one. What the reader reads besides follows the operation's own inputs.
+    fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
+        let _ = reader;
         None
     }
 
-    /// What an operation of a value, gamma and beta computes that is statistics of the value's channels.
-    fn channel_statistics(&self) -> Option<ChannelStatistics> {
-        None
-    }
-
-    /// This operation with the statistics of its only output's channels as further outputs, and gamma and beta as further
-    /// inputs. `None` where the operation cannot take them in.
-    fn with_statistics(&self, statistics: ChannelStatistics) -> Option<std::sync::Arc<dyn DynOp>> {
-        let _ = statistics;
-        None
+    /// Outputs that another operation makes by itself: a plan that needs both runs this one alone, unless it depends on
+    /// the other. So makes a loss's gradient the loss.
+    fn subsumes(&self) -> Vec<Subsumed> {
+        Vec::new()
     }
 
     /// Pairs (input, output) that share their storage: when the kernel starts, the output holds the input's value and
@@ -93,6 +92,27 @@ pub trait Op: Debug + Send + Sync + 'static {
 
     /// The GPU kernels, best guess first. Empty where no kernel can take this signature on a device of these limits.
     fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate>;
+}
+
+/// An operation that reads another one's only output, as that one may take it in: see [`Op::absorb`].
+#[derive(Clone, Copy, Debug)]
+pub enum Reader<'a> {
+    /// An expression that is applied to each element before it is stored: `Input(0)` is the element, `Input(n)` the
+    /// element of additional input `n - 1`, broadcast to the output. Its value takes the output's place.
+    Pointwise(&'a Expr),
+    /// Any other operation; it reads the output as its first input. Its outputs follow the output.
+    Op(&'a dyn DynOp),
+}
+
+/// An output that another operation makes by itself: see [`Op::subsumes`].
+#[derive(Clone, Debug)]
+pub struct Subsumed {
+    /// Which output.
+    pub output: usize,
+    /// The operation of which it is the only output.
+    pub op: Arc<dyn DynOp>,
+    /// How many of the inputs that one reads: the first ones.
+    pub inputs: usize,
 }
 
 /// [`Op`] as graphs hold it: with the generic CPU kernel as one method for each float. Implemented for every [`Op`].

@@ -1,3 +1,5 @@
+//! Variables: the state that graphs share.
+
 use crate::tensor::DType;
 
 /// Number of a variable in its [`Variables`].

@@ -1,8 +1,13 @@
+//! Scalar expressions over the elements of some inputs.
+
 use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use serde::{Deserialize, Serialize};
 
 /// A scalar expression over the elements of some inputs: what a pointwise operation, or a fused chain of them,
 /// computes for each element of its output.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Expr {
     /// The element of input `n` that belongs to the output's element, broadcast where shapes differ.
     Input(usize),
@@ -17,7 +22,8 @@ pub enum Expr {
 }
 
 /// Functions of one argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unary {
     /// `-x`
     Neg,
@@ -38,7 +44,8 @@ pub enum Unary {
 }
 
 /// Functions of two arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Binary {
     /// Sum.
     Add,
@@ -146,6 +153,17 @@ impl Expr {
             }
             Expr::Binary(_, a, b) => a.is_transcendental() || b.is_transcendental(),
             Expr::Select(c, a, b) => c.is_transcendental() || a.is_transcendental() || b.is_transcendental(),
+        }
+    }
+
+    /// Inputs that there must be: one more than the highest number.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Expr::Input(n) => n.saturating_add(1),
+            Expr::Constant(_) => 0,
+            Expr::Unary(_, a) => a.inputs(),
+            Expr::Binary(_, a, b) => a.inputs().max(b.inputs()),
+            Expr::Select(c, a, b) => c.inputs().max(a.inputs()).max(b.inputs()),
         }
     }
 

@@ -18,14 +18,6 @@ pub use reduction::{Extents, Reduction};
 
 use crate::tensor::TensorType;
 
-/// What a batch norm in training takes of each channel of its input: the biased variance is offset by `epsilon` before its
-/// root is taken.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ChannelStatistics {
-    /// The offset.
-    pub epsilon: f32,
-}
-
 /// The types of an operation's inputs and outputs, as kernels are chosen by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Signature {

@@ -1,9 +1,14 @@
+//! Reductions: sums of expressions over neighbouring axes.
+
+use serde::{Deserialize, Serialize};
+
 use super::Expr;
 use crate::tensor::Shape;
 
 /// Sums over neighbouring axes of some expressions, and what is made of the sums: what a reduction, or several of them
 /// with the pointwise operations before and after, computes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reduction {
     /// Shape of the elements that are added up; inputs broadcast to it.
     pub shape: Shape,

@@ -1,7 +1,7 @@
 use super::{Builder, Fan, Init, Layer, Mode};
 use crate::{
     graph::{GraphError, Value},
-    ops::{Conv2dOptions, Padding, WindowOptions},
+    ops::{Average, Conv2dOptions, Padding, WindowOptions},
 };
 
 /// A function applied to each element.
@@ -280,7 +280,7 @@ impl Layer for MaxPool2d {
 
 impl Layer for AveragePool2d {
     fn forward(&self, builder: &mut Builder<'_>, x: Value) -> Result<Value, GraphError> {
-        builder.graph.avg_pool2d(x, &self.window, false)
+        builder.graph.avg_pool2d(x, &self.window, Average::Image)
     }
 
     fn kind(&self) -> &'static str {

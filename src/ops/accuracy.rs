@@ -1,21 +1,29 @@
+//! Which samples are recognised: whether the label is among the k largest logits.
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::rows::Rows;
 use crate::{
-    graph::{Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{DType, Real, Tensor, TensorType, random},
 };
 
 /// Whether each sample's label is among the `k` classes of largest logits.
-#[derive(Clone, Debug, PartialEq)]
-struct TopKCorrect {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TopKCorrect {
     k: usize,
 }
 
 impl Op for TopKCorrect {
     fn name(&self) -> &str {
         "top_k_correct"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("top_k_correct", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

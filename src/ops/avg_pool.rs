@@ -1,28 +1,46 @@
+//! Average pooling.
+
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     pool::{Epilogue, Pooling},
     window::WindowOptions,
 };
 use crate::{
-    graph::{Backward, DynOp, Example, Graph, GraphError, Op, ShapeError, Value},
-    kernel::{Expr, Signature, cpu, gpu},
-    tensor::{Real, TensorType, random},
+    graph::{Attributes, Backward, DynOp, Example, Graph, GraphError, Op, Reader, ShapeError, Value},
+    kernel::{Signature, cpu, gpu},
+    tensor::{Real, Shape, TensorType, random},
 };
 
+/// What of a window that reaches over the edge an average is taken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Average {
+    /// The elements that lie in the image.
+    Image,
+    /// Those and the padding, which is 0.
+    Padded,
+}
+
 /// Mean over each window.
-#[derive(Clone, Debug, PartialEq)]
-struct AvgPool2d {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AvgPool2d {
     options: WindowOptions,
-    count_include_pad: bool,
+    average: Average,
     epilogue: Epilogue,
 }
 
 /// Gradient of [`AvgPool2d`], of its output's gradient.
-#[derive(Clone, Debug, PartialEq)]
-struct AvgPool2dGrad {
-    pooling: Pooling,
-    count_include_pad: bool,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AvgPool2dGrad {
+    options: WindowOptions,
+    /// Shape of the images.
+    images: Shape,
+    average: Average,
     epilogue: Epilogue,
 }
 
@@ -37,6 +55,10 @@ impl Op for AvgPool2d {
         "avg_pool2d"
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("avg_pool2d", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [input, ..] = inputs else { return Err(ShapeError::new("expects one input")) };
         let output = Pooling::new(&self.options, input)?.output();
@@ -48,14 +70,14 @@ impl Op for AvgPool2d {
         if self.epilogue != Epilogue::default() {
             return Err(backward.not_differentiable(self.name()));
         }
-        let pooling = self.pooling(backward.graph.ty(backward.inputs[0]));
-        let dy = backward.grad();
-        let count_include_pad = self.count_include_pad;
-        let op = AvgPool2dGrad { pooling, count_include_pad, epilogue: Epilogue::default() };
+        let (dy, images) = (backward.grad(), backward.input_shape(0));
+        let Self { options, average, .. } = *self;
+        let op = AvgPool2dGrad { options, images, average, epilogue: Epilogue::default() };
         Ok(vec![Some(backward.graph.apply1(op, &[dy])?)])
     }
 
-    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+    fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
+        let Reader::Pointwise(epilogue) = reader else { return None };
         Some(Arc::new(Self { epilogue: self.epilogue.with(epilogue)?, ..self.clone() }))
     }
 
@@ -71,14 +93,24 @@ impl Op for AvgPool2d {
         self.epilogue.for_rows(&mut args, 1, row, |at, output| {
             cpu::vectorised(
                 #[inline(always)]
-                || row_of_means(&pooling, self.count_include_pad, at, input, output),
+                || row_of_means(&pooling, self.average, at, input, output),
             );
         });
     }
 
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
         let pooling = self.pooling(&signature.inputs[0]);
-        candidates("pool/average", &pooling, self.count_include_pad, &self.epilogue, signature)
+        candidates("pool/average", &pooling, self.average, &self.epilogue, signature)
+    }
+}
+
+impl AvgPool2dGrad {
+    fn windows(&self) -> Result<Pooling, ShapeError> {
+        Pooling::new(&self.options, &TensorType::f32(&self.images))
+    }
+
+    fn pooling(&self) -> Pooling {
+        self.windows().expect("the shape rule accepted the images")
     }
 }
 
@@ -87,16 +119,22 @@ impl Op for AvgPool2dGrad {
         "avg_pool2d_grad"
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("avg_pool2d_grad", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
-        let dy = TensorType::f32(self.pooling.output());
-        self.epilogue.check(inputs, 1, &self.pooling.input())?;
+        let pooling = self.windows()?;
+        let dy = TensorType::f32(pooling.output());
+        self.epilogue.check(inputs, 1, &pooling.input())?;
         if *inputs[0] != dy {
             return Err(ShapeError::new(format!("expects {dy}")));
         }
-        Ok(vec![TensorType::f32(self.pooling.input())])
+        Ok(vec![TensorType::f32(pooling.input())])
     }
 
-    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+    fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
+        let Reader::Pointwise(epilogue) = reader else { return None };
         Some(Arc::new(Self { epilogue: self.epilogue.with(epilogue)?, ..self.clone() }))
     }
 
@@ -105,26 +143,26 @@ impl Op for AvgPool2dGrad {
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
-        let pooling = &self.pooling;
+        let pooling = &self.pooling();
         let dy = args.inputs.float(0);
         let row = pooling.width.input * pooling.channels;
         self.epilogue.for_rows(&mut args, 1, row, |at, dx| {
             cpu::vectorised(
                 #[inline(always)]
-                || row_of_gradient(pooling, self.count_include_pad, at, dy, dx),
+                || row_of_gradient(pooling, self.average, at, dy, dx),
             );
         });
     }
 
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
-        candidates("pool/average_gradient", &self.pooling, self.count_include_pad, &self.epilogue, signature)
+        candidates("pool/average_gradient", &self.pooling(), self.average, &self.epilogue, signature)
     }
 }
 
 fn candidates(
     path: &'static str,
     pooling: &Pooling,
-    count_include_pad: bool,
+    average: Average,
     epilogue: &Epilogue,
     signature: &Signature,
 ) -> Vec<gpu::Candidate> {
@@ -132,15 +170,15 @@ fn candidates(
         shader
             .constant("PADDED_H", pooling.height.padded)
             .constant("PADDED_W", pooling.width.padded)
-            .feature("INCLUDE_PADDING", count_include_pad)
+            .feature("INCLUDE_PADDING", average == Average::Padded)
     })
 }
 
 /// The number of elements that the sum of window `(oh, ow)` is divided by.
 #[inline(always)]
-fn divisor<T: Real>(pooling: &Pooling, count_include_pad: bool, oh: usize, ow: usize) -> T {
+fn divisor<T: Real>(pooling: &Pooling, average: Average, oh: usize, ow: usize) -> T {
     let Pooling { height, width, .. } = pooling;
-    let taps = if count_include_pad {
+    let taps = if average == Average::Padded {
         height.padded_taps_of(oh) * width.padded_taps_of(ow)
     } else {
         height.taps_of(oh).len() * width.taps_of(ow).len()
@@ -149,7 +187,7 @@ fn divisor<T: Real>(pooling: &Pooling, count_include_pad: bool, oh: usize, ow: u
 }
 
 #[inline(always)]
-fn row_of_means<T: Real>(pooling: &Pooling, count_include_pad: bool, row: usize, input: &[T], output: &mut [T]) {
+fn row_of_means<T: Real>(pooling: &Pooling, average: Average, row: usize, input: &[T], output: &mut [T]) {
     let oh = row % pooling.height.output;
     for (ow, sum) in output.chunks_exact_mut(pooling.channels).enumerate() {
         sum.fill(T::ZERO);
@@ -158,13 +196,13 @@ fn row_of_means<T: Real>(pooling: &Pooling, count_include_pad: bool, row: usize,
                 *sum += value;
             }
         });
-        let divisor = divisor::<T>(pooling, count_include_pad, oh, ow);
+        let divisor = divisor::<T>(pooling, average, oh, ow);
         sum.iter_mut().for_each(|sum| *sum /= divisor);
     }
 }
 
 #[inline(always)]
-fn row_of_gradient<T: Real>(pooling: &Pooling, count_include_pad: bool, row: usize, dy: &[T], dx: &mut [T]) {
+fn row_of_gradient<T: Real>(pooling: &Pooling, average: Average, row: usize, dy: &[T], dx: &mut [T]) {
     let Pooling { channels, height, width, .. } = pooling;
     let (n, h) = (row / height.input, row % height.input);
     dx.fill(T::ZERO);
@@ -172,7 +210,7 @@ fn row_of_gradient<T: Real>(pooling: &Pooling, count_include_pad: bool, row: usi
         for (w, dx) in dx.chunks_exact_mut(*channels).enumerate() {
             for (ow, _) in width.windows_at(w) {
                 let at = ((n * height.output + oh) * width.output + ow) * channels;
-                let divisor = divisor::<T>(pooling, count_include_pad, oh, ow);
+                let divisor = divisor::<T>(pooling, average, oh, ow);
                 for (dx, &dy) in dx.iter_mut().zip(&dy[at..at + channels]) {
                     *dx += dy / divisor;
                 }
@@ -182,9 +220,8 @@ fn row_of_gradient<T: Real>(pooling: &Pooling, count_include_pad: bool, row: usi
 }
 
 impl Graph {
-    /// Mean over each window of images `[batch, height, width, channels]`. Padding counts as zeros where
-    /// `count_include_pad` is set and not at all where it is not; what a window of ceil mode reaches beyond the padding
-    /// never counts.
+    /// Mean over each window of images `[batch, height, width, channels]`. Padding counts as zeros or not at all, as
+    /// `average` says; what a window of ceil mode reaches beyond the padding never counts.
     ///
     /// # Errors
     /// If the input is not a batch of f32 images or the window does not fit.
@@ -192,9 +229,9 @@ impl Graph {
         &mut self,
         images: Value,
         options: &WindowOptions,
-        count_include_pad: bool,
+        average: Average,
     ) -> Result<Value, GraphError> {
-        let op = AvgPool2d { options: *options, count_include_pad, epilogue: Epilogue::default() };
+        let op = AvgPool2d { options: *options, average, epilogue: Epilogue::default() };
         self.apply1(op, &[images])
     }
 }
@@ -202,13 +239,13 @@ impl Graph {
 pub(super) fn examples() -> Vec<Example> {
     let mut examples = Vec::new();
     for (shape, options) in super::pool::examples() {
-        for include in [false, true] {
-            examples.push(Example::new([random(shape, 2)], move |graph, x| graph.avg_pool2d(x[0], &options, include)));
+        for average in [Average::Image, Average::Padded] {
+            examples.push(Example::new([random(shape, 2)], move |graph, x| graph.avg_pool2d(x[0], &options, average)));
         }
         // What follows is fused.
         examples.push(Example::new([random(shape, 1), random([shape[3]], 3)], move |graph, x| {
             let y = graph.tanh(x[0])?;
-            let y = graph.avg_pool2d(y, &options, true)?;
+            let y = graph.avg_pool2d(y, &options, Average::Padded)?;
             graph.multiply(y, x[1])
         }));
     }
@@ -233,8 +270,11 @@ mod tests {
     #[test]
     fn values_are_those_of_pytorch() {
         for case in check::reference("avg_pool") {
-            let include = case.parameters["count_include_pad"].as_bool().unwrap();
-            matches_pytorch(&case, |graph, x| graph.avg_pool2d(x[0], &window_of(&case), include));
+            let average = match case.parameters["count_include_pad"].as_bool().unwrap() {
+                true => Average::Padded,
+                false => Average::Image,
+            };
+            matches_pytorch(&case, |graph, x| graph.avg_pool2d(x[0], &window_of(&case), average));
         }
     }
 
@@ -249,11 +289,11 @@ mod tests {
         let options =
             WindowOptions { ceil: true, ..options(3, 2, Padding::Explicit { top: 1, bottom: 0, left: 1, right: 0 }) };
         let ones = Tensor::f32([1, 3, 3, 1], vec![1.0; 9]);
-        let average = |include| {
-            let y = check::evaluate(std::slice::from_ref(&ones), |graph, x| graph.avg_pool2d(x[0], &options, include));
+        let mean = |average| {
+            let y = check::evaluate(std::slice::from_ref(&ones), |graph, x| graph.avg_pool2d(x[0], &options, average));
             y.as_f32().unwrap().to_vec()
         };
-        assert_eq!(average(false), [1.0; 4]);
-        assert_eq!(average(true), [4.0 / 9.0, 6.0 / 9.0, 6.0 / 9.0, 1.0]);
+        assert_eq!(mean(Average::Image), [1.0; 4]);
+        assert_eq!(mean(Average::Padded), [4.0 / 9.0, 6.0 / 9.0, 6.0 / 9.0, 1.0]);
     }
 }

@@ -1,14 +1,18 @@
+//! Concatenation along an axis.
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{DType, Real, Tensor, TensorType, random},
 };
 
 /// Tensors one after the other along an axis.
-#[derive(Clone, Debug, PartialEq)]
-struct Concat {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Concat {
     axis: usize,
 }
 
@@ -22,6 +26,10 @@ impl Concat {
 impl Op for Concat {
     fn name(&self) -> &str {
         "concat"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("concat", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

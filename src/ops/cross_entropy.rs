@@ -1,19 +1,25 @@
+//! Cross-entropy of the softmax of logits, and weighted means of losses.
+
+use std::sync::Arc;
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Pointwise,
     rows::{Rows, maximum_and_exponentials},
 };
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Subsumed, Value},
     kernel::{Expr, Signature, cpu, gpu},
     tensor::{DType, Real, Tensor, TensorType, random},
 };
 
 /// Cross-entropy of the softmax of logits, for each sample: the losses. With the gradient, of logits, labels and the
 /// losses' gradient: the losses and the gradient of the logits.
-#[derive(Clone, Debug, PartialEq)]
-struct SoftmaxCrossEntropy {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SoftmaxCrossEntropy {
     label_smoothing: f64,
     with_gradient: bool,
 }
@@ -101,6 +107,10 @@ impl Op for SoftmaxCrossEntropy {
         if self.with_gradient { "softmax_cross_entropy+grad" } else { "softmax_cross_entropy" }
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("softmax_cross_entropy", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let (logits, labels, losses_grad) = match inputs {
             [logits, labels] if !self.with_gradient => (logits, labels, None),
@@ -128,8 +138,13 @@ impl Op for SoftmaxCrossEntropy {
         }
         let inputs = [backward.inputs[0], backward.inputs[1], backward.grad()];
         let outputs = backward.graph.apply(Self { with_gradient: true, ..self.clone() }, &inputs)?;
-        backward.graph.equate(backward.outputs[0], outputs[0]);
         Ok(vec![Some(outputs[1]), None])
+    }
+
+    fn subsumes(&self) -> Vec<Subsumed> {
+        let losses = Self { with_gradient: false, ..self.clone() };
+        let losses = Subsumed { output: 0, op: Arc::new(losses), inputs: 2 };
+        if self.with_gradient { vec![losses] } else { Vec::new() }
     }
 
     fn flop(&self, signature: &Signature) -> u64 {

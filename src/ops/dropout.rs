@@ -1,15 +1,19 @@
+//! Dropout by a hash of seed, step, layer and element.
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu, random::pcg4d},
     tensor::{DType, Real, Tensor, TensorType, random},
 };
 
 /// Zeroes elements at random and scales up the others; the counter of the random numbers is the clock (seed and
 /// step), the layer's number and the element.
-#[derive(Clone, Debug, PartialEq)]
-struct Dropout {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dropout {
     rate: f64,
     layer: u32,
 }
@@ -28,6 +32,10 @@ impl Dropout {
 impl Op for Dropout {
     fn name(&self) -> &str {
         "dropout"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("dropout", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

@@ -1,19 +1,24 @@
+//! Pooling over the whole image.
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::pool::check_images;
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{Real, Shape, Tensor, TensorType, random},
 };
 
 /// Maximum of each channel over an image, and the position where it is.
-#[derive(Clone, Debug, PartialEq)]
-struct GlobalMaxPool;
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GlobalMaxPool;
 
 /// Gradient of [`GlobalMaxPool`], of its output's gradient and its argmax.
-#[derive(Clone, Debug, PartialEq)]
-struct GlobalMaxPoolGrad {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GlobalMaxPoolGrad {
     images: Shape,
 }
 
@@ -25,6 +30,10 @@ fn extents(images: &Shape) -> [usize; 3] {
 impl Op for GlobalMaxPool {
     fn name(&self) -> &str {
         "global_max_pool"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("global_max_pool", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -88,6 +97,10 @@ impl Op for GlobalMaxPool {
 impl Op for GlobalMaxPoolGrad {
     fn name(&self) -> &str {
         "global_max_pool_grad"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("global_max_pool_grad", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

@@ -1,23 +1,28 @@
+//! Layer normalisation.
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{reduce::Reduce, rows::Rows};
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Expr, Reduction, Signature, cpu, gpu},
     tensor::{DType, Real, TensorType, random},
 };
 
 /// Each row normalised by its own mean and biased variance, then scaled and shifted; and, for the gradient, mean and
 /// `1 / sqrt(variance + epsilon)` of each row.
-#[derive(Clone, Debug, PartialEq)]
-struct LayerNorm {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LayerNorm {
     epsilon: f32,
 }
 
 /// Gradient of [`LayerNorm`] with respect to its input, of its output's gradient, its input, mean, inverse standard
 /// deviation and gamma.
-#[derive(Clone, Debug, PartialEq)]
-struct LayerNormGrad;
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LayerNormGrad;
 
 /// Sum of `of(i)` for `i` below `count`, in eight interleaved partial sums: a smaller error, and vectors.
 #[inline(always)]
@@ -34,6 +39,10 @@ fn sum<T: Real>(count: usize, of: impl Fn(usize) -> T) -> T {
 impl Op for LayerNorm {
     fn name(&self) -> &str {
         "layer_norm"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("layer_norm", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -110,6 +119,10 @@ impl Op for LayerNorm {
 impl Op for LayerNormGrad {
     fn name(&self) -> &str {
         "layer_norm_grad"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("layer_norm_grad", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

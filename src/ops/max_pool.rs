@@ -1,28 +1,35 @@
+//! Max pooling.
+
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     pool::{Epilogue, Pooling},
     window::WindowOptions,
 };
 use crate::{
-    graph::{Backward, DynOp, Example, Graph, GraphError, Op, ShapeError, Value},
-    kernel::{Expr, Signature, cpu, gpu},
-    tensor::{Real, TensorType, random},
+    graph::{Attributes, Backward, DynOp, Example, Graph, GraphError, Op, Reader, ShapeError, Subsumed, Value},
+    kernel::{Signature, cpu, gpu},
+    tensor::{Real, Shape, TensorType, random},
 };
 
 /// Maximum over each window; with `keep_argmax` also the number of the tap where it is, as the gradient wants it.
-#[derive(Clone, Debug, PartialEq)]
-struct MaxPool2d {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MaxPool2d {
     options: WindowOptions,
     keep_argmax: bool,
 }
 
 /// Gradient of [`MaxPool2d`], of its output's gradient and its argmax.
-#[derive(Clone, Debug, PartialEq)]
-struct MaxPool2dGrad {
-    pooling: Pooling,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MaxPool2dGrad {
+    options: WindowOptions,
+    /// Shape of the images.
+    images: Shape,
     epilogue: Epilogue,
 }
 
@@ -35,6 +42,10 @@ impl MaxPool2d {
 impl Op for MaxPool2d {
     fn name(&self) -> &str {
         "max_pool2d"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("max_pool2d", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -59,10 +70,15 @@ impl Op for MaxPool2d {
             [_, argmax] => *argmax,
             _ => backward.graph.apply(Self { keep_argmax: true, ..self.clone() }, backward.inputs)?[1],
         };
-        let pooling = self.pooling(backward.graph.ty(backward.inputs[0]));
-        let dy = backward.grad();
-        let op = MaxPool2dGrad { pooling, epilogue: Epilogue::default() };
+        let (dy, images) = (backward.grad(), backward.input_shape(0));
+        let op = MaxPool2dGrad { options: self.options, images, epilogue: Epilogue::default() };
         Ok(vec![Some(backward.graph.apply1(op, &[dy, argmax])?)])
+    }
+
+    fn subsumes(&self) -> Vec<Subsumed> {
+        let maxima = Self { keep_argmax: false, ..self.clone() };
+        let maxima = Subsumed { output: 0, op: Arc::new(maxima), inputs: 1 };
+        if self.keep_argmax { vec![maxima] } else { Vec::new() }
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
@@ -110,21 +126,37 @@ impl Op for MaxPool2d {
     }
 }
 
+impl MaxPool2dGrad {
+    fn windows(&self) -> Result<Pooling, ShapeError> {
+        Pooling::new(&self.options, &TensorType::f32(&self.images))
+    }
+
+    fn pooling(&self) -> Pooling {
+        self.windows().expect("the shape rule accepted the images")
+    }
+}
+
 impl Op for MaxPool2dGrad {
     fn name(&self) -> &str {
         "max_pool2d_grad"
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("max_pool2d_grad", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
-        let (dy, argmax) = (TensorType::f32(self.pooling.output()), TensorType::u8(self.pooling.output()));
-        self.epilogue.check(inputs, 2, &self.pooling.input())?;
+        let pooling = self.windows()?;
+        let (dy, argmax) = (TensorType::f32(pooling.output()), TensorType::u8(pooling.output()));
+        self.epilogue.check(inputs, 2, &pooling.input())?;
         if inputs[..2] != [&dy, &argmax] {
             return Err(ShapeError::new(format!("expects {dy} and {argmax}")));
         }
-        Ok(vec![TensorType::f32(self.pooling.input())])
+        Ok(vec![TensorType::f32(pooling.input())])
     }
 
-    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+    fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
+        let Reader::Pointwise(epilogue) = reader else { return None };
         Some(Arc::new(Self { epilogue: self.epilogue.with(epilogue)?, ..self.clone() }))
     }
 
@@ -133,7 +165,7 @@ impl Op for MaxPool2dGrad {
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
-        let pooling = &self.pooling;
+        let pooling = &self.pooling();
         let (dy, argmax) = (args.inputs.float(0), args.inputs.byte(1));
         let row = pooling.width.input * pooling.channels;
         self.epilogue.for_rows(&mut args, 2, row, |at, dx| {
@@ -146,7 +178,7 @@ impl Op for MaxPool2dGrad {
 
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
         let shader = |shader| shader;
-        self.epilogue.candidates("max_pool_gradient", "pool/max_gradient", &self.pooling, 2, signature, shader)
+        self.epilogue.candidates("max_pool_gradient", "pool/max_gradient", &self.pooling(), 2, signature, shader)
     }
 }
 

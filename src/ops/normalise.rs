@@ -1,18 +1,26 @@
+//! Normalisation of images: bytes to floats of the network.
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    graph::{Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{DType, Real, Tensor, TensorType},
 };
 
 /// Images of bytes as floats, normalised channel by channel.
-#[derive(Clone, Debug, PartialEq)]
-struct NormaliseImages;
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NormaliseImages;
 
 impl Op for NormaliseImages {
     fn name(&self) -> &str {
         "normalise_images"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("normalise_images", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

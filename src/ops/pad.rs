@@ -1,16 +1,21 @@
+//! Padding with zeros.
+
+use serde::{Deserialize, Serialize};
+
 use super::{
     gather::{Axis, Gather},
     slice::Slice,
 };
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{Real, Shape, TensorType, random},
 };
 
 /// Zeros around a tensor: so many before and after it along each axis.
-#[derive(Clone, Debug, PartialEq)]
-struct ZeroPad {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ZeroPad {
     amounts: Vec<(usize, usize)>,
 }
 
@@ -30,6 +35,10 @@ impl ZeroPad {
 impl Op for ZeroPad {
     fn name(&self) -> &str {
         "zero_pad"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("zero_pad", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::window::{Padding, Window, Window1d, WindowOptions};
 use crate::{
@@ -160,7 +161,7 @@ impl Pooling {
 
 /// What is applied to each element of a pooling's only output before it is stored: `Input(0)` is the element, `Input(n)`
 /// that of an input `n` after the pooling's own.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Epilogue(Option<Expr>);
 
 impl Epilogue {
@@ -174,6 +175,9 @@ impl Epilogue {
         let expected = if self.0.is_some() { "at least" } else { "exactly" };
         if inputs.len() < own || (self.0.is_none() && inputs.len() > own) {
             return Err(ShapeError::new(format!("expects {expected} {own} inputs, got {}", inputs.len())));
+        }
+        if self.0.as_ref().is_some_and(|expr| expr.inputs() > 1 + inputs.len() - own) {
+            return Err(ShapeError::new("the epilogue reads more inputs than there are"));
         }
         match inputs[own..].iter().find(|input| input.shape.broadcast(output).as_ref() != Some(output)) {
             Some(input) => Err(ShapeError::new(format!("{input} does not broadcast to the output {output}"))),

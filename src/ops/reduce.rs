@@ -1,8 +1,13 @@
+//! Reductions: sums and means, and repetition, which is their gradient.
+
+use std::sync::Arc;
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::columns::{LANES, rows_of_part};
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, DynOp, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{
         BLOCK, Evaluator, Expr, Extents, Pass, Reduction, Signature, cpu, gpu, reduction_module, reduction_width,
     },
@@ -11,7 +16,8 @@ use crate::{
 
 /// Sums of expressions over neighbouring axes: a plain sum or mean, the sums of a gradient, or several of them with the
 /// pointwise operations around them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reduce {
     name: String,
     reduction: Reduction,
@@ -20,14 +26,19 @@ pub struct Reduce {
 }
 
 /// Repeats a value along the axes in which its extent is 1.
-#[derive(Clone, Debug, PartialEq)]
-struct Broadcast {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Broadcast {
     shape: Shape,
 }
 
 impl Op for Broadcast {
     fn name(&self) -> &str {
         "broadcast"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("broadcast", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -77,10 +88,20 @@ impl Op for Reduce {
         &self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("reduce", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let Reduction { shape, first_axis, axes, .. } = &self.reduction;
         if first_axis + axes > shape.rank() {
             return Err(ShapeError::new(format!("cannot sum axes {first_axis}..{} of {shape}", first_axis + axes)));
+        }
+        let (terms, results) = (self.reduction.terms.iter(), self.reduction.outputs.iter());
+        let reads_more = terms.clone().any(|term| term.inputs() > inputs.len())
+            || results.clone().any(|output| output.inputs() > terms.len() + inputs.len());
+        if inputs.is_empty() || terms.len() == 0 || results.len() == 0 || reads_more {
+            return Err(ShapeError::new(format!("does not reduce {} inputs", inputs.len())));
         }
         let broadcasts = |input: &TensorType, to: &Shape| input.shape.broadcast(to).as_ref() == Some(to);
         let output = self.reduction.output_shape();
@@ -291,6 +312,11 @@ pub(super) fn add_rows(rows: usize, columns: usize, from: gpu::Binding, to: gpu:
     let width = reduction_width(&reduction, &shapes);
     let (text, _) = reduction_module(&reduction, &shapes, width, Pass::Whole);
     Grid::new(reduction.extents(), width).whole().pass(text, vec![from, to], false)
+}
+
+/// The operation that is this reduction, under this name: what fusion makes.
+pub fn fused_reduction(name: String, reduction: Reduction) -> Arc<dyn DynOp> {
+    Arc::new(Reduce::new(name, reduction))
 }
 
 impl Graph {

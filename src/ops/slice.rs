@@ -1,14 +1,19 @@
+//! Slices along axes.
+
 use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
 
 use super::gather::{Axis, Gather};
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{Real, Shape, TensorType, random},
 };
 
 /// A box out of a tensor: a range of each axis.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Slice {
     pub ranges: Vec<Range<usize>>,
 }
@@ -25,6 +30,10 @@ impl Slice {
 impl Op for Slice {
     fn name(&self) -> &str {
         "slice"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("slice", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

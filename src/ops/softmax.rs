@@ -1,27 +1,36 @@
+//! Softmax and its logarithm.
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::rows::{Rows, maximum_and_exponentials};
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{DType, Real, TensorType, random},
 };
 
 /// `e^x / sum(e^x)` over the last axis, or its logarithm.
-#[derive(Clone, Debug, PartialEq)]
-struct Softmax {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Softmax {
     log: bool,
 }
 
 /// Gradient of [`Softmax`], of its output's gradient and its output.
-#[derive(Clone, Debug, PartialEq)]
-struct SoftmaxGrad {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SoftmaxGrad {
     log: bool,
 }
 
 impl Op for Softmax {
     fn name(&self) -> &str {
         if self.log { "log_softmax" } else { "softmax" }
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("softmax", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -67,6 +76,10 @@ impl Op for Softmax {
 impl Op for SoftmaxGrad {
     fn name(&self) -> &str {
         if self.log { "log_softmax_grad" } else { "softmax_grad" }
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("softmax_grad", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

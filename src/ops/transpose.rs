@@ -1,13 +1,18 @@
+//! Permutation of axes.
+
+use serde::{Deserialize, Serialize};
+
 use super::gather::{Axis, Gather};
 use crate::{
-    graph::{Backward, Example, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{Real, Shape, TensorType, random},
 };
 
 /// Axes in another order: axis `k` of the output is axis `permutation[k]` of the input.
-#[derive(Clone, Debug, PartialEq)]
-struct Transpose {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Transpose {
     permutation: Vec<usize>,
 }
 
@@ -21,6 +26,10 @@ impl Transpose {
 impl Op for Transpose {
     fn name(&self) -> &str {
         "transpose"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("transpose", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

@@ -1,18 +1,27 @@
+//! Views: another shape for the same elements, and values side by side in one block.
+
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
     tensor::{Real, Shape, TensorType},
 };
 
 /// The same elements under another shape: nothing is moved.
-#[derive(Clone, Debug, PartialEq)]
-struct Reshape {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reshape {
     shape: Shape,
 }
 
 impl Op for Reshape {
     fn name(&self) -> &str {
         "reshape"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("reshape", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -50,8 +59,9 @@ impl Op for Reshape {
 }
 
 /// Values side by side in one block, each at its offset.
-#[derive(Clone, Debug, PartialEq)]
-struct Pack {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pack {
     offsets: Vec<usize>,
     elements: usize,
 }
@@ -59,6 +69,10 @@ struct Pack {
 impl Op for Pack {
     fn name(&self) -> &str {
         "pack"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("pack", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

@@ -1,9 +1,12 @@
 //! The geometry that convolution and pooling share: a window that slides over height and width.
 
+use serde::{Deserialize, Serialize};
+
 use crate::graph::ShapeError;
 
 /// How an image is extended at its edges before a window slides over it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Padding {
     /// Not at all: the window stays inside.
     Valid,
@@ -56,7 +59,8 @@ pub struct Window {
 }
 
 /// What a user chooses of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WindowOptions {
     /// Height and width of the window.
     pub kernel: [usize; 2],

@@ -1,3 +1,5 @@
+//! Which GPU kernels a plan takes.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

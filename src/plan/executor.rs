@@ -1,3 +1,5 @@
+//! What replays plans.
+
 use std::time::Duration;
 
 use thiserror::Error;

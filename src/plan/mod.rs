@@ -1,22 +1,23 @@
 //! The plan: a graph made flat, once. Operations are fused, kernels chosen, values laid out in buffers that they share
 //! where their lifetimes do not meet, and what is left is a list of steps that an executor replays.
 
-mod beside;
-mod build;
 mod choices;
 mod executor;
-mod fuse;
+mod ir;
+mod lower;
 mod memory;
-mod merge;
-mod recompute;
+mod passes;
+mod placement;
 mod table;
 
 pub use choices::{Choices, call};
 pub use executor::{Executor, ExecutorError, Outputs, ProgramId, Timing, Tuned};
 pub use memory::MemoryUse;
+pub use passes::PassReport;
 
 use std::sync::Arc;
 
+use ir::Ir;
 use thiserror::Error;
 
 use crate::{
@@ -47,8 +48,8 @@ impl Target {
 /// How a plan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
-    /// Merge chains of pointwise operations, those after a convolution or a matrix product into it, and operations of
-    /// which one makes what another does as well.
+    /// Compute equal values once, and what one operation makes beside another's value by that one alone; fuse chains of
+    /// pointwise operations, and those after a convolution or a matrix product into it.
     pub fuse: bool,
     /// Let values share buffers. Without it every value of the graph can be read after a run.
     pub share: bool,
@@ -249,7 +250,32 @@ impl Plan {
     /// # Errors
     /// If an operation has no kernel for the target, or a value passes its limits.
     pub fn new(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Self, PlanError> {
-        build::build(graph, target, options)
+        Self::compile(graph, target, options, None)
+    }
+
+    /// As [`Plan::new`], and what each pass did to the graph on the way, in order.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn explained(
+        graph: &Graph,
+        target: &Target,
+        options: PlanOptions,
+    ) -> Result<(Self, Vec<PassReport>), PlanError> {
+        let mut report = Vec::new();
+        let plan = Self::compile(graph, target, options, Some(&mut report))?;
+        Ok((plan, report))
+    }
+
+    fn compile(
+        graph: &Graph,
+        target: &Target,
+        options: PlanOptions,
+        report: Option<&mut Vec<PassReport>>,
+    ) -> Result<Self, PlanError> {
+        let mut ir = Ir::new(graph);
+        passes::run(&mut ir, &options, report);
+        lower::lower(&ir, target, options)
     }
 
     /// Bytes that this plan, made of `graph` in this way, takes less than one that keeps what this one computes again.

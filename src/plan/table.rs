@@ -1,3 +1,5 @@
+//! A plan as a table.
+
 use std::fmt;
 
 use super::{Plan, Step, Work};

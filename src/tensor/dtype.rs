@@ -1,9 +1,14 @@
+//! Element types, and types of tensors.
+
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::Shape;
 
 /// The type of one element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DType {
     /// 32-bit IEEE float: activations, parameters, gradients.
     F32,
@@ -34,7 +39,8 @@ impl fmt::Display for DType {
 }
 
 /// What is known of a value before it is computed: its element type and its shape.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TensorType {
     /// Element type.
     pub dtype: DType,

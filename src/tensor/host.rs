@@ -1,3 +1,5 @@
+//! Tensors in host memory.
+
 use super::{DType, Shape, TensorType};
 
 /// The elements of a [`Tensor`].

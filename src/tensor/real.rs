@@ -1,3 +1,5 @@
+//! The floats that CPU kernels compute in.
+
 use std::{
     fmt,
     iter::Sum,

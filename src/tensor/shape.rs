@@ -1,7 +1,12 @@
+//! Shapes: the extents of a tensor along its axes.
+
 use std::{fmt, ops::Deref};
 
+use serde::{Deserialize, Serialize};
+
 /// The extents of a tensor, outermost first. Images are `[batch, height, width, channels]`.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Shape(Vec<usize>);
 
 impl Shape {

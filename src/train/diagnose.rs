@@ -1,6 +1,6 @@
 use super::TrainError;
 use crate::{
-    cpu::CpuExecutor,
+    device,
     graph::Graph,
     nn::Parameters,
     plan::{Executor, Plan, PlanOptions, Step, Target, Work},
@@ -16,7 +16,7 @@ pub(super) fn first_non_finite(
     feeds: &[(&str, &Tensor)],
 ) -> Result<String, TrainError> {
     let finite = |tensor: &Tensor| tensor.as_f32().is_none_or(|values| values.iter().all(|v| v.is_finite()));
-    let mut cpu = CpuExecutor::new();
+    let mut cpu = device::reference();
     cpu.declare(parameters.variables())?;
     for (id, _) in parameters.variables().iter() {
         let content = executor.read(id)?;

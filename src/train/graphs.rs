@@ -5,7 +5,6 @@ use crate::{
     kernel::Expr,
     models::Model,
     nn::{Builder, Built, Mode, Parameters, Role},
-    ops::Pointwise,
     tensor::{Tensor, TensorType},
 };
 
@@ -45,8 +44,8 @@ pub fn training_graph(
         let losses = graph.softmax_cross_entropy(logits, labels, recipe.label_smoothing)?;
         let loss = graph.weighted_mean(losses, weights)?;
         let hit = graph.top_k_correct(logits, labels, 1)?;
-        let counted = Pointwise::new("counted", 2, Expr::Input(1).select(Expr::Input(0), 0.0));
-        let hit = graph.map(counted, &[hit, weights])?;
+        let counted = Expr::Input(1).select(Expr::Input(0), 0.0);
+        let hit = graph.pointwise("counted", counted, &[hit, weights])?;
         let correct = graph.sum(hit, &[0])?;
         let weight = graph.sum(weights, &[0])?;
         graph.output("loss", loss);
@@ -56,7 +55,7 @@ pub fn training_graph(
         let halted = parameters.add_variable("halted", 1);
         let before = graph.variable(halted, 0, TensorType::f32([]));
         let sticky = Expr::Input(1).is_finite().select(Expr::Input(0), 1.0);
-        let guard = graph.update(Pointwise::new("halt", 2, sticky), &[before, loss])?;
+        let guard = graph.update("halt", sticky, &[before, loss])?;
         graph.assign(halted, guard);
         Ok((loss, (guard, TrainingState { moments: Vec::new(), halted: Some(halted) })))
     })?;
@@ -131,7 +130,7 @@ fn follow(
         let old = graph.variable(block.variable, 0, TensorType::f32([block.elements]));
         let moved = Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * momentum;
         let guarded = Expr::Input(2).select(Expr::Input(0), moved);
-        let new = graph.update(Pointwise::new("follow", 3, guarded), &[old, sample, guard])?;
+        let new = graph.update("follow", guarded, &[old, sample, guard])?;
         graph.assign(block.variable, new);
     }
     Ok(())

@@ -39,6 +39,34 @@ fn plans_are_printed() {
 }
 
 #[test]
+fn passes_are_explained() {
+    let place = Workplace::new();
+    let text = place.run("plan resnet18 --batch-size 8 --device cpu --passes").expect_code(0).out;
+    let line = text.lines().find(|line| line.starts_with("consumer fusion")).unwrap();
+    assert!(line.contains("+20 conv2d+batch_norm_statistics") && line.contains("-20 batch_norm_statistics"), "{line}");
+    assert!(text.contains("memory planning: "), "{text}");
+    let json = place.json("plan resnet18 --batch-size 8 --device cpu --mode infer --json");
+    let passes = json["passes"].as_array().unwrap();
+    assert!(passes.iter().any(|pass| pass["name"] == "hoisting" && pass["prepared"][1].as_u64() > Some(0)), "{json}");
+}
+
+#[test]
+fn a_graph_is_saved_and_planned_again() {
+    let place = Workplace::new();
+    let network = place.json("plan lenet5 --batch-size 8 --device cpu --save-graph lenet.json --json");
+    let file = place.json("plan --graph lenet.json --device cpu --json");
+    assert_eq!((&file["steps"], &file["memory"]), (&network["steps"], &network["memory"]));
+    let graph = std::fs::read_to_string(place.path("lenet.json")).unwrap();
+    std::fs::write(place.path("broken.json"), graph.replacen("\"offset\"", "\"offsets\"", 1)).unwrap();
+    let error = place.run("plan --graph broken.json --device cpu").expect_code(1).err;
+    assert!(error.contains("broken.json is no graph") && error.contains("offset"), "{error}");
+    let error = place.run("plan --graph none.json --device cpu").expect_code(1).err;
+    assert!(error.contains("cannot read none.json"), "{error}");
+    place.run("plan lenet5 --graph lenet.json").expect_code(2);
+    place.run("plan").expect_code(2);
+}
+
+#[test]
 fn completions_and_help() {
     let place = Workplace::new();
     assert!(place.run("completions bash").expect_code(0).out.contains("gabor"));

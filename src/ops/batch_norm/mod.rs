@@ -4,13 +4,13 @@ mod examples;
 mod statistics;
 
 pub(super) use examples::examples;
-pub(super) use statistics::{Measured, Moments, WithStatistics};
+pub(super) use statistics::{BatchNormStatistics, Measured, Moments, WithStatistics};
 
-use statistics::BatchNormStatistics;
+use serde::{Deserialize, Serialize};
 
 use super::{Pointwise, pointwise, reduce::Reduce};
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Expr, Reduction, Signature, cpu, gpu},
     tensor::{DType, Real, TensorType},
 };
@@ -29,8 +29,9 @@ pub struct BatchNorm {
 
 /// `x * scale + shift`, of `x` and all that [`BatchNormStatistics`] of it makes except the variance, then gamma and beta: the gradient
 /// goes through the statistics.
-#[derive(Clone, Debug, PartialEq)]
-struct BatchNormApply;
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BatchNormApply;
 
 impl BatchNormApply {
     fn expr() -> Expr {
@@ -42,6 +43,10 @@ impl BatchNormApply {
 impl Op for BatchNormApply {
     fn name(&self) -> &str {
         "batch_norm"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("batch_norm", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

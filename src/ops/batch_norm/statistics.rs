@@ -1,12 +1,15 @@
-//! Statistics of channels, by themselves or beside the operation that makes what they are of.
+//! Statistics of channels, by themselves or by the operation that makes what they are of.
+
+use std::any::Any;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::super::columns::{Grid, LANES, fold, for_lanes, repeat, rows_of_part};
 use crate::{
-    graph::{Op, ShapeError},
+    graph::{Attributes, DynOp, Op, ShapeError},
     kernel::{
-        ChannelStatistics, Signature, cpu,
+        Signature, cpu,
         gpu::{
             self,
             Binding::{Input, Output, OutputRead, Scratch, ScratchRead},
@@ -18,9 +21,10 @@ use crate::{
 /// Statistics of each channel of `x`, and what follows from them, gamma and beta: `scale = gamma * inv_std`,
 /// `shift = beta - mean * scale`, mean, inv_std (`1 / sqrt(variance + epsilon)` of the biased variance), and the unbiased
 /// variance.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct BatchNormStatistics {
-    pub epsilon: f32,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::ops) struct BatchNormStatistics {
+    pub(super) epsilon: f32,
 }
 
 /// Rows and channels that statistics are taken of.
@@ -68,6 +72,11 @@ fn scratch(rows: usize, channels: usize) -> usize {
 }
 
 impl BatchNormStatistics {
+    /// `op`, where it is this one.
+    pub fn of(op: &dyn DynOp) -> Option<&Self> {
+        (op as &dyn Any).downcast_ref()
+    }
+
     /// The CPU kernel, of `x`, gamma and beta, to the five outputs.
     fn compute<T: Real>(&self, x: &[T], [gamma, beta]: [&[T]; 2], outputs: [&mut [T]; 5], scratch: &mut [T]) {
         let [scale, shift, mean, inv_std, variance] = outputs;
@@ -154,6 +163,10 @@ impl Op for BatchNormStatistics {
         "batch_norm_statistics"
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("batch_norm_statistics", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [x, parameters @ ..] = inputs else { return Err(ShapeError::new("expects the input")) };
         let channels = x.shape.last();
@@ -176,10 +189,6 @@ impl Op for BatchNormStatistics {
     fn cpu_scratch(&self, signature: &Signature) -> usize {
         let channels = signature.outputs[0].elements();
         scratch(signature.inputs[0].elements() / channels, channels)
-    }
-
-    fn channel_statistics(&self) -> Option<ChannelStatistics> {
-        Some(ChannelStatistics { epsilon: self.epsilon })
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
@@ -220,8 +229,7 @@ pub(in crate::ops) struct WithStatistics<P> {
 }
 
 impl<P: Measured> WithStatistics<P> {
-    pub fn new(producer: P, ChannelStatistics { epsilon }: ChannelStatistics) -> Self {
-        let statistics = BatchNormStatistics { epsilon };
+    pub fn new(producer: P, statistics: BatchNormStatistics) -> Self {
         Self { name: format!("{}+{}", producer.name(), statistics.name()), producer, statistics }
     }
 
@@ -240,6 +248,13 @@ impl<P: Measured> WithStatistics<P> {
 impl<P: Measured> Op for WithStatistics<P> {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn attributes(&self) -> Attributes {
+        let [mut attributes, statistics] = [self.producer.attributes(), self.statistics.attributes()];
+        attributes.kind = self.name.clone();
+        attributes.settings.extend(statistics.settings);
+        attributes
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

@@ -11,19 +11,22 @@ pub(super) use examples::examples;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use self::geometry::Geometry;
 use super::{
-    batch_norm::{Measured, Moments, WithStatistics},
+    batch_norm::{BatchNormStatistics, Measured, Moments, WithStatistics},
     window::Padding,
 };
 use crate::{
-    graph::{Backward, DynOp, Graph, GraphError, Op, ShapeError, Value},
-    kernel::{self, ChannelStatistics, Expr, Signature},
+    graph::{Attributes, Backward, DynOp, Graph, GraphError, Op, Reader, ShapeError, Value},
+    kernel::{self, Expr, Signature},
     tensor::{DType, Real, TensorType},
 };
 
 /// What a user chooses of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Conv2dOptions {
     /// Distance of neighbouring windows along height and width.
     pub stride: [usize; 2],
@@ -69,8 +72,9 @@ impl Conv2dOptions {
 
 /// `y[b, i, j, o] = sum over ki, kj, c of x[b, i s + ki d - p, j s + kj d - p, c] w[ki, kj, c, o]`, then the epilogue of
 /// each element; x is 0 outside of the image. Inputs: x, w and what the epilogue reads besides.
-#[derive(Clone, Debug, PartialEq)]
-struct Conv2d {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Conv2d {
     options: Conv2dOptions,
     /// Applied to each element before it is stored: `Input(0)` is the element, `Input(n)` is input `n + 1`.
     epilogue: Option<Expr>,
@@ -78,8 +82,9 @@ struct Conv2d {
 
 /// The gradient of a convolution's input. Inputs: the gradient of its output, the weight and what the epilogue reads
 /// besides.
-#[derive(Clone, Debug, PartialEq)]
-struct Conv2dGradInput {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Conv2dGradInput {
     options: Conv2dOptions,
     /// Height and width of the image.
     extents: [usize; 2],
@@ -88,8 +93,9 @@ struct Conv2dGradInput {
 }
 
 /// The gradient of a convolution's weight. Inputs: its input and the gradient of its output.
-#[derive(Clone, Debug, PartialEq)]
-struct Conv2dGradWeight {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Conv2dGradWeight {
     options: Conv2dOptions,
     /// Height and width of the window.
     kernel: [usize; 2],
@@ -115,6 +121,9 @@ fn filter(ty: &TensorType) -> Result<[usize; 4], ShapeError> {
 fn check_extra(extra: &[&TensorType], epilogue: Option<&Expr>, output: &TensorType) -> Result<(), ShapeError> {
     if epilogue.is_none() && !extra.is_empty() {
         return Err(ShapeError::new(format!("expects 2 inputs, got {}", 2 + extra.len())));
+    }
+    if epilogue.is_some_and(|expr| expr.inputs() > 1 + extra.len()) {
+        return Err(ShapeError::new("the epilogue reads more inputs than there are"));
     }
     match extra.iter().find(|e| e.shape.broadcast(&output.shape).as_ref() != Some(&output.shape)) {
         Some(other) => Err(ShapeError::new(format!("{other} does not broadcast to the output {}", output.shape))),
@@ -142,6 +151,10 @@ impl Op for Conv2d {
         "conv2d"
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("conv2d", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [x, w, extra @ ..] = inputs else {
             return Err(ShapeError::new(format!("expects an input and a weight, got {} values", inputs.len())));
@@ -162,15 +175,17 @@ impl Op for Conv2d {
         Ok(vec![Some(backward.graph.apply1(dx, &[dy, w])?), Some(backward.graph.apply1(dw, &[x, dy])?)])
     }
 
-    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+    fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
         if self.epilogue.is_some() {
             return None;
         }
-        Some(Arc::new(Self { options: self.options, epilogue: Some(epilogue.clone()) }))
-    }
-
-    fn with_statistics(&self, statistics: ChannelStatistics) -> Option<Arc<dyn DynOp>> {
-        self.epilogue.is_none().then(|| -> Arc<dyn DynOp> { Arc::new(WithStatistics::new(self.clone(), statistics)) })
+        match reader {
+            Reader::Pointwise(epilogue) => Some(Arc::new(Self { epilogue: Some(epilogue.clone()), ..self.clone() })),
+            Reader::Op(op) => {
+                let statistics = BatchNormStatistics::of(op)?;
+                Some(Arc::new(WithStatistics::new(self.clone(), statistics.clone())))
+            }
+        }
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
@@ -222,6 +237,10 @@ impl Op for Conv2dGradInput {
         "conv2d_grad_input"
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("conv2d_grad_input", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [dy, w, extra @ ..] = inputs else {
             return Err(ShapeError::new(format!("expects a gradient and a weight, got {} values", inputs.len())));
@@ -242,10 +261,10 @@ impl Op for Conv2dGradInput {
         Ok(vec![Some(backward.graph.conv2d(ddx, w, &self.options)?), Some(backward.graph.apply1(dw, &[ddx, dy])?)])
     }
 
-    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
-        self.epilogue
-            .is_none()
-            .then(|| -> Arc<dyn DynOp> { Arc::new(Self { epilogue: Some(epilogue.clone()), ..self.clone() }) })
+    fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
+        let Reader::Pointwise(epilogue) = reader else { return None };
+        let epilogue = Some(epilogue.clone());
+        self.epilogue.is_none().then(|| -> Arc<dyn DynOp> { Arc::new(Self { epilogue, ..self.clone() }) })
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
@@ -287,6 +306,10 @@ impl Conv2dGradWeight {
 impl Op for Conv2dGradWeight {
     fn name(&self) -> &str {
         "conv2d_grad_weight"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("conv2d_grad_weight", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

@@ -1,3 +1,5 @@
+//! Tests of convolution.
+
 use super::{
     Conv2dGradInput, Conv2dGradWeight, Conv2dOptions, Geometry,
     examples::{Case, conv, grid, inputs, of_a_sum, options, plain},

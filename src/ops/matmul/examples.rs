@@ -39,7 +39,7 @@ pub fn examples() -> Vec<Example> {
 pub fn fused() -> [Example; 2] {
     let [a, b] = factors(&[], [6, 5, 2100], (true, false));
     let long = Example::new([a, b, random([5], 3)], |graph, v| {
-        let y = graph.matmul(v[0], v[1], true, false)?;
+        let y = graph.matmul(v[0].t(), v[1])?;
         let y = graph.add(y, v[2])?;
         graph.gelu(y)
     });
@@ -67,5 +67,5 @@ pub fn factors(lead: &[usize], [m, n, k]: [usize; 3], transposes: (bool, bool)) 
 }
 
 pub fn product(transposes: (bool, bool)) -> impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError> {
-    move |graph, v| graph.matmul(v[0], v[1], transposes.0, transposes.1)
+    move |graph, v| graph.matmul(v[0].t_if(transposes.0), v[1].t_if(transposes.1))
 }

@@ -291,7 +291,8 @@ mod tests {
                 true => [batch, columns, rows],
             };
             let inputs = [check::random(stored(m, k, transpose_a), 1), check::random(stored(k, n, transpose_b), 2)];
-            let expected = check::evaluate(&inputs, |graph, v| graph.matmul(v[0], v[1], transpose_a, transpose_b));
+            let expected =
+                check::evaluate(&inputs, |graph, v| graph.matmul(v[0].t_if(transpose_a), v[1].t_if(transpose_b)));
             let outputs = vec![expected.ty()];
             let signature = Signature { inputs: inputs.iter().map(Tensor::ty).collect(), outputs };
             let output = &signature.outputs[0].shape;

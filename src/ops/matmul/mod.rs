@@ -12,20 +12,48 @@ pub(in crate::ops) use scratch::between_scratch;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    graph::{Backward, DynOp, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, DynOp, Graph, GraphError, Op, Reader, ShapeError, Value},
     kernel::{self, Expr, Signature},
     tensor::{DType, Real, Shape, TensorType},
 };
 
 /// `y = op(a) op(b)` for each pair of matrices, where `op` transposes or not, then the epilogue of each element. Inputs:
 /// a, b and what the epilogue reads besides.
-#[derive(Clone, Debug, PartialEq)]
-struct MatMul {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MatMul {
     transpose_a: bool,
     transpose_b: bool,
     /// Applied to each element before it is stored: `Input(0)` is the element, `Input(n)` is input `n + 1`.
     epilogue: Option<Expr>,
+}
+
+/// A factor of a matrix product: a value, as it is or with its last two dimensions exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factor {
+    value: Value,
+    transposed: bool,
+}
+
+impl From<Value> for Factor {
+    fn from(value: Value) -> Self {
+        Self { value, transposed: false }
+    }
+}
+
+impl Value {
+    /// As a factor with its last two dimensions exchanged: see [`Graph::matmul`].
+    pub fn t(self) -> Factor {
+        self.t_if(true)
+    }
+
+    /// As [`Value::t`] where `transposed`, else as it is.
+    pub fn t_if(self, transposed: bool) -> Factor {
+        Factor { value: self, transposed }
+    }
 }
 
 /// What the kernels compute: `batch` products of `[m, k]` with `[k, n]`, each stored transposed or not.
@@ -97,6 +125,10 @@ impl Op for MatMul {
         "matmul"
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("matmul", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [a, b, extra @ ..] = inputs else {
             return Err(ShapeError::new(format!("expects two factors, got {} values", inputs.len())));
@@ -104,6 +136,9 @@ impl Op for MatMul {
         let (_, shape) = self.product(a, b)?;
         if self.epilogue.is_none() && !extra.is_empty() {
             return Err(ShapeError::new(format!("expects 2 inputs, got {}", inputs.len())));
+        }
+        if self.epilogue.as_ref().is_some_and(|expr| expr.inputs() > 1 + extra.len()) {
+            return Err(ShapeError::new("the epilogue reads more inputs than there are"));
         }
         if let Some(other) = extra.iter().find(|e| e.shape.broadcast(&shape).as_ref() != Some(&shape)) {
             return Err(ShapeError::new(format!("{other} does not broadcast to the product {shape}")));
@@ -119,8 +154,8 @@ impl Op for MatMul {
         let (shape_a, shape_b) = (backward.input_shape(0), backward.input_shape(1));
         let graph = &mut *backward.graph;
         let da = match self.transpose_a {
-            false => graph.matmul(dy, b, false, !self.transpose_b)?,
-            true => graph.matmul(b, dy, self.transpose_b, true)?,
+            false => graph.matmul(dy, b.t_if(!self.transpose_b))?,
+            true => graph.matmul(b.t_if(self.transpose_b), dy.t())?,
         };
         // A second factor that the batch shares takes the gradient of all rows as one product.
         let (a, dy) = match shape_b.rank() < shape_a.rank() {
@@ -128,13 +163,14 @@ impl Op for MatMul {
             false => (a, dy),
         };
         let db = match self.transpose_b {
-            false => graph.matmul(a, dy, !self.transpose_a, false)?,
-            true => graph.matmul(dy, a, true, self.transpose_a)?,
+            false => graph.matmul(a.t_if(!self.transpose_a), dy)?,
+            true => graph.matmul(dy.t(), a.t_if(self.transpose_a))?,
         };
         Ok(vec![Some(da), Some(db)])
     }
 
-    fn with_epilogue(&self, epilogue: &Expr) -> Option<Arc<dyn DynOp>> {
+    fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
+        let Reader::Pointwise(epilogue) = reader else { return None };
         if self.epilogue.is_some() {
             return None;
         }
@@ -171,14 +207,16 @@ fn rows(graph: &mut Graph, value: Value) -> Result<Value, GraphError> {
 }
 
 impl Graph {
-    /// Matrix product of `a` `[.., m, k]` and `b` `[.., k, n]`: `[.., m, n]`. With `transpose_a` the first is stored as
-    /// `[.., k, m]`, with `transpose_b` the second as `[.., n, k]`. The dimensions before the last two are the same for
-    /// both, or `b` has none and, `a` not being transposed, serves all.
+    /// Matrix product of `a` `[.., m, k]` and `b` `[.., k, n]`: `[.., m, n]`. A factor that is stored the other way round
+    /// is given transposed, as in `graph.matmul(a.t(), b)`, which moves nothing. The dimensions before the last two are
+    /// the same for both, or `b` has none and, `a` not being transposed, serves all.
     ///
     /// # Errors
     /// If a factor is not a matrix of f32 or the extents do not match.
-    pub fn matmul(&mut self, a: Value, b: Value, transpose_a: bool, transpose_b: bool) -> Result<Value, GraphError> {
-        self.apply1(MatMul { transpose_a, transpose_b, epilogue: None }, &[a, b])
+    pub fn matmul(&mut self, a: impl Into<Factor>, b: impl Into<Factor>) -> Result<Value, GraphError> {
+        let (a, b) = (a.into(), b.into());
+        let op = MatMul { transpose_a: a.transposed, transpose_b: b.transposed, epilogue: None };
+        self.apply1(op, &[a.value, b.value])
     }
 
     /// Dense layer without a bias: `x` `[batch, in]` times `weight` `[in, out]` is `[batch, out]`. A bias is added with
@@ -187,6 +225,6 @@ impl Graph {
     /// # Errors
     /// If the extents do not match.
     pub fn dense(&mut self, x: Value, weight: Value) -> Result<Value, GraphError> {
-        self.matmul(x, weight, false, false)
+        self.matmul(x, weight)
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of the matrix product.
+
 use super::examples::{factors, fused, layer, product};
 use crate::{
     check,
@@ -93,7 +95,7 @@ fn extents_that_do_not_match_are_errors() {
     let error = |a: &[usize], b: &[usize], transpose_a| {
         let mut graph = Graph::new();
         let [a, b] = [a, b].map(|shape| graph.feed("factor", crate::tensor::TensorType::f32(shape)));
-        graph.matmul(a, b, transpose_a, false).unwrap_err().to_string()
+        graph.matmul(a.t_if(transpose_a), b).unwrap_err().to_string()
     };
     assert!(error(&[2, 3], &[4, 5], false).contains("3 columns, but the second 4 rows"));
     assert!(error(&[2, 4, 3], &[4, 5], true).contains("batches"));

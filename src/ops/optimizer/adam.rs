@@ -1,13 +1,18 @@
+//! Adam and AdamW.
+
+use serde::{Deserialize, Serialize};
+
 use super::{Hyper, IN_PLACE, candidates, infer, update};
 use crate::{
-    graph::{Op, ShapeError},
+    graph::{Attributes, Op, ShapeError},
     kernel::{Signature, cpu, gpu},
     tensor::{Real, TensorType},
 };
 
 /// Adam, or AdamW where weight decay is `decoupled`.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Adam {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::ops) struct Adam {
     pub beta1: f64,
     pub beta2: f64,
     pub epsilon: f64,
@@ -17,6 +22,10 @@ pub(super) struct Adam {
 impl Op for Adam {
     fn name(&self) -> &str {
         if self.decoupled { "adamw" } else { "adam" }
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("adam", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

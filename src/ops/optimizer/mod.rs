@@ -11,10 +11,9 @@ mod tests;
 
 pub(super) use examples::examples;
 
-use adam::Adam;
-use rmsprop::RmsProp;
+pub(super) use self::{adam::Adam, rmsprop::RmsProp, sgd::Sgd};
+
 use serde::{Deserialize, Serialize};
-use sgd::Sgd;
 
 use crate::{
     graph::{Graph, GraphError, ShapeError, Value},

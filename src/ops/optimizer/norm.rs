@@ -1,7 +1,9 @@
+//! Clipping of gradients by their global norm.
+
 use crate::{
     graph::{Graph, GraphError, Value},
     kernel::{Expr, Reduction},
-    ops::{Pointwise, Reduce},
+    ops::{Pointwise, reduce::Reduce},
 };
 
 impl Graph {

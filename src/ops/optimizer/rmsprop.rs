@@ -1,13 +1,18 @@
+//! RMSprop.
+
+use serde::{Deserialize, Serialize};
+
 use super::{Hyper, IN_PLACE, candidates, infer, update};
 use crate::{
-    graph::{Op, ShapeError},
+    graph::{Attributes, Op, ShapeError},
     kernel::{Signature, cpu, gpu},
     tensor::{Real, TensorType},
 };
 
 /// RMSprop, with a velocity where `momentum` is not 0.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct RmsProp {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::ops) struct RmsProp {
     pub rho: f64,
     pub epsilon: f64,
     pub momentum: f64,
@@ -22,6 +27,10 @@ impl RmsProp {
 impl Op for RmsProp {
     fn name(&self) -> &str {
         "rmsprop"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("rmsprop", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

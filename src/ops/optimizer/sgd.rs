@@ -1,13 +1,18 @@
+//! Stochastic gradient descent.
+
+use serde::{Deserialize, Serialize};
+
 use super::{Hyper, IN_PLACE, candidates, infer, update};
 use crate::{
-    graph::{Op, ShapeError},
+    graph::{Attributes, Op, ShapeError},
     kernel::{Signature, cpu, gpu},
     tensor::{Real, TensorType},
 };
 
 /// Stochastic gradient descent, with a velocity where `momentum` is not 0.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sgd {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::ops) struct Sgd {
     pub momentum: f64,
     pub nesterov: bool,
 }
@@ -21,6 +26,10 @@ impl Sgd {
 impl Op for Sgd {
     fn name(&self) -> &str {
         "sgd"
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("sgd", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {

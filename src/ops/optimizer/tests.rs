@@ -1,3 +1,5 @@
+//! Tests of the optimizers.
+
 use super::{
     examples::{inputs, norms, optimizers, step},
     *,

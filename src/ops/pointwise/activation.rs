@@ -1,3 +1,5 @@
+//! Activations.
+
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
 use super::Pointwise;

@@ -1,3 +1,5 @@
+//! Arithmetic with broadcasting.
+
 use super::Pointwise;
 use crate::{
     graph::{Graph, GraphError, Value},

@@ -86,13 +86,13 @@ fn all_functions() -> [Example; 2] {
 pub fn updates() -> [Example; 2] {
     [9, 12].map(|n| {
         let inputs = [spread(n, 1), spread(n, 2), Tensor::scalar(0.25)];
-        Example::new(inputs, |graph, v| graph.update(towards(), v))
+        Example::new(inputs, |graph, v| graph.update("towards", towards(), v))
     })
 }
 
 /// A step from the first input towards the second, as long as the third says.
-pub fn towards() -> Pointwise {
-    Pointwise::new("towards", 3, Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * Expr::Input(2))
+pub fn towards() -> Expr {
+    Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * Expr::Input(2)
 }
 
 /// Normal numbers over the whole range in which activations bend.

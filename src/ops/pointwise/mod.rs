@@ -8,11 +8,15 @@ mod tests;
 mod update;
 
 pub(super) use examples::examples;
+pub(super) use update::Update;
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    graph::{Backward, Graph, GraphError, Op, ShapeError, Value},
+    graph::{Attributes, Backward, DynOp, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Evaluator, Expr, Signature, cpu, fused_module, gpu, vector_width},
     tensor::{DType, Real, Shape, TensorType},
 };
@@ -22,7 +26,8 @@ const CHUNK: usize = 1 << 15;
 
 /// A pointwise operation, or a fused chain of them: `output[i] = expr(inputs[0][i], inputs[1][i], ...)`, where shapes
 /// broadcast by NumPy's rule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pointwise {
     name: String,
     expr: Expr,
@@ -52,9 +57,20 @@ impl Op for Pointwise {
         &self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        Attributes::of("pointwise", self)
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         if inputs.len() != self.arity {
             return Err(ShapeError::new(format!("expects {} inputs, got {}", self.arity, inputs.len())));
+        }
+        let mut derivatives = self.derivatives.iter().flatten();
+        if self.expr.inputs() > self.arity
+            || ![0, self.arity].contains(&self.derivatives.len())
+            || derivatives.any(|derivative| derivative.inputs() > self.arity + 1)
+        {
+            return Err(ShapeError::new(format!("is not an expression of {} inputs", self.arity)));
         }
         if let Some(at) = inputs.iter().position(|t| t.dtype != DType::F32) {
             return Err(ShapeError::new(format!("input {at} must hold f32, not {}", inputs[at].dtype)));
@@ -152,8 +168,21 @@ pub(super) fn candidates(expr: &Expr, signature: &Signature) -> Vec<gpu::Candida
     vec![gpu::Candidate::single(format!("map x{width}"), pass)]
 }
 
+/// The operation that is `expr` of so many inputs, under this name: what fusion makes.
+pub fn fused_pointwise(name: String, inputs: usize, expr: Expr) -> Arc<dyn DynOp> {
+    Arc::new(Pointwise::new(name, inputs, expr))
+}
+
 impl Graph {
-    /// Applies a pointwise expression of your own.
+    /// Applies an expression of your own, which has no gradient, to each element of `inputs`, with broadcasting.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast.
+    pub fn pointwise(&mut self, name: &str, expr: Expr, inputs: &[Value]) -> Result<Value, GraphError> {
+        self.map(Pointwise::new(name, inputs.len(), expr), inputs)
+    }
+
+    /// Applies a pointwise operation of your own.
     ///
     /// # Errors
     /// If the shapes do not broadcast.

@@ -1,7 +1,6 @@
-use super::{
-    Pointwise,
-    examples::{ACTIVATIONS, differentiable, towards, updates},
-};
+//! Tests of pointwise operations.
+
+use super::examples::{ACTIVATIONS, differentiable, towards, updates};
 use crate::{
     check,
     cpu::CpuExecutor,
@@ -68,7 +67,7 @@ fn shapes_that_do_not_broadcast_are_errors() {
 #[test]
 fn an_update_gives_what_the_operation_gives() {
     for example in updates() {
-        let expected = check::evaluate(&example.inputs, |graph, v| graph.map(towards(), v));
+        let expected = check::evaluate(&example.inputs, |graph, v| graph.pointwise("towards", towards(), v));
         assert_eq!(check::evaluate(&example.inputs, |graph, v| example.build(graph, v)), expected);
     }
 }
@@ -81,7 +80,7 @@ fn a_variable_is_updated_where_it_lies() {
     let old = graph.variable(id, 0, TensorType::f32([3]));
     let step = graph.feed("step", TensorType::f32([]));
     let sum = Expr::Input(0) + Expr::Input(1);
-    let new = graph.update(Pointwise::new("count", 2, sum), &[old, step]).unwrap();
+    let new = graph.update("count", sum, &[old, step]).unwrap();
     let doubled = graph.scale(new, 2.0).unwrap();
     graph.assign(id, new);
     graph.output("doubled", doubled);
@@ -96,5 +95,5 @@ fn a_variable_is_updated_where_it_lies() {
         assert_eq!(outputs[0][0].1.as_f32(), Some(&[3.0 * run as f32; 3][..]));
     }
     let wide = graph.feed("wide", TensorType::f32([2, 3]));
-    assert!(graph.update(Pointwise::new("count", 2, Expr::Input(0) + Expr::Input(1)), &[old, wide]).is_err());
+    assert!(graph.update("count", Expr::Input(0) + Expr::Input(1), &[old, wide]).is_err());
 }

@@ -1,21 +1,26 @@
 //! A pointwise operation that takes the place of its first input: how a variable changes without being copied.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{CHUNK, Pointwise};
 use crate::{
-    graph::{Graph, GraphError, Op, ShapeError, Value},
-    kernel::{Evaluator, Signature, cpu, fused_module, gpu, vector_width},
+    graph::{Attributes, Graph, GraphError, Op, ShapeError, Value},
+    kernel::{Evaluator, Expr, Signature, cpu, fused_module, gpu, vector_width},
     tensor::{Real, Shape, TensorType},
 };
 
 /// The operation, whose output has the shape of its first input.
-#[derive(Clone, Debug, PartialEq)]
-struct Update(Pointwise);
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::ops) struct Update(Pointwise);
 
 impl Op for Update {
     fn name(&self) -> &str {
         &self.0.name
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes::of("update", self)
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
@@ -62,12 +67,12 @@ impl Op for Update {
 }
 
 impl Graph {
-    /// As [`Graph::map`], for a result that is assigned to the variable that the first input is: the variable is updated
-    /// where it lies if nothing reads it afterwards. Has no gradient.
+    /// As [`Graph::pointwise`], for a result that is assigned to the variable that the first input is: the variable is updated
+    /// where it lies if nothing reads it afterwards.
     ///
     /// # Errors
     /// If the shapes do not broadcast to that of the first input.
-    pub fn update(&mut self, op: Pointwise, inputs: &[Value]) -> Result<Value, GraphError> {
-        self.apply1(Update(op), inputs)
+    pub fn update(&mut self, name: &str, expr: Expr, inputs: &[Value]) -> Result<Value, GraphError> {
+        self.apply1(Update(Pointwise::new(name, inputs.len(), expr)), inputs)
     }
 }
