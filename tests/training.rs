@@ -1,11 +1,14 @@
 //! Whole training steps: the GPU path against the CPU path, and training on real images.
 
+use std::collections::HashMap;
+
 use gabor::{
     check,
     cpu::CpuExecutor,
     data::{self, Batch, Loader, LoaderOptions, Normalisation, Order},
     gpu::GpuExecutor,
     models,
+    nn::GroupRule,
     ops::Optimizer,
     plan::Executor,
     tensor::Tensor,
@@ -164,4 +167,69 @@ fn real_images_are_learnt() {
     let evaluation = session.evaluate(&test).expect("an evaluation");
     assert_eq!(evaluation.images, 2000);
     assert!(evaluation.accuracy >= 0.93, "test accuracy {}", evaluation.accuracy);
+}
+
+/// Parameters after some steps of two batches of 8 images, or of one of 16 of the same images.
+fn accumulated(executor: Box<dyn Executor>, accumulate: usize) -> Vec<(String, Tensor)> {
+    let input = [28, 28, 1];
+    let recipe = Recipe {
+        batch_size: 16 / accumulate,
+        accumulate,
+        weight_decay: 1e-2,
+        clip_norm: Some(1.0),
+        ..Recipe::default()
+    };
+    let mut session = session(executor, "seed-cnn", input, &recipe);
+    for step in 0..4 {
+        let whole = batch(step, 16, input);
+        let part = |at: usize| {
+            let (size, pixels) = (16 / accumulate, 28 * 28 * 16 / accumulate);
+            Batch {
+                images: whole.images[at * pixels..][..pixels].to_vec(),
+                labels: whole.labels[at * size..][..size].to_vec(),
+                weights: whole.weights[at * size..][..size].to_vec(),
+                real: size,
+                ..Batch::default()
+            }
+        };
+        let mut parts: Vec<Batch> = (0..accumulate).map(part).collect();
+        session.train_step_on(&mut parts, 1e-3).expect("a step");
+    }
+    let figures = session.finish_steps().expect("the last steps");
+    assert!(figures.iter().all(|figures| figures.images == 16), "{figures:?}");
+    session.tensors().expect("the parameters")
+}
+
+#[test]
+fn accumulated_gradients_are_those_of_one_batch() {
+    type Open = fn() -> Option<Box<dyn Executor>>;
+    for open in [(|| Some(Box::new(CpuExecutor::new()) as Box<dyn Executor>)) as Open, gpu] {
+        let (Some(one), Some(two)) = (open(), open()) else { return };
+        let (whole, parts) = (accumulated(one, 1), accumulated(two, 4));
+        for ((name, whole), (_, parts)) in whole.iter().zip(&parts).filter(|((name, _), _)| !name.contains('/')) {
+            let error = check::relative_error(parts.as_f32().expect("floats"), whole.as_f32().expect("floats"));
+            assert!(error <= 1e-5, "{name} is off by {error:.2e}");
+        }
+    }
+}
+
+#[test]
+fn frozen_parameters_stay_and_others_move() {
+    let rule = |pattern: &str| GroupRule { pattern: pattern.into(), frozen: Some(true), ..GroupRule::default() };
+    let recipe = Recipe { batch_size: 8, groups: vec![rule("conv*")], ..Recipe::default() };
+    let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);
+    let before = session.tensors().expect("the parameters");
+    losses(&mut session, 2, 1e-3);
+    let after: HashMap<String, Tensor> = session.tensors().expect("the parameters").into_iter().collect();
+    for (name, tensor) in before.iter().filter(|(name, _)| !name.contains('/')) {
+        assert_eq!(after[name] == *tensor, name.starts_with("conv"), "{name}");
+    }
+    let all = Recipe { groups: vec![rule("*")], ..recipe.clone() };
+    let unknown = Recipe { groups: vec![rule("layer9.*")], ..recipe };
+    for (recipe, words) in [(all, "nothing to train"), (unknown, "layer9.*; they are conv1.weight")] {
+        let model = models::build("seed-cnn", [28, 28, 1], 10).expect("a model of the zoo");
+        let normalisation = Normalisation { mean: vec![0.5], std: vec![0.25] };
+        let error = Session::new(Box::new(CpuExecutor::new()), model, recipe, normalisation).err().expect("an error");
+        assert!(error.to_string().contains(words), "{error}");
+    }
 }

@@ -22,7 +22,7 @@ const SAMPLE: Duration = Duration::from_millis(10);
 pub struct Program {
     executor: Box<dyn Executor>,
     id: ProgramId,
-    feeds: Vec<(&'static str, Tensor)>,
+    feeds: Vec<(String, Tensor)>,
     costs: Vec<Cost>,
     /// How many of the steps, which come first, run only once.
     prepared: usize,
@@ -86,14 +86,13 @@ impl Program {
     /// If a setting of the recipe is out of range, the model cannot take its input, or the device cannot hold the step.
     pub fn training(mut executor: Box<dyn Executor>, model: &Model, recipe: &Recipe) -> Result<Self, TrainError> {
         recipe.check().map_err(TrainError::Setting)?;
-        let mut parameters = Parameters::new(executor.target().block_limit());
+        let mut parameters = Parameters::with_groups(executor.target().block_limit(), recipe.parameter_groups());
         let normalisation = synthetic_normalisation(model.input[2]);
-        let (graph, _) = training_graph(model, &mut parameters, recipe, &normalisation)?;
+        let (graph, state) = training_graph(model, &mut parameters, recipe, &normalisation)?;
         initialise(executor.as_mut(), &parameters, recipe.seed)?;
-        let hyper = recipe.optimizer.hyper(recipe.learning_rate, recipe.weight_decay, 1, recipe.clip_value);
         let mut feeds = images(model, recipe.batch_size);
-        feeds.push(("clock", Tensor::u32([2], vec![recipe.seed as u32, 1])));
-        feeds.push(("hyper", Tensor::f32([8], hyper.to_vec())));
+        feeds.push(("clock".into(), Tensor::u32([2], vec![recipe.seed as u32, 1])));
+        feeds.extend(state.hyper(recipe, recipe.learning_rate, 1));
         let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
         Self::load(executor, &graph, parameters.variables(), options, feeds)
     }
@@ -145,7 +144,7 @@ impl Program {
         graph: &Graph,
         variables: &Variables,
         options: PlanOptions,
-        feeds: Vec<(&'static str, Tensor)>,
+        feeds: Vec<(String, Tensor)>,
     ) -> Result<Self, TrainError> {
         executor.tune(graph, variables, options)?;
         let plan = Plan::new(graph, &executor.target(), options)?;
@@ -183,7 +182,7 @@ impl Program {
     /// # Errors
     /// If the device fails.
     pub fn run(&mut self, times: usize) -> Result<(), TrainError> {
-        let feeds: Vec<(&str, &Tensor)> = self.feeds.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let feeds: Vec<(&str, &Tensor)> = self.feeds.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         for _ in 0..times {
             self.executor.run(self.id, &feeds)?;
         }
@@ -227,7 +226,7 @@ impl Program {
         if self.executor.target() == Target::Cpu {
             return Ok(None);
         }
-        let feeds: Vec<(&str, &Tensor)> = self.feeds.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let feeds: Vec<(&str, &Tensor)> = self.feeds.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let mut least = Duration::MAX;
         for _ in 0..RUNS {
             let begun = Instant::now();
@@ -243,7 +242,7 @@ impl Program {
     /// # Errors
     /// If the device fails.
     pub fn profile(&mut self) -> Result<Vec<Timing>, TrainError> {
-        let feeds: Vec<(&str, &Tensor)> = self.feeds.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let feeds: Vec<(&str, &Tensor)> = self.feeds.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         Ok(self.executor.profile(self.id, &feeds)?)
     }
 }
@@ -286,14 +285,14 @@ fn initialise(executor: &mut dyn Executor, parameters: &Parameters, seed: u64) -
 }
 
 /// A batch of arbitrary pixels and all labels in turn.
-fn images(model: &Model, batch: usize) -> Vec<(&'static str, Tensor)> {
+fn images(model: &Model, batch: usize) -> Vec<(String, Tensor)> {
     let [height, width, channels] = model.input;
     let pixels = (0..batch * height * width * channels).map(|at| (at * 97 % 251) as u8).collect();
     let labels = (0..batch).map(|at| (at % model.classes) as u32).collect();
     vec![
-        ("images", Tensor::u8([batch, height, width, channels], pixels)),
-        ("labels", Tensor::u32([batch], labels)),
-        ("weights", Tensor::f32([batch], vec![1.0; batch])),
+        ("images".into(), Tensor::u8([batch, height, width, channels], pixels)),
+        ("labels".into(), Tensor::u32([batch], labels)),
+        ("weights".into(), Tensor::f32([batch], vec![1.0; batch])),
     ]
 }
 

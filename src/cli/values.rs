@@ -71,6 +71,15 @@ pub fn fit() -> impl TypedValueParser<Value = Fit> {
     PossibleValuesParser::new(values).map(|name| if name == "crop" { Fit::Crop } else { Fit::Stretch })
 }
 
+/// `PATTERN=X`: a pattern of names and a number of at least 0.
+pub fn of_pattern(text: &str) -> Result<(String, f64), String> {
+    let parts = text.rsplit_once('=').filter(|(pattern, _)| !pattern.is_empty());
+    let parts = parts.and_then(|(pattern, number)| Some((pattern.to_string(), number.parse::<f64>().ok()?)));
+    parts
+        .filter(|(_, number)| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| "give a pattern of names and a number of at least 0, such as fc.*=10".to_string())
+}
+
 /// A side `N`, or `HxW`.
 pub fn image_size(text: &str) -> Result<(usize, usize), String> {
     let side = |text: &str| text.parse::<usize>().ok().filter(|side| *side > 0);

@@ -1,12 +1,14 @@
 //! Layers, their initialisers, and the parameters of a model.
 
 mod builder;
+mod groups;
 mod init;
 pub(crate) mod layers;
 mod parameters;
 mod sequential;
 
 pub use builder::{Builder, Built, Mode};
+pub use groups::{Group, GroupRule, Groups};
 pub use init::{Fan, Init};
 pub use layers::{
     Activation, AveragePool2d, BatchNorm, Conv2d, Dense, Dropout, Flatten, GlobalAveragePool, GlobalMaxPool, LayerNorm,

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use super::Init;
+use super::{Group, Groups, Init};
 use crate::{
     graph::{VariableId, Variables},
     tensor::{DType, Shape, Tensor},
@@ -43,6 +43,8 @@ pub struct Block {
     pub variable: VariableId,
     /// What becomes of its parameters.
     pub role: Role,
+    /// How they are trained, all alike.
+    pub group: Group,
     /// Number of elements, padding included.
     pub elements: usize,
 }
@@ -55,12 +57,19 @@ pub struct Parameters {
     by_name: HashMap<String, usize>,
     blocks: Vec<Block>,
     block_limit: usize,
+    groups: Groups,
 }
 
 impl Parameters {
     /// No parameters yet. A block holds at most `block_limit` elements, unless a single parameter has more.
     pub fn new(block_limit: usize) -> Self {
-        Self { variables: Variables::new(), list: Vec::new(), by_name: HashMap::new(), blocks: Vec::new(), block_limit }
+        Self::with_groups(block_limit, Groups::default())
+    }
+
+    /// As [`Parameters::new`], where parameters that are trained differently lie in different blocks.
+    pub fn with_groups(block_limit: usize, groups: Groups) -> Self {
+        let (variables, list, by_name, blocks) = (Variables::new(), Vec::new(), HashMap::new(), Vec::new());
+        Self { variables, list, by_name, blocks, block_limit, groups }
     }
 
     /// Number of the parameter of that name, added where there is none.
@@ -73,7 +82,8 @@ impl Parameters {
             return if *known == shape { Ok(at) } else { Err(format!("{name} has shape {known}, not {shape}")) };
         }
         let elements = shape.elements().next_multiple_of(ALIGNMENT);
-        let block = self.block_for(role, elements);
+        let group = self.groups.of(name, &shape);
+        let block = self.block_for(role, group, elements);
         let offset = self.blocks[block].elements;
         self.blocks[block].elements += elements;
         self.variables.grow(self.blocks[block].variable, offset + elements);
@@ -82,8 +92,9 @@ impl Parameters {
         Ok(self.list.len() - 1)
     }
 
-    fn block_for(&mut self, role: Role, elements: usize) -> usize {
-        let last = self.blocks.iter().rposition(|b| b.role == role);
+    fn block_for(&mut self, role: Role, group: Group, elements: usize) -> usize {
+        let alike = |block: &Block| block.role == role && (role == Role::Statistic || block.group == group);
+        let last = self.blocks.iter().rposition(alike);
         if let Some(at) = last.filter(|at| self.blocks[*at].elements + elements <= self.block_limit) {
             return at;
         }
@@ -92,7 +103,7 @@ impl Parameters {
             Role::Statistic => "statistics",
         };
         let variable = self.variables.add(name, DType::F32, 0);
-        self.blocks.push(Block { variable, role, elements: 0 });
+        self.blocks.push(Block { variable, role, group, elements: 0 });
         self.blocks.len() - 1
     }
 
@@ -121,9 +132,20 @@ impl Parameters {
         self.variables.add(name, DType::F32, elements)
     }
 
-    /// Number of trained numbers.
+    /// Number of numbers that have gradients, frozen ones included.
     pub fn trained(&self) -> usize {
         self.list.iter().filter(|p| p.role == Role::Trained).map(|p| p.shape.elements()).sum()
+    }
+
+    /// Number of those that are left as they are.
+    pub fn frozen(&self) -> usize {
+        let frozen = |p: &&Parameter| p.role == Role::Trained && self.blocks[p.block].group.frozen;
+        self.list.iter().filter(frozen).map(|p| p.shape.elements()).sum()
+    }
+
+    /// The groups by which parameters are laid out.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// The initial content of each block for this seed.

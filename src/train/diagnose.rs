@@ -8,13 +8,13 @@ use crate::{
 };
 
 /// Replays a training graph on the CPU with the executor's variables and every value kept, and names the first
-/// parameter or value that is not finite.
+/// parameter or value that is not finite; `None` where the CPU finds none.
 pub(super) fn first_non_finite(
     graph: &Graph,
     parameters: &Parameters,
     executor: &mut dyn Executor,
     feeds: &[(&str, &Tensor)],
-) -> Result<String, TrainError> {
+) -> Result<Option<String>, TrainError> {
     let finite = |tensor: &Tensor| tensor.as_f32().is_none_or(|values| values.iter().all(|v| v.is_finite()));
     let mut cpu = device::reference();
     cpu.declare(parameters.variables())?;
@@ -25,7 +25,7 @@ pub(super) fn first_non_finite(
         for parameter in parameters.iter().filter(|p| Some(p.block) == block) {
             let values = content.as_f32().map(|all| &all[parameter.offset..][..parameter.shape.elements()]);
             if values.is_some_and(|values| values.iter().any(|v| !v.is_finite())) {
-                return Ok(format!("the parameter {}", parameter.name));
+                return Ok(Some(format!("the parameter {}", parameter.name)));
             }
         }
     }
@@ -38,9 +38,9 @@ pub(super) fn first_non_finite(
         for (location, ty) in step.outputs.iter().zip(&signature.outputs) {
             if ty.dtype == DType::F32 && !finite(&cpu.peek(program, *location, ty)) {
                 let layer = if step.layer.is_empty() { "the network" } else { &step.layer };
-                return Ok(format!("layer {layer} ({})", step.name()));
+                return Ok(Some(format!("layer {layer} ({})", step.name())));
             }
         }
     }
-    Ok("a computation that the CPU repeats without it".to_string())
+    Ok(None)
 }

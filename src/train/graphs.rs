@@ -4,26 +4,72 @@ use crate::{
     graph::{Graph, GraphError, Value, VariableId},
     kernel::Expr,
     models::Model,
-    nn::{Builder, Built, Mode, Parameters, Role},
+    nn::{Builder, Built, Group, Mode, Parameters, Role},
     tensor::{Tensor, TensorType},
 };
 
 use super::Recipe;
 
-/// Variables that a training graph keeps beside the parameters.
-#[derive(Clone, Debug, Default)]
+/// Variables that training keeps beside the parameters.
+#[derive(Clone, Debug)]
 pub struct TrainingState {
-    /// For each trained block, in order, the optimizer's moments.
-    pub moments: Vec<Vec<VariableId>>,
+    /// For each block that is trained, in order, what its update needs.
+    pub updates: Vec<BlockUpdate>,
     /// 1 once a loss was not finite, from when on no variable changes any more.
-    pub halted: Option<VariableId>,
+    halted: VariableId,
+}
+
+/// What the update of a block of parameters needs.
+#[derive(Clone, Debug)]
+pub struct BlockUpdate {
+    /// Number of the block in [`Parameters::blocks`].
+    pub block: usize,
+    /// How its parameters are trained.
+    pub group: Group,
+    /// The optimizer's moments.
+    pub moments: Vec<VariableId>,
+}
+
+impl TrainingState {
+    /// The feeds of the numbers that the updates of step `step` (counted from 1) depend on, one a block.
+    pub fn hyper(&self, recipe: &Recipe, learning_rate: f64, step: u64) -> Vec<(String, Tensor)> {
+        let of = |(at, update): (usize, &BlockUpdate)| {
+            let Group { learning_rate: factor, weight_decay, .. } = update.group;
+            let numbers = recipe.optimizer.hyper(factor * learning_rate, weight_decay, step, recipe.clip_value);
+            (hyper_feed(at), Tensor::f32([8], numbers.to_vec()))
+        };
+        self.updates.iter().enumerate().map(of).collect()
+    }
+}
+
+fn hyper_feed(update: usize) -> String {
+    format!("hyper{update}")
+}
+
+/// The sums of gradients over some batches, in variables.
+#[derive(Clone, Debug)]
+pub struct GradientSums {
+    /// For each of [`TrainingState::updates`], the gradients of its block, each batch's times its weight.
+    pub blocks: Vec<VariableId>,
+    /// The sum of the batches' weights.
+    pub weight: VariableId,
+}
+
+/// What the part of a training graph up to the gradients makes.
+struct Gradients {
+    /// Number and gradients of each block that is trained.
+    blocks: Vec<(usize, Value)>,
+    /// Sum of the images' weights.
+    weight: Value,
+    /// 0, or 1 once a loss was not finite.
+    guard: Value,
 }
 
 /// Builds the graph of one training step: forward, loss, gradients, optimizer, running statistics.
 ///
 /// Feeds: `images` u8 `[batch, height, width, channels]`, `labels` u32 `[batch]`, `weights` f32 `[batch]`, `clock` u32
-/// `[2]` (seed, step), `hyper` f32 `[8]` (see [`crate::ops::Optimizer::hyper`]). Outputs, f32 `[]` each: `loss`, the
-/// weighted mean; `weight`, the sum of weights; `correct`, the number of images of weight above 0 that were recognised.
+/// `[2]` (seed, step), and those of [`TrainingState::hyper`]. Outputs, f32 `[]` each: `loss`, the weighted mean; `weight`,
+/// the sum of weights; `correct`, the number of images of weight above 0 that were recognised.
 ///
 /// # Errors
 /// If the model cannot take such images.
@@ -34,13 +80,98 @@ pub fn training_graph(
     normalisation: &Normalisation,
 ) -> Result<(Graph, TrainingState), GraphError> {
     let mut graph = Graph::new();
-    let batch = recipe.batch_size;
-    let (images, labels, weights) = feeds(&mut graph, model, batch);
-    let clock = graph.feed("clock", TensorType::u32([2]));
-    let hyper = graph.feed("hyper", TensorType::f32([8]));
-    let (logits, built) = forward(&mut graph, model, parameters, Mode::Training, Some(clock), images, normalisation)?;
+    let halted = parameters.add_variable("halted", 1);
+    let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, halted)?;
+    let state = state(parameters, recipe, halted);
+    let blocks: Vec<Value> = gradients.blocks.iter().map(|(_, value)| *value).collect();
+    update(&mut graph, parameters, recipe, &state, &blocks, gradients.guard)?;
+    Ok((graph, state))
+}
 
-    let (loss, state) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
+/// Builds the first of the two graphs that a step over several batches takes: forward, loss, gradients, running
+/// statistics. The gradients are added to variables.
+///
+/// Feeds and outputs are those of [`training_graph`], without `hyper`.
+///
+/// # Errors
+/// As [`training_graph`].
+pub fn gradient_graph(
+    model: &Model,
+    parameters: &mut Parameters,
+    recipe: &Recipe,
+    normalisation: &Normalisation,
+    state: &TrainingState,
+) -> Result<(Graph, GradientSums), GraphError> {
+    let mut graph = Graph::new();
+    let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, state.halted)?;
+    let sums = graph.scoped("gradients", |graph| -> Result<GradientSums, GraphError> {
+        let mut blocks = Vec::new();
+        for (block, value) in &gradients.blocks {
+            let elements = parameters.blocks()[*block].elements;
+            let id = parameters.add_variable("gradients", elements);
+            let old = graph.variable(id, 0, TensorType::f32([elements]));
+            let sum = Expr::Input(3).select(Expr::Input(0), Expr::Input(0) + Expr::Input(1) * Expr::Input(2));
+            let new = graph.update("accumulate", sum, &[old, *value, gradients.weight, gradients.guard])?;
+            graph.assign(id, new);
+            blocks.push(id);
+        }
+        let weight = parameters.add_variable("weight", 1);
+        let old = graph.variable(weight, 0, TensorType::f32([]));
+        let sum = Expr::Input(0) + Expr::Input(1);
+        let new = graph.update("accumulate", sum, &[old, gradients.weight])?;
+        graph.assign(weight, new);
+        Ok(GradientSums { blocks, weight })
+    })?;
+    Ok((graph, sums))
+}
+
+/// Builds the second graph of a step over several batches: the optimizer's update from the mean of the gradients, after
+/// which their sums are 0.
+///
+/// Feeds: those of [`TrainingState::hyper`].
+///
+/// # Errors
+/// If the optimizer rejects the shapes: they are of other parameters.
+pub fn update_graph(
+    parameters: &Parameters,
+    recipe: &Recipe,
+    state: &TrainingState,
+    sums: &GradientSums,
+) -> Result<Graph, GraphError> {
+    let mut graph = Graph::new();
+    let guard = graph.variable(state.halted, 0, TensorType::f32([]));
+    let weight = graph.variable(sums.weight, 0, TensorType::f32([]));
+    let mut means = Vec::new();
+    let mut cleared = Vec::new();
+    for (update, id) in state.updates.iter().zip(&sums.blocks) {
+        let sum = graph.variable(*id, 0, TensorType::f32([parameters.blocks()[update.block].elements]));
+        // Where no image counts there is no gradient either.
+        let mean = Expr::Input(1).select(Expr::Input(0) / Expr::Input(1), 0.0);
+        means.push(graph.pointwise("mean", mean, &[sum, weight])?);
+        cleared.push((*id, graph.update("clear", Expr::Input(0) * 0.0, &[sum])?));
+    }
+    update(&mut graph, parameters, recipe, state, &means, guard)?;
+    cleared.push((sums.weight, graph.update("clear", Expr::Input(0) * 0.0, &[weight])?));
+    for (id, zeros) in cleared {
+        graph.assign(id, zeros);
+    }
+    Ok(graph)
+}
+
+/// Appends forward, loss, gradients and running statistics.
+fn gradients(
+    graph: &mut Graph,
+    model: &Model,
+    parameters: &mut Parameters,
+    recipe: &Recipe,
+    normalisation: &Normalisation,
+    halted: VariableId,
+) -> Result<Gradients, GraphError> {
+    let (images, labels, weights) = feeds(graph, model, recipe.batch_size);
+    let clock = graph.feed("clock", TensorType::u32([2]));
+    let (logits, built) = forward(graph, model, parameters, Mode::Training, Some(clock), images, normalisation)?;
+
+    let (loss, weight, guard) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
         let losses = graph.softmax_cross_entropy(logits, labels, recipe.label_smoothing)?;
         let loss = graph.weighted_mean(losses, weights)?;
         let hit = graph.top_k_correct(logits, labels, 1)?;
@@ -52,60 +183,77 @@ pub fn training_graph(
         graph.output("weight", weight);
         graph.output("correct", correct);
 
-        let halted = parameters.add_variable("halted", 1);
         let before = graph.variable(halted, 0, TensorType::f32([]));
         let sticky = Expr::Input(1).is_finite().select(Expr::Input(0), 1.0);
         let guard = graph.update("halt", sticky, &[before, loss])?;
         graph.assign(halted, guard);
-        Ok((loss, (guard, TrainingState { moments: Vec::new(), halted: Some(halted) })))
+        Ok((loss, weight, guard))
     })?;
-    let (guard, mut state) = state;
 
-    let wanted: Vec<Value> = built
-        .parameters
-        .iter()
-        .filter(|(at, _)| parameters.get(*at).role == Role::Trained)
-        .map(|(_, value)| *value)
-        .collect();
-    let gradients = autodiff::gradients(&mut graph, loss, &wanted)?;
-    graph.scoped("optimizer", |graph| -> Result<(), GraphError> {
-        let numbers: Vec<usize> =
-            built.parameters.iter().map(|(at, _)| *at).filter(|at| parameters.get(*at).role == Role::Trained).collect();
-        let mut packed = Vec::new();
-        for (block, description) in parameters.blocks().iter().enumerate() {
-            if description.role == Role::Trained {
-                let (values, offsets): (Vec<Value>, Vec<usize>) = numbers
-                    .iter()
-                    .zip(&gradients)
-                    .filter(|(at, _)| parameters.get(**at).block == block)
-                    .map(|(at, gradient)| (*gradient, parameters.get(*at).offset))
-                    .unzip();
-                packed.push((block, graph.pack(&values, offsets, description.elements)?));
-            }
+    let is_trained = |at: usize| {
+        let parameter = parameters.get(at);
+        parameter.role == Role::Trained && !parameters.blocks()[parameter.block].group.frozen
+    };
+    let trained: Vec<(usize, Value)> = built.parameters.iter().copied().filter(|(at, _)| is_trained(*at)).collect();
+    let wanted: Vec<Value> = trained.iter().map(|(_, value)| *value).collect();
+    let found = autodiff::gradients(graph, loss, &wanted)?;
+    let mut blocks = Vec::new();
+    for (block, description) in parameters.blocks().iter().enumerate() {
+        let (values, offsets): (Vec<Value>, Vec<usize>) = trained
+            .iter()
+            .zip(&found)
+            .filter(|((at, _), _)| parameters.get(*at).block == block)
+            .map(|((at, _), gradient)| (*gradient, parameters.get(*at).offset))
+            .unzip();
+        if !values.is_empty() {
+            let pack = |graph: &mut Graph| graph.pack(&values, offsets, description.elements);
+            blocks.push((block, graph.scoped("optimizer", pack)?));
         }
-        let all: Vec<Value> = packed.iter().map(|(_, value)| *value).collect();
+    }
+    graph.scoped("statistics", |graph| follow(graph, parameters, &built, recipe.statistics_momentum, guard))?;
+    Ok(Gradients { blocks, weight, guard })
+}
+
+/// The variables of the optimizer for parameters that have been declared.
+fn state(parameters: &mut Parameters, recipe: &Recipe, halted: VariableId) -> TrainingState {
+    let mut updates = Vec::new();
+    for (block, description) in parameters.blocks().to_vec().into_iter().enumerate() {
+        if description.role == Role::Trained && !description.group.frozen {
+            let moment = |at: usize| parameters.add_variable(format!("moment{}", at + 1), description.elements);
+            let moments = (0..recipe.optimizer.moments()).map(moment).collect();
+            updates.push(BlockUpdate { block, group: description.group, moments });
+        }
+    }
+    TrainingState { updates, halted }
+}
+
+/// Appends the optimizer's update of each block from its gradients.
+fn update(
+    graph: &mut Graph,
+    parameters: &Parameters,
+    recipe: &Recipe,
+    state: &TrainingState,
+    gradients: &[Value],
+    guard: Value,
+) -> Result<(), GraphError> {
+    graph.scoped("optimizer", |graph| {
         let scale = match recipe.clip_norm {
-            Some(max_norm) => graph.global_norm_scale(&all, max_norm)?,
+            Some(max_norm) => graph.global_norm_scale(gradients, max_norm)?,
             None => graph.constant(Tensor::scalar(1.0)),
         };
-        for (block, gradients) in packed {
-            let block = parameters.blocks()[block].clone();
+        for (at, (update, gradients)) in state.updates.iter().zip(gradients).enumerate() {
+            let block = &parameters.blocks()[update.block];
             let ty = TensorType::f32([block.elements]);
+            let hyper = graph.feed(hyper_feed(at), TensorType::f32([8]));
             let values = graph.variable(block.variable, 0, ty.clone());
-            let ids: Vec<VariableId> = (0..recipe.optimizer.moments())
-                .map(|at| parameters.add_variable(format!("moment{}", at + 1), block.elements))
-                .collect();
-            let moments: Vec<Value> = ids.iter().map(|id| graph.variable(*id, 0, ty.clone())).collect();
-            let updated = graph.optimizer_step(&recipe.optimizer, values, &moments, gradients, hyper, scale, guard)?;
-            for (id, value) in std::iter::once(&block.variable).chain(&ids).zip(updated) {
+            let moments: Vec<Value> = update.moments.iter().map(|id| graph.variable(*id, 0, ty.clone())).collect();
+            let updated = graph.optimizer_step(&recipe.optimizer, values, &moments, *gradients, hyper, scale, guard)?;
+            for (id, value) in std::iter::once(&block.variable).chain(&update.moments).zip(updated) {
                 graph.assign(*id, value);
             }
-            state.moments.push(ids);
         }
         Ok(())
-    })?;
-    graph.scoped("statistics", |graph| follow(graph, parameters, &built, recipe.statistics_momentum, guard))?;
-    Ok((graph, state))
+    })
 }
 
 /// Moves each block of statistics towards the batch's: `s + momentum * (sample - s)`, unless `guard` is set.

@@ -14,7 +14,9 @@ mod trainer;
 pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole};
 pub use error::TrainError;
 pub use evaluate::{Classifier, Evaluation, Prediction};
-pub use graphs::{inference_graph, training_graph};
+pub use graphs::{
+    BlockUpdate, GradientSums, TrainingState, gradient_graph, inference_graph, training_graph, update_graph,
+};
 pub use observer::{EpochReport, Observer, StepReport};
 pub use recipe::Recipe;
 pub use schedule::Schedule;

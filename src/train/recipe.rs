@@ -1,7 +1,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;
-use crate::ops::Optimizer;
+use crate::{
+    nn::{GroupRule, Groups},
+    ops::Optimizer,
+};
 
 /// Epochs of a run, at most.
 const MOST_EPOCHS: usize = 1_000_000;
@@ -15,8 +18,11 @@ const MOST_IMAGES: usize = 1 << 20;
 pub struct Recipe {
     /// Times that the training set is gone through.
     pub epochs: usize,
-    /// Images a step.
+    /// Images that go through the network together.
     pub batch_size: usize,
+    /// Batches a step: their gradients are added up before the parameters change, as for one batch of all of them (batch
+    /// norm aside, which takes its statistics from each). A shorter last step of an epoch is possible.
+    pub accumulate: usize,
     /// Learning rate, at its largest where a schedule varies it.
     pub learning_rate: f64,
     /// How the learning rate varies over the run.
@@ -25,8 +31,11 @@ pub struct Recipe {
     pub warmup_steps: u64,
     /// Which rule the parameters follow.
     pub optimizer: Optimizer,
-    /// Strength of the decay of weights: L2 in the gradient, decoupled in AdamW.
+    /// Strength of the decay of weights: L2 in the gradient, decoupled in AdamW. Biases, and what scales and shifts a
+    /// norm, do not decay.
     pub weight_decay: f64,
+    /// Parameters that are trained differently, by their names.
+    pub groups: Vec<GroupRule>,
     /// Largest Euclidean norm of the gradient of all parameters; larger ones are scaled down to it.
     pub clip_norm: Option<f64>,
     /// Largest magnitude of an element of the gradient; larger ones are cut.
@@ -50,11 +59,13 @@ impl Default for Recipe {
         Self {
             epochs: 10,
             batch_size: 128,
+            accumulate: 1,
             learning_rate: 1e-3,
             schedule: Schedule::Constant,
             warmup_steps: 0,
             optimizer: Optimizer::default(),
             weight_decay: 0.0,
+            groups: Vec::new(),
             clip_norm: None,
             clip_value: None,
             label_smoothing: 0.0,
@@ -79,6 +90,14 @@ impl Recipe {
         };
         within("epochs", self.epochs, MOST_EPOCHS)?;
         within("batch_size", self.batch_size, MOST_IMAGES)?;
+        within("accumulate", self.accumulate, MOST_IMAGES)?;
+        for GroupRule { pattern, learning_rate, weight_decay, .. } in &self.groups {
+            for (name, value) in [("learning_rate", learning_rate), ("weight_decay", weight_decay)] {
+                let good = value.is_none_or(|value| value >= 0.0 && value.is_finite());
+                let value = value.unwrap_or_default();
+                rule(good, format!("{name} {value} of the group {pattern} must be a number of at least 0"))?;
+            }
+        }
         rule(
             self.learning_rate >= 0.0 && self.learning_rate.is_finite(),
             format!("learning_rate {} must be a number of at least 0", self.learning_rate),
@@ -105,9 +124,20 @@ impl Recipe {
         self.optimizer.check()
     }
 
-    /// Steps of the whole run, with `batches` steps an epoch; at most 4,294,967,295.
+    /// Which parameters are trained how.
+    pub fn parameter_groups(&self) -> Groups {
+        Groups { weight_decay: self.weight_decay, rules: self.groups.clone() }
+    }
+
+    /// Steps of an epoch of `batches` batches.
+    pub fn steps_an_epoch(&self, batches: usize) -> usize {
+        batches.div_ceil(self.accumulate)
+    }
+
+    /// Steps of the whole run, with `batches` batches an epoch; at most 4,294,967,295.
     pub fn total_steps(&self, batches: usize) -> u64 {
-        let all = (self.epochs as u64).saturating_mul(batches as u64).min(u32::MAX.into());
+        let steps = self.steps_an_epoch(batches) as u64;
+        let all = (self.epochs as u64).saturating_mul(steps).min(u32::MAX.into());
         self.max_steps.map_or(all, |max| max.min(all))
     }
 }

@@ -4,13 +4,13 @@ use super::{
     Recipe, TrainError,
     diagnose::first_non_finite,
     evaluate::{Evaluation, Inference},
-    graphs::{TrainingState, inference_graph, training_graph},
+    graphs::{GradientSums, TrainingState, gradient_graph, inference_graph, training_graph, update_graph},
 };
 use crate::{
     data::{Batch, Loader, Normalisation},
     graph::Graph,
     models::Model,
-    nn::{Parameters, Role},
+    nn::Parameters,
     plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanError, PlanOptions, ProgramId, Target, Tuned},
     tensor::Tensor,
 };
@@ -25,13 +25,35 @@ pub struct Session {
     pub(super) state: TrainingState,
     graph: Graph,
     train: ProgramId,
+    /// Where a step takes several batches, what follows them: `train` adds up their gradients then.
+    update: Option<ProgramId>,
     inference: Inference,
     tuned: Tuned,
     memory: MemoryUse,
     recomputation_saves: u64,
-    /// Steps that were submitted and not reported yet: number and images that count.
-    pending: VecDeque<(u64, usize)>,
+    /// Batches that were submitted and not reported yet.
+    pending: VecDeque<Submitted>,
+    /// What the batches of an unfinished step come to.
+    partial: Partial,
     step: u64,
+}
+
+/// A batch on its way.
+struct Submitted {
+    step: u64,
+    /// Images that count.
+    images: usize,
+    /// The last one of its step.
+    last: bool,
+}
+
+/// Sums over batches.
+#[derive(Default)]
+struct Partial {
+    loss: f64,
+    weight: f64,
+    correct: usize,
+    images: usize,
 }
 
 /// The figures of one finished step.
@@ -62,9 +84,16 @@ impl Session {
     ) -> Result<Self, TrainError> {
         recipe.check().map_err(TrainError::Setting)?;
         normalisation.check(model.input[2])?;
-        let mut parameters = Parameters::new(executor.target().block_limit());
+        let mut parameters = Parameters::with_groups(executor.target().block_limit(), recipe.parameter_groups());
         let inference = inference_graph(&model, &mut parameters, recipe.batch_size, &normalisation)?;
-        let (graph, state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
+        let (mut graph, state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
+        check_groups(&parameters, &state)?;
+        let mut update = None;
+        if recipe.accumulate > 1 {
+            let sums: GradientSums;
+            (graph, sums) = gradient_graph(&model, &mut parameters, &recipe, &normalisation, &state)?;
+            update = Some(update_graph(&parameters, &recipe, &state, &sums)?);
+        }
         let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
         let tuned = executor.tune(&graph, parameters.variables(), options)?;
         executor.tune(&inference, parameters.variables(), PlanOptions::inference())?;
@@ -80,6 +109,10 @@ impl Session {
         let inference_plan = Plan::new(&inference, &target, PlanOptions::inference())?;
         executor.declare(parameters.variables())?;
         let train = executor.load(train_plan)?;
+        let update = match update {
+            Some(graph) => Some(executor.load(Plan::new(&graph, &target, PlanOptions::default())?)?),
+            None => None,
+        };
         let inference = Inference::new(executor.load(inference_plan)?);
         for (block, content) in parameters.blocks().iter().zip(parameters.initial(recipe.seed)) {
             executor.write(block.variable, 0, &content)?;
@@ -93,11 +126,13 @@ impl Session {
             state,
             graph,
             train,
+            update,
             inference,
             tuned,
             memory,
             recomputation_saves,
             pending: VecDeque::new(),
+            partial: Partial::default(),
             step: 0,
         })
     }
@@ -154,23 +189,52 @@ impl Session {
         self.step = step;
     }
 
-    /// Submits one training step and returns the figures of the steps that finished since the last call.
+    /// Submits one training step on one batch and returns the figures of the steps that finished since the last call.
     ///
     /// # Errors
     /// If the device fails.
     pub fn train_step(&mut self, batch: &mut Batch, learning_rate: f64) -> Result<Vec<StepFigures>, TrainError> {
+        self.train_step_on(std::slice::from_mut(batch), learning_rate)
+    }
+
+    /// Submits one training step on up to [`Recipe::accumulate`] batches, whose gradients are averaged by the weights of
+    /// their images, and returns the figures of the steps that finished since the last call.
+    ///
+    /// # Errors
+    /// If there are no batches or more than that, or the device fails.
+    pub fn train_step_on(&mut self, batches: &mut [Batch], learning_rate: f64) -> Result<Vec<StepFigures>, TrainError> {
+        let most = self.recipe.accumulate;
+        if batches.is_empty() || batches.len() > most {
+            return Err(TrainError::Setting(format!("a step takes 1 to {most} batches, not {}", batches.len())));
+        }
         self.step += 1;
-        let clock = Tensor::u32([2], vec![self.recipe.seed as u32, self.step as u32]);
-        let Recipe { optimizer, weight_decay, clip_value, .. } = &self.recipe;
-        let hyper = Tensor::f32([8], optimizer.hyper(learning_rate, *weight_decay, self.step, *clip_value).to_vec());
-        let inputs = BatchTensors::borrow(batch, &self.model);
-        let mut feeds = inputs.feeds().to_vec();
-        feeds.extend([("clock", &clock), ("hyper", &hyper)]);
-        let result = self.executor.run(self.train, &feeds);
-        inputs.give_back(batch);
-        result?;
-        self.pending.push_back((self.step, batch.real));
+        let hyper = self.state.hyper(&self.recipe, learning_rate, self.step);
+        let hyper: Vec<(&str, &Tensor)> = hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)).collect();
+        let count = batches.len();
+        for (at, batch) in batches.iter_mut().enumerate() {
+            let clock = self.clock(self.step, at);
+            let inputs = BatchTensors::borrow(batch, &self.model);
+            let mut feeds = inputs.feeds().to_vec();
+            feeds.push(("clock", &clock));
+            if self.update.is_none() {
+                feeds.extend(&hyper);
+            }
+            let result = self.executor.run(self.train, &feeds);
+            inputs.give_back(batch);
+            result?;
+            self.pending.push_back(Submitted { step: self.step, images: batch.real, last: at + 1 == count });
+        }
+        if let Some(update) = self.update {
+            self.executor.run(update, &hyper)?;
+            self.executor.collect(update, false)?;
+        }
         self.finished(false)
+    }
+
+    /// What the random numbers of a step's batch number `at` depend on.
+    fn clock(&self, step: u64, at: usize) -> Tensor {
+        let batch = step.wrapping_mul(self.recipe.accumulate as u64).wrapping_add(at as u64);
+        Tensor::u32([2], vec![self.recipe.seed as u32, batch as u32])
     }
 
     /// Waits for all submitted steps and returns their figures.
@@ -183,21 +247,27 @@ impl Session {
 
     fn finished(&mut self, wait: bool) -> Result<Vec<StepFigures>, TrainError> {
         let finished = self.executor.collect(self.train, wait)?;
-        let figures = |outputs: Outputs| {
-            let (step, images) = self.pending.pop_front()?;
-            let number = |name: &str| {
-                let found = outputs.iter().find(|(given, _)| given == name);
-                found.and_then(|(_, tensor)| tensor.as_f32()?.first().copied()).unwrap_or(f32::NAN)
-            };
-            Some(StepFigures {
-                step,
-                loss: number("loss"),
-                weight: number("weight"),
-                correct: number("correct") as usize,
-                images,
-            })
+        Ok(finished.into_iter().filter_map(|outputs| self.figures(&outputs)).collect())
+    }
+
+    /// Takes in what a batch came to; the figures of its step where it is the last one of it.
+    fn figures(&mut self, outputs: &Outputs) -> Option<StepFigures> {
+        let Submitted { step, images, last } = self.pending.pop_front()?;
+        let number = |name: &str| {
+            let found = outputs.iter().find(|(given, _)| given == name);
+            found.and_then(|(_, tensor)| tensor.as_f32()?.first().copied()).unwrap_or(f32::NAN)
         };
-        Ok(finished.into_iter().filter_map(figures).collect())
+        let weight = f64::from(number("weight"));
+        self.partial.loss += f64::from(number("loss")) * weight;
+        self.partial.weight += weight;
+        self.partial.correct += number("correct") as usize;
+        self.partial.images += images;
+        if !last {
+            return None;
+        }
+        let Partial { loss, weight, correct, images } = std::mem::take(&mut self.partial);
+        let mean = if weight == 0.0 { 0.0 } else { loss / weight };
+        Some(StepFigures { step, loss: mean as f32, weight: weight as f32, correct, images })
     }
 
     /// Loss and accuracy on the loader's images.
@@ -220,17 +290,18 @@ impl Session {
         self.inference.evaluate(self.executor.as_mut(), &self.model, loader, progress)
     }
 
-    /// Layer and operation in which the first value that is not finite appears when `batch` is gone through with the
-    /// present parameters as step number `step`.
+    /// Layer and operation in which the first value that is not finite appears when `batch`, number `at` of step number
+    /// `step`, is gone through with the present parameters.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn diagnose(&mut self, batch: &mut Batch, step: u64) -> Result<String, TrainError> {
-        let clock = Tensor::u32([2], vec![self.recipe.seed as u32, step as u32]);
-        let hyper = Tensor::f32([8], vec![0.0; 8]);
+    pub fn diagnose(&mut self, batch: &mut Batch, step: u64, at: usize) -> Result<Option<String>, TrainError> {
+        let clock = self.clock(step, at);
+        let hyper = self.state.hyper(&self.recipe, 0.0, step);
         let inputs = BatchTensors::borrow(batch, &self.model);
         let mut feeds = inputs.feeds().to_vec();
-        feeds.extend([("clock", &clock), ("hyper", &hyper)]);
+        feeds.push(("clock", &clock));
+        feeds.extend(hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)));
         let place = first_non_finite(&self.graph, &self.parameters, self.executor.as_mut(), &feeds);
         inputs.give_back(batch);
         place
@@ -242,13 +313,11 @@ impl Session {
     /// If the device fails.
     pub fn tensors(&mut self) -> Result<Vec<(String, Tensor)>, TrainError> {
         let mut tensors = Vec::new();
-        let mut trained = 0;
         for (at, block) in self.parameters.blocks().to_vec().into_iter().enumerate() {
             let mut sources = vec![(String::new(), block.variable)];
-            if block.role == Role::Trained {
-                let moments = self.state.moments.get(trained).cloned().unwrap_or_default();
-                sources.extend(moments.into_iter().enumerate().map(|(n, id)| (format!("moment{}/", n + 1), id)));
-                trained += 1;
+            if let Some(update) = self.state.updates.iter().find(|update| update.block == at) {
+                let moments = update.moments.iter().enumerate();
+                sources.extend(moments.map(|(n, id)| (format!("moment{}/", n + 1), *id)));
             }
             for (prefix, id) in sources {
                 let content = self.executor.read(id)?;
@@ -267,14 +336,12 @@ impl Session {
         &mut self,
         mut find: impl FnMut(&str, &crate::tensor::Shape) -> Result<Tensor, TrainError>,
     ) -> Result<(), TrainError> {
-        let trained: Vec<usize> = (0..self.parameters.blocks().len())
-            .filter(|at| self.parameters.blocks()[*at].role == Role::Trained)
-            .collect();
         for parameter in self.parameters.iter() {
             let block = &self.parameters.blocks()[parameter.block];
             let tensor = find(&parameter.name, &parameter.shape)?;
             self.executor.write(block.variable, parameter.offset, &tensor)?;
-            let moments = trained.iter().position(|at| *at == parameter.block).map(|at| &self.state.moments[at]);
+            let update = self.state.updates.iter().find(|update| update.block == parameter.block);
+            let moments = update.map(|update| &update.moments);
             for (n, id) in moments.into_iter().flatten().enumerate() {
                 let tensor = find(&format!("moment{}/{}", n + 1, parameter.name), &parameter.shape)?;
                 self.executor.write(*id, parameter.offset, &tensor)?;
@@ -316,6 +383,19 @@ impl BatchTensors {
     }
 }
 
+/// Fails where a pattern of the groups matches no parameter, or nothing is left to train.
+fn check_groups(parameters: &Parameters, state: &TrainingState) -> Result<(), TrainError> {
+    let names: Vec<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    if let Some(pattern) = parameters.groups().unmatched(&names) {
+        let message = format!("no parameter is called {pattern}; they are {}", names.join(", "));
+        return Err(TrainError::Setting(message));
+    }
+    if state.updates.is_empty() {
+        return Err(TrainError::Setting("all parameters are frozen: there is nothing to train".into()));
+    }
+    Ok(())
+}
+
 /// What a plan may take.
 struct Budget {
     target: Target,
@@ -349,7 +429,7 @@ fn batch_too_large(
     let PlanError::TooLarge { bytes, limit, .. } = error else { return error.into() };
     let fits = |batch: usize| {
         let recipe = Recipe { batch_size: batch, ..recipe.clone() };
-        let mut parameters = Parameters::new(budget.target.block_limit());
+        let mut parameters = Parameters::with_groups(budget.target.block_limit(), recipe.parameter_groups());
         training_graph(model, &mut parameters, &recipe, normalisation)
             .is_ok_and(|(graph, _)| budget.plan(&graph).is_ok())
     };

@@ -52,6 +52,7 @@ pub struct Outcome {
 impl<'a> Trainer<'a> {
     /// Trains `session` on the images of `train`.
     pub fn new(session: &'a mut Session, train: &'a Loader) -> Self {
+        let steps = session.recipe().steps_an_epoch(train.batches());
         let total = session.recipe().total_steps(train.batches());
         Self {
             session,
@@ -61,7 +62,7 @@ impl<'a> Trainer<'a> {
             checkpoint_every: Duration::from_secs(300),
             observers: Vec::new(),
             stop: Arc::new(AtomicBool::new(false)),
-            progress: Progress { batches: train.batches(), ..Progress::default() },
+            progress: Progress { batches: steps, ..Progress::default() },
             speed: Speed::new(),
             total,
         }
@@ -97,12 +98,12 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// If the run had another number of steps an epoch: its data or its batch size were others.
     pub fn resume(mut self, progress: Progress) -> Result<Self, TrainError> {
-        if progress.batches != self.train.batches() {
+        let steps = self.progress.batches;
+        if progress.batches != steps {
             return Err(TrainError::Setting(format!(
-                "the run had {} steps an epoch and this data with this batch size has {}: resume it with the same data \
-                 and batch size",
+                "the run had {} steps an epoch and this data with this batch size has {steps}: resume it with the same \
+                 data and batch size",
                 progress.batches,
-                self.train.batches()
             )));
         }
         self.progress = progress;
@@ -152,14 +153,20 @@ impl<'a> Trainer<'a> {
         let mut checkpointed = Instant::now();
         self.speed = Speed::new();
         let train = self.train;
-        for batch in train.epoch(epoch, start) {
-            let mut batch = match batch {
-                Ok(batch) => batch,
+        let accumulate = self.session.recipe().accumulate;
+        let mut batches = train.epoch(epoch, start * accumulate).peekable();
+        let mut group = Vec::with_capacity(accumulate);
+        while let Some(batch) = batches.next() {
+            match batch {
+                Ok(batch) => group.push(batch),
                 Err(source) => return Err(self.image_lost(source)),
-            };
+            }
+            if group.len() < accumulate && batches.peek().is_some() {
+                continue;
+            }
             let rate = self.learning_rate(self.session.step());
-            let finished = self.session.train_step(&mut batch, rate)?;
-            train.recycle(batch);
+            let finished = self.session.train_step_on(&mut group, rate)?;
+            group.drain(..).for_each(|batch| train.recycle(batch));
             self.report(finished)?;
             let submitted = self.session.step();
             if submitted >= self.total {
@@ -229,15 +236,23 @@ impl<'a> Trainer<'a> {
     }
 
     fn not_finite(&mut self, figures: StepFigures, epoch: u64) -> TrainError {
-        let number = ((figures.step - 1) % self.progress.batches as u64) as usize;
-        let place = match self.train.batch(epoch, number) {
-            Ok(mut batch) => self.session.diagnose(&mut batch, figures.step),
-            Err(error) => Err(error.into()),
-        };
-        match place {
+        match self.place_of(&figures, epoch) {
             Ok(place) => TrainError::NotFinite { loss: figures.loss, step: figures.step, epoch: epoch + 1, place },
             Err(error) => error,
         }
+    }
+
+    /// Where the first value that is not finite appeared in a step.
+    fn place_of(&mut self, figures: &StepFigures, epoch: u64) -> Result<String, TrainError> {
+        let accumulate = self.session.recipe().accumulate;
+        let first = ((figures.step - 1) % self.progress.batches as u64) as usize * accumulate;
+        for (at, number) in (first..(first + accumulate).min(self.train.batches())).enumerate() {
+            let mut batch = self.train.batch(epoch, number)?;
+            if let Some(place) = self.session.diagnose(&mut batch, figures.step, at)? {
+                return Ok(place);
+            }
+        }
+        Ok("a computation that the CPU repeats without it".to_string())
     }
 
     fn end_epoch(&mut self, started: Instant) -> Result<EpochReport, TrainError> {

@@ -5,6 +5,7 @@ use clap::Args;
 use gabor::{
     data::{Fit, SplitRatio},
     gpu::Tuning,
+    nn::GroupRule,
     ops::Optimizer,
     train::Schedule,
 };
@@ -62,6 +63,18 @@ pub struct TrainArgs {
     /// Images a step [default: 128]
     #[arg(long, value_name = "N", help_heading = "Training")]
     batch_size: Option<usize>,
+    /// Batches whose gradients are added up for a step: as batches of N times the size, in the memory of one [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    accumulate: Option<usize>,
+    /// Leave the parameters of this name as they are; * stands for any characters, as in layer1.*
+    #[arg(long, value_name = "PATTERN", help_heading = "Training")]
+    freeze: Vec<String>,
+    /// Factor of the learning rate of the parameters of this name, as in fc.*=10
+    #[arg(long, value_name = "PATTERN=X", value_parser = values::of_pattern, help_heading = "Training")]
+    lr_scale: Vec<(String, f64)>,
+    /// Weight decay of the parameters of this name; biases and norms have none of themselves
+    #[arg(long, value_name = "PATTERN=X", value_parser = values::of_pattern, help_heading = "Training")]
+    decay: Vec<(String, f64)>,
     /// Learning rate, whatever the optimizer [default: 0.001]
     #[arg(long, value_name = "RATE", help_heading = "Training")]
     lr: Option<f64>,
@@ -80,7 +93,7 @@ pub struct TrainArgs {
     /// Use Nesterov's momentum in sgd
     #[arg(long, help_heading = "Training")]
     nesterov: bool,
-    /// Weight decay: L2 in the gradient, decoupled in adamw [default: 0]
+    /// Weight decay: L2 in the gradient, decoupled in adamw; not of biases and norms [default: 0]
     #[arg(long, value_name = "X", help_heading = "Training")]
     weight_decay: Option<f64>,
     /// Share of the target that is spread over all classes [default: 0]
@@ -154,7 +167,11 @@ pub struct TrainArgs {
 }
 
 /// What stays as it is when a run is resumed.
-const FIXED: [&str; 28] = [
+const FIXED: [&str; 32] = [
+    "accumulate",
+    "freeze",
+    "lr_scale",
+    "decay",
     "data",
     "model",
     "tune",
@@ -244,6 +261,14 @@ impl TrainArgs {
         let recipe = &mut config.recipe;
         set(&mut recipe.epochs, &self.epochs);
         set(&mut recipe.batch_size, &self.batch_size);
+        set(&mut recipe.accumulate, &self.accumulate);
+        let rule = |pattern: &String| GroupRule { pattern: pattern.clone(), ..GroupRule::default() };
+        let groups = &mut recipe.groups;
+        groups.extend(self.freeze.iter().map(|pattern| GroupRule { frozen: Some(true), ..rule(pattern) }));
+        let rates = self.lr_scale.iter();
+        groups.extend(rates.map(|(pattern, x)| GroupRule { learning_rate: Some(*x), ..rule(pattern) }));
+        let decays = self.decay.iter();
+        groups.extend(decays.map(|(pattern, x)| GroupRule { weight_decay: Some(*x), ..rule(pattern) }));
         set(&mut recipe.learning_rate, &self.lr);
         set(&mut recipe.schedule, &self.schedule);
         set(&mut recipe.warmup_steps, &self.warmup_steps);

@@ -101,8 +101,14 @@ impl Job {
         let train = self.training_loader()?;
         let validation = self.splits.val.clone().map(|set| self.loader(set)).transpose()?;
         let (mut epochs, mut steps) = self.logs(folder, resumed.as_ref())?;
-        let count = self.config.recipe.total_steps(train.batches()).div_ceil(train.batches() as u64);
-        let mut bar = console.shows_progress().then(|| ProgressBar::new(count, train.batches(), console.lines()));
+        let count = self
+            .config
+            .recipe
+            .total_steps(train.batches())
+            .div_ceil(self.config.recipe.steps_an_epoch(train.batches()) as u64);
+        let mut bar = console
+            .shows_progress()
+            .then(|| ProgressBar::new(count, self.config.recipe.steps_an_epoch(train.batches()), console.lines()));
 
         let mut trainer = Trainer::new(session, &train)
             .checkpoints(folder.path(), Duration::from_secs_f64(self.config.checkpoint_every))

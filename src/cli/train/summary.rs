@@ -33,7 +33,11 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
         let _ = writeln!(text, "        {} images that cannot be read are left out", splits.skipped.len());
     }
     let parameters = grouped(session.parameters().trained());
-    let _ = writeln!(text, "model   {}, {parameters} parameters", session.model().name);
+    let frozen = match session.parameters().frozen() {
+        0 => String::new(),
+        count => format!(", {} of them frozen", grouped(count)),
+    };
+    let _ = writeln!(text, "model   {}, {parameters} parameters{frozen}", session.model().name);
     let _ = writeln!(text, "device  {}", session.device());
     if let Tuned { calls, timed: 1.., faster, time, .. } = session.tuned() {
         let seconds = time.as_secs_f64();
