@@ -103,7 +103,23 @@ fn the_bundled_data_is_the_default() {
     let result = place.json("train --device cpu --max-steps 2 --batch-size 8 --json");
     assert_eq!((&result["data"], &result["steps"]), (&"bundled MNIST".into(), &2.into()));
     assert_eq!(result["test"]["images"], 2000);
-    assert_eq!(result["val"], serde_json::Value::Null);
+    assert!(result["val"]["accuracy"].is_number(), "{result}");
     let metrics = place.read("runs/seed-cnn-1/metrics.csv");
-    assert!(metrics.lines().nth(1).unwrap().contains(",,,"), "validation columns are empty: {metrics}");
+    assert!(!metrics.lines().nth(1).unwrap().contains(",,"), "a column is empty: {metrics}");
+}
+
+#[test]
+fn batches_are_accumulated_and_parameters_set_apart() {
+    let place = Workplace::with_shapes();
+    // 84 training images: 11 batches of 8, 4 steps of three of them an epoch.
+    let flags = "--batch-size 8 --accumulate 3 --freeze conv1.* --lr-scale dense*=2 --decay *.bias=0.1 --epochs 2";
+    let result = place.json(&format!("train shapes --device cpu --out run {flags} --json"));
+    assert_eq!((&result["epochs"], &result["steps"]), (&2.into(), &8.into()));
+    let config = place.read("run/config.toml");
+    assert!(config.contains("accumulate = 3") && config.contains("pattern = \"conv1.*\""), "{config}");
+    let finished = place.run("train --resume run --epochs 3").expect_code(0);
+    assert!(finished.out.contains("of them frozen") && finished.out.contains("resumed after step 8"), "{finished:#?}");
+    place.run("train shapes --device cpu --freeze stage9.*").expect_error(&["stage9.*", "conv1.weight"]);
+    place.run("train shapes --device cpu --freeze *").expect_error(&["nothing to train"]);
+    place.run("train shapes --device cpu --lr-scale fc").expect_code(2);
 }

@@ -61,18 +61,21 @@ pub fn of_outcome(folder: &RunFolder, outcome: &Outcome, test: Option<&Evaluatio
     if outcome.reason == StopReason::Stopped {
         return format!("stopped after step {}; go on with gabor train --resume {folder}\n", progress.step);
     }
+    let validated = outcome.last_epoch.as_ref().is_some_and(|report| report.validation.is_some());
+    let images = if validated { "validation images" } else { "training images, as there are no others" };
     let mut text = String::new();
     if let Some(test) = test {
         let _ = writeln!(
             text,
-            "test accuracy {:.2}%, loss {:.4} on {} images, with the weights of epoch {}",
+            "test accuracy {:.2}%, loss {:.4} on {} images, with the weights of epoch {}, the best on the {images}",
             100.0 * test.accuracy,
             test.loss,
             test.images,
             progress.best_epoch
         );
     } else if let Some(best) = progress.best {
-        let _ = writeln!(text, "best accuracy {:.2}%, in epoch {}", 100.0 * best, progress.best_epoch);
+        let accuracy = 100.0 * best;
+        let _ = writeln!(text, "best accuracy {accuracy:.2}% on the {images}, in epoch {}", progress.best_epoch);
     }
     let _ = writeln!(text, "the run is in {folder}");
     text
