@@ -1,5 +1,10 @@
 //! Moving tensors into and out of buffers.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use super::{Gpu, GpuError, pipeline::Pipeline};
 use crate::tensor::{DType, Tensor, TensorType};
 
@@ -25,15 +30,17 @@ pub(super) fn write(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8])
 pub(super) fn read(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>, GpuError> {
     let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
     let staging = gpu.buffer("readback", bytes, usage)?;
+    let done = Arc::new(AtomicBool::new(false));
     let submission = gpu.catch("reading a buffer", || {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, padded(bytes));
         let submission = gpu.queue.submit([encoder.finish()]);
         // Failure shows when the range is asked for.
-        staging.map_async(wgpu::MapMode::Read, .., |_| {});
+        let flag = done.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |_| flag.store(true, Ordering::Release));
         submission
     })?;
-    gpu.wait(Some(submission))?;
+    gpu.wait_for_callback("reading a buffer", submission, &done)?;
     let mapped =
         staging.get_mapped_range(..).map_err(|error| GpuError::invalid("reading a buffer", error.to_string()))?;
     Ok(mapped[..bytes as usize].to_vec())

@@ -3,7 +3,12 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -149,6 +154,27 @@ impl Gpu {
     /// Waits until `submission`, or where there is none everything submitted so far, has finished.
     pub(super) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
         self.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
+    }
+
+    /// Waits until `submission` has finished and the callback of what was mapped for it has set `done`.
+    pub(super) fn wait_for_callback(
+        &self,
+        what: &str,
+        submission: wgpu::SubmissionIndex,
+        done: &AtomicBool,
+    ) -> Result<(), GpuError> {
+        const LONG: Duration = Duration::from_secs(10);
+        self.wait(Some(submission))?;
+        // Another thread that waits for this device may be the one that calls back, and not have come to it yet.
+        let began = Instant::now();
+        while !done.load(Ordering::Acquire) {
+            if began.elapsed() > LONG {
+                return Err(GpuError::invalid(what, "the device finished without handing over what it computed"));
+            }
+            self.poll(wgpu::PollType::Poll)?;
+            thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Runs the callbacks of what has finished.

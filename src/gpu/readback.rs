@@ -92,10 +92,7 @@ impl Readback {
 
     fn wait_for_oldest(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
         let Some(run) = self.under_way.front() else { return Ok(()) };
-        gpu.wait(Some(run.submission.clone()))?;
-        if !run.done.load(Ordering::Acquire) {
-            return Err(GpuError::invalid("reading outputs", "the device finished a run without handing them over"));
-        }
+        gpu.wait_for_callback("reading outputs", run.submission.clone(), &run.done)?;
         self.harvest(gpu)
     }
 
