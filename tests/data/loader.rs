@@ -150,22 +150,35 @@ impl ImageSource for Breaking {
     }
 }
 
-fn breaking(panics: bool, threads: usize) -> Vec<Result<Batch, DataError>> {
+fn breaking(panics: bool, strict: bool, threads: usize) -> Vec<Result<Batch, DataError>> {
     let set = Dataset::new("breaking", Arc::new(Breaking { panics }), SIZE, vec![0; 50], vec!["a".into()]).unwrap();
-    let loader = Loader::new(set, LoaderOptions { threads, ..LoaderOptions::new(8) }).unwrap();
+    let loader = Loader::new(set, LoaderOptions { threads, strict, ..LoaderOptions::new(8) }).unwrap();
     loader.epoch(0, 0).collect()
 }
 
 #[test]
 fn an_error_of_a_thread_comes_in_the_place_of_its_batch_and_ends_the_epoch() {
     for threads in [1, 3] {
-        let mut results = breaking(false, threads);
+        let mut results = breaking(false, true, threads);
         assert_eq!(results.len(), 3);
         let error = results.pop().unwrap().unwrap_err();
         assert!(error.to_string().contains("20.png"), "{error}");
         assert!(results.iter().all(Result::is_ok));
-        let panicked = breaking(true, threads).pop().unwrap();
+        let panicked = breaking(true, true, threads).pop().unwrap();
         assert!(matches!(panicked, Err(DataError::LoaderThread { batch: 2 })));
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_read_any_more_does_not_count() {
+    for threads in [1, 3] {
+        let batches: Vec<Batch> = breaking(false, false, threads).into_iter().map(|batch| batch.unwrap()).collect();
+        let real: Vec<usize> = batches.iter().map(|batch| batch.real).collect();
+        assert_eq!(real, [8, 8, 7, 8, 8, 8, 2]);
+        let Batch { indices, weights, images, .. } = &batches[2];
+        assert_eq!(indices[..], [16, 17, 18, 19, 23, 21, 22, 20]);
+        assert_eq!(weights[..], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+        assert_eq!((images[4 * SIZE.bytes()], images[7 * SIZE.bytes()]), (23, 0));
     }
 }
 
