@@ -33,8 +33,9 @@ fn maximum(i: u32) -> Maximum {
     let n = i / (CHANNELS * OUT_WIDTH * OUT_HEIGHT);
     let rows = taps_of(oh, HEIGHT, KERNEL_H, STRIDE_H, DILATION_H, BEFORE_H);
     let columns = taps_of(ow, WIDTH, KERNEL_W, STRIDE_W, DILATION_W, BEFORE_W);
-    // The bits of negative infinity: WGSL has no literal for it.
-    var best = Maximum(bitcast<Element>(Word(0xff800000u)), Word(rows.begin * KERNEL_W + columns.begin));
+    // The bits of negative infinity: WGSL has no literal for it, and no expression that is constant may have its value.
+    var least = Word(0xff800000u);
+    var best = Maximum(bitcast<Element>(least), Word(rows.begin * KERNEL_W + columns.begin));
     for (var kh = rows.begin; kh < rows.end; kh++) {
         let h = oh * STRIDE_H + kh * DILATION_H - BEFORE_H;
         for (var kw = columns.begin; kw < columns.end; kw++) {
