@@ -18,7 +18,7 @@ fn rehearsal(results: &Path) -> Option<Command> {
     let gpu = check::software_gpu()?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/hardware/run.sh");
     let mut command = Command::new("bash");
-    command.arg(script).arg(results).args(["--short", "--device", gpu.info().name.as_str()]);
+    command.arg(script).arg(results).args(["--short", "--minutes", "20", "--device", gpu.info().name.as_str()]);
     command.env("GABOR", env!("CARGO_BIN_EXE_gabor")).env("PYTHON", "false").env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::null());
     Some(command)
