@@ -42,6 +42,11 @@ impl TrainingState {
     }
 }
 
+/// 0, also where there was no finite number: a product with 0 would keep what is not a number.
+fn zero() -> Expr {
+    Expr::Input(0).select(0.0, 0.0)
+}
+
 fn hyper_feed(update: usize) -> String {
     format!("hyper{update}")
 }
@@ -148,10 +153,10 @@ pub fn update_graph(
         // Where no image counts there is no gradient either.
         let mean = Expr::Input(1).select(Expr::Input(0) / Expr::Input(1), 0.0);
         means.push(graph.pointwise("mean", mean, &[sum, weight])?);
-        cleared.push((*id, graph.update("clear", Expr::Input(0) * 0.0, &[sum])?));
+        cleared.push((*id, graph.update("clear", zero(), &[sum])?));
     }
     update(&mut graph, parameters, recipe, state, &means, guard)?;
-    cleared.push((sums.weight, graph.update("clear", Expr::Input(0) * 0.0, &[weight])?));
+    cleared.push((sums.weight, graph.update("clear", zero(), &[weight])?));
     for (id, zeros) in cleared {
         graph.assign(id, zeros);
     }
