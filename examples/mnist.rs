@@ -13,11 +13,8 @@ struct Print;
 impl Observer for Print {
     fn on_epoch(&mut self, report: &EpochReport) -> Result<(), TrainError> {
         println!(
-            "epoch {}: loss {:.4}, accuracy {:.2}%, {:.0} images/s",
-            report.epoch,
-            report.train_loss,
-            100.0 * report.train_accuracy,
-            report.images_per_second
+            "epoch {}: loss {:.4}, {}, {:.0} images/s",
+            report.epoch, report.train_loss, report.train_metrics[0], report.images_per_second
         );
         Ok(())
     }
@@ -45,6 +42,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut session = Session::new(device::open("auto")?, model, recipe, normalisation)?;
     println!("training on {}", session.device());
     Trainer::new(&mut session, &train).observer(&mut Print).run()?;
-    println!("test accuracy {:.2}%", 100.0 * session.evaluate(&test)?.accuracy);
+    println!("test {}", session.evaluate(&test)?);
     Ok(())
 }

@@ -16,5 +16,6 @@ pub mod nn;
 pub mod ops;
 pub mod plan;
 pub mod report;
+pub mod tasks;
 pub mod tensor;
 pub mod train;

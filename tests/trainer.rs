@@ -206,7 +206,7 @@ fn a_loss_that_is_no_number_names_its_layer_and_changes_nothing() {
     assert_eq!((*step, *epoch), (2, 1), "{error}");
     assert!(!place.is_empty(), "{error}");
     // The step that failed did not touch the weights.
-    let card = session.card(loader.dataset().classes(), &gabor::train::Progress::default());
+    let card = session.card(loader.dataset(), &gabor::train::Progress::default());
     session.save(folder.path(), &card, false).unwrap();
     let bytes = last(folder.path());
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();

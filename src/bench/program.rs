@@ -284,16 +284,24 @@ fn initialise(executor: &mut dyn Executor, parameters: &Parameters, seed: u64) -
     Ok(())
 }
 
-/// A batch of arbitrary pixels and all labels in turn.
+/// A batch of arbitrary pixels, and all labels in turn.
 fn images(model: &Model, batch: usize) -> Vec<(String, Tensor)> {
     let [height, width, channels] = model.input;
     let pixels = (0..batch * height * width * channels).map(|at| (at * 97 % 251) as u8).collect();
-    let labels = (0..batch).map(|at| (at % model.classes) as u32).collect();
-    vec![
+    let mut feeds = vec![
         ("images".into(), Tensor::u8([batch, height, width, channels], pixels)),
-        ("labels".into(), Tensor::u32([batch], labels)),
         ("weights".into(), Tensor::f32([batch], vec![1.0; batch])),
-    ]
+    ];
+    let classes = model.task.output(batch).map_or(1, |output| output.shape.last());
+    feeds.extend(model.task.targets(batch).map(|ty| {
+        let number = |at: usize| at % classes;
+        let labels = match ty.dtype {
+            DType::U32 => Tensor::u32(ty.shape.clone(), (0..ty.elements()).map(|at| number(at) as u32).collect()),
+            _ => Tensor::f32(ty.shape.clone(), (0..ty.elements()).map(|at| (number(at) % 2) as f32).collect()),
+        };
+        ("labels".to_string(), labels)
+    }));
+    feeds
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ fn batch(number: usize, size: usize, [height, width, channels]: [usize; 3]) -> B
         images: noise.as_f32().unwrap_or_default().iter().enumerate().map(pixel).collect(),
         weights: vec![1.0; size],
         real: size,
-        labels,
+        labels: labels.into(),
         ..Batch::default()
     }
 }

@@ -8,9 +8,10 @@ use std::{
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use gabor::{
-    data::{DataError, Dataset, ImageSource, Loader, LoaderOptions, OpenOptions, Splits},
+    data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, Splits},
     gpu::Tuning,
-    train::{Card, Classifier, Evaluation, read_card},
+    tasks::Evaluation,
+    train::{Card, Classifier, read_card},
 };
 use serde_json::{Value, json};
 
@@ -84,14 +85,12 @@ impl EvalArgs {
             Some(_) if own || !splits.divided => Split::Test,
             _ => Split::All,
         });
-        let mut evaluation = Evaluation::default();
-        for set in sets(splits, split)? {
-            let set = with_classes(set, &card.classes)?;
-            let bar = console.bar("evaluating", set.len());
-            let loader = Loader::new(set, LoaderOptions { strict: config.images.strict, ..LoaderOptions::new(batch) })?;
-            evaluation.add(&classifier.evaluate_with_progress(&loader, &mut |done| bar.set_position(done as u64))?);
-            bar.finish_and_clear();
-        }
+        let options = LoaderOptions { strict: config.images.strict, ..LoaderOptions::new(batch) };
+        let loader = |set| Ok(Loader::new(with_classes(set, &card.classes)?, options.clone())?);
+        let loaders = sets(splits, split)?.into_iter().map(loader).collect::<Result<Vec<Loader>>>()?;
+        let bar = console.bar("evaluating", loaders.iter().map(|loader| loader.dataset().len()).sum());
+        let evaluation = classifier.evaluate(&loaders, &mut |done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
 
         let mut figures = json!({
             "model": card.model,
@@ -99,21 +98,25 @@ impl EvalArgs {
             "device": classifier.device(),
             "split": split.name(),
             "classes": card.classes,
-            "per_class": per_class(&card.classes, &evaluation),
+            "task": card.task,
         });
         if let (Some(figures), Value::Object(measured)) = (figures.as_object_mut(), serde_json::to_value(&evaluation)?)
         {
             figures.extend(measured);
         }
-        console.json(self.json).result(&figures, table(&card.classes, split, &evaluation))?;
+        console.json(self.json).result(&figures, table(split, &evaluation))?;
         Ok(ExitCode::SUCCESS)
     }
 
     /// The data, and whether it is that of the run.
     fn open(&self, config: &RunConfig, card: &Card) -> Result<(Splits, bool)> {
         let [height, width, channels] = card.input;
-        let as_trained =
-            OpenOptions { height_width: Some((height, width)), channels: Some(channels), ..config.images.clone() };
+        let as_trained = OpenOptions {
+            height_width: Some((height, width)),
+            channels: Some(channels),
+            fit: card.fit,
+            ..config.images.clone()
+        };
         let own = match (&self.data, &config.data) {
             (None, _) => true,
             (Some(given), Some(own)) => same_place(given, own),
@@ -160,7 +163,16 @@ fn with_classes(set: Dataset, classes: &[String]) -> Result<Dataset> {
         );
     }
     let numbers: Vec<u32> = set.classes().iter().filter_map(number).collect();
-    let labels = set.labels().iter().map(|&label| numbers[label as usize]).collect();
+    let labels = match set.labels() {
+        Labels::Classes(labels) => Labels::Classes(labels.iter().map(|&label| numbers[label as usize]).collect()),
+        Labels::Rows { width, values } => {
+            let mut renumbered = vec![0.0; values.len() / width * classes.len()];
+            for (to, from) in renumbered.chunks_mut(classes.len()).zip(values.chunks(*width)) {
+                numbers.iter().zip(from).for_each(|(&number, value)| to[number as usize] = *value);
+            }
+            Labels::Rows { width: classes.len(), values: renumbered }
+        }
+    };
     let (name, size) = (set.name().to_string(), set.image_size());
     Ok(Dataset::new(&name, Arc::new(Images(set)), size, labels, classes.to_vec())?)
 }
@@ -182,42 +194,38 @@ impl ImageSource for Images {
     }
 }
 
-fn per_class(classes: &[String], evaluation: &Evaluation) -> Vec<Value> {
-    let row = |(class, (images, accuracy)): (&String, (u64, Option<f64>))| json!({"class": class, "images": images, "accuracy": accuracy});
-    classes.iter().zip(evaluation.per_class()).map(row).collect()
-}
-
 /// Confusion matrices of more classes than this are not for reading.
 const MOST_CLASSES_SHOWN: usize = 20;
 
-fn table(classes: &[String], split: Split, evaluation: &Evaluation) -> String {
-    let percent = |share: f64| format!("{:.2}%", 100.0 * share);
-    let mut text = format!(
-        "images          {} ({})\naccuracy        {}\n",
-        evaluation.images,
-        split.name(),
-        percent(evaluation.accuracy)
-    );
-    // Writing to a string cannot fail.
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<14}  {value}");
+fn table(split: Split, evaluation: &Evaluation) -> String {
+    let mut text = String::new();
+    let head = |text: &mut String, name: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<22}  {value}");
     };
-    if classes.len() > 5 {
-        line("top-5 accuracy", &percent(evaluation.top5_accuracy));
-    }
-    line("loss", &format!("{:.4}", evaluation.loss));
+    head(&mut text, "images", &format!("{} ({})", evaluation.images, split.name()));
+    evaluation.metrics.iter().for_each(|metric| head(&mut text, &metric.name, &metric.shown()));
+    head(&mut text, "loss", &format!("{:.4}", evaluation.loss));
+    let Some(first) = evaluation.per_class.first() else { return text };
 
-    let width = classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).max(5);
-    let cell = evaluation.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len()).max(3);
-    let shows_matrix = classes.len() <= MOST_CLASSES_SHOWN;
-    let matrix_head = if shows_matrix { "  predicted as (columns in the order of the rows)" } else { "" };
-    let _ = writeln!(text, "\n{:<width$}  {:>7}  {:>8}{matrix_head}", "class", "images", "accuracy");
-    for ((class, (images, accuracy)), row) in classes.iter().zip(evaluation.per_class()).zip(&evaluation.confusion) {
-        let accuracy = accuracy.map_or("-".to_string(), percent);
-        let _ = write!(text, "{class:<width$}  {images:>7}  {accuracy:>8}");
-        if shows_matrix {
+    let matrix = evaluation.confusion.as_ref().filter(|matrix| matrix.len() <= MOST_CLASSES_SHOWN);
+    let cell = matrix.and_then(|m| m.iter().flatten().max()).map_or(1, |most| most.to_string().len()).max(3);
+    let width = evaluation.per_class.iter().map(|class| class.class.chars().count()).max().unwrap_or(0).max(5);
+    let columns: Vec<usize> = first.metrics.iter().map(|metric| metric.name.chars().count().max(8)).collect();
+    let _ = write!(text, "\n{:<width$}  {:>7}", "class", "images");
+    for (metric, column) in first.metrics.iter().zip(&columns) {
+        let _ = write!(text, "  {:>column$}", metric.name);
+    }
+    text.push_str(if matrix.is_some() { "  predicted as (columns in the order of the rows)\n" } else { "\n" });
+    for (at, class) in evaluation.per_class.iter().enumerate() {
+        let _ = write!(text, "{:<width$}  {:>7}", class.class, class.images);
+        for (metric, column) in class.metrics.iter().zip(&columns) {
+            let shown = if metric.value.is_nan() { "-".to_string() } else { metric.shown() };
+            let _ = write!(text, "  {shown:>column$}");
+        }
+        if let Some(matrix) = matrix {
             text.push(' ');
-            for count in row {
+            for count in &matrix[at] {
                 let _ = write!(text, " {count:>cell$}");
             }
         }
@@ -240,7 +248,11 @@ mod tests {
         let size = ImageSize::new(1, 1, 1);
         let set = Dataset::from_pixels("two", vec![10, 20], size, vec![0, 1], names(&["b", "c"])).unwrap();
         let matched = with_classes(set.clone(), &names(&["a", "b", "c"])).unwrap();
-        assert_eq!(matched.labels(), [1, 2]);
+        assert_eq!(matched.labels().classes(), Some(&[1, 2][..]));
+        let rows = Labels::Rows { width: 2, values: vec![1.0, 0.0, 0.0, 1.0] };
+        let set_of_rows = Dataset::from_pixels("two", vec![10, 20], size, rows, names(&["c", "a"])).unwrap();
+        let expected = Labels::Rows { width: 3, values: vec![0.0, 0.0, 1.0, 1.0, 0.0, 0.0] };
+        assert_eq!(with_classes(set_of_rows, &names(&["a", "b", "c"])).unwrap().labels(), &expected);
         let mut pixel = [0];
         matched.read(1, &mut pixel).unwrap();
         assert_eq!(pixel, [20]);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     console::{self, Console},
     devices,
-    run_folder::{WeightsChoice, config_beside, kernels_beside, weights_file},
+    run_folder::{WeightsChoice, kernels_beside, weights_file},
     values,
 };
 
@@ -55,8 +55,7 @@ impl PredictArgs {
         let card = read_card(&weights)?;
         let [height, width, channels] = card.input;
         let size = ImageSize::new(height, width, channels);
-        let fit = config_beside(&weights)?.images.fit;
-        let decoder = ImageDecoder { size, fit, limits: DecodeLimits::default() };
+        let decoder = ImageDecoder { size, fit: card.fit, limits: DecodeLimits::default() };
         let batch = self.images.len().min(BATCH);
         let mut classifier =
             Classifier::load(&weights, devices::open(&self.device, self.tune, kernels_beside(&weights)?)?, batch)?;

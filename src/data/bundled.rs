@@ -41,7 +41,7 @@ mod tests {
         assert_eq!((splits.train.len(), val.len(), test.len()), (9_000, 1_000, 2_000));
         assert!(val.class_counts().iter().all(|count| (85..=114).contains(count)), "{:?}", val.class_counts());
         assert_eq!(splits.image_size(), ImageSize::new(28, 28, 1));
-        assert_eq!(test.labels()[..5], [7, 2, 1, 0, 4]);
+        assert_eq!(test.labels().classes().unwrap()[..5], [7, 2, 1, 0, 4]);
         let counts = splits.train.class_counts().into_iter().zip(val.class_counts());
         assert_eq!(counts.map(|(train, val)| train + val).min(), Some(863));
     }

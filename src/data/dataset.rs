@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::size::convert;
-use super::{DataError, Fit, ImageSize};
+use super::{DataError, Fit, ImageSize, Labels};
 
 /// Classes of a data set, at most: more than any public set of images has.
 pub const MOST_CLASSES: usize = 65_536;
@@ -38,25 +38,28 @@ pub struct Dataset {
     source: Arc<dyn ImageSource>,
     /// Which images of the source are in this set; a split or a skipped image makes it a part of the source.
     members: Arc<[u32]>,
-    /// Class of each member.
-    labels: Arc<[u32]>,
+    /// What is to be recognised in each member.
+    labels: Arc<Labels>,
     classes: Arc<[String]>,
     size: ImageSize,
+    fit: Fit,
 }
 
 impl Dataset {
     /// A data set of all images of `source`, with a label for each.
     ///
     /// # Errors
-    /// If the numbers of images and labels differ, or a label is no index into `classes`.
+    /// If the numbers of images and labels differ, a label is no index into `classes`, or a row has not one finite number
+    /// for each of them.
     pub fn new(
         name: &str,
         source: Arc<dyn ImageSource>,
         size: ImageSize,
-        labels: Vec<u32>,
+        labels: impl Into<Labels>,
         classes: Vec<String>,
     ) -> Result<Self, DataError> {
         size.check()?;
+        let labels = labels.into();
         if source.len() != labels.len() {
             return Err(DataError::CountMismatch {
                 images_path: name.into(),
@@ -68,9 +71,13 @@ impl Dataset {
         if classes.len() > MOST_CLASSES {
             return Err(DataError::Option(format!("{name} has {} classes, more than {MOST_CLASSES}", classes.len())));
         }
-        check_labels(Path::new(name), &labels, classes.len())?;
+        match &labels {
+            Labels::Classes(labels) => check_labels(Path::new(name), labels, classes.len())?,
+            Labels::Rows { width, values } => check_rows(name, *width, values, classes.len())?,
+        }
         let members = (0..index(source.len())?).collect();
-        Ok(Self { name: name.into(), source, members, labels: labels.into(), classes: classes.into(), size })
+        let (labels, classes, fit) = (labels.into(), classes.into(), Fit::default());
+        Ok(Self { name: name.into(), source, members, labels, classes, size, fit })
     }
 
     /// A data set of images in memory: `pixels` holds them one after the other, each of `size` in HWC order.
@@ -81,7 +88,7 @@ impl Dataset {
         name: &str,
         pixels: Vec<u8>,
         size: ImageSize,
-        labels: Vec<u32>,
+        labels: impl Into<Labels>,
         classes: Vec<String>,
     ) -> Result<Self, DataError> {
         size.check()?;
@@ -120,16 +127,31 @@ impl Dataset {
         &self.classes
     }
 
-    /// The label of each image.
-    pub fn labels(&self) -> &[u32] {
+    /// How images of another aspect ratio were brought to this size.
+    pub fn fit(&self) -> Fit {
+        self.fit
+    }
+
+    /// Notes how images of another aspect ratio were brought to this size.
+    pub fn with_fit(self, fit: Fit) -> Self {
+        Self { fit, ..self }
+    }
+
+    /// What is to be recognised in each image.
+    pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// How many images each class has.
+    /// How many images each class has. Of rows, those count whose number is above 1/2.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
-        for &label in self.labels.iter() {
-            counts[label as usize] += 1;
+        match &*self.labels {
+            Labels::Classes(labels) => labels.iter().for_each(|&label| counts[label as usize] += 1),
+            Labels::Rows { width, values } => {
+                for row in values.chunks_exact((*width).max(1)) {
+                    counts.iter_mut().zip(row).for_each(|(count, value)| *count += usize::from(*value > 0.5));
+                }
+            }
         }
         counts
     }
@@ -139,6 +161,13 @@ impl Dataset {
     pub fn balanced_class_weights(&self) -> Vec<f32> {
         let even_share = self.len() as f32 / self.classes.len() as f32;
         self.class_counts().into_iter().map(|count| if count == 0 { 0.0 } else { even_share / count as f32 }).collect()
+    }
+
+    /// Weights of the images of each class against those that are not of it, which make both count the same in the loss:
+    /// `other images / images of the class`, and 1 for a class without images.
+    pub fn balanced_positive_weights(&self) -> Vec<f32> {
+        let weight = |count: usize| if count == 0 { 1.0 } else { (self.len() - count) as f32 / count as f32 };
+        self.class_counts().into_iter().map(weight).collect()
     }
 
     /// What a person calls image `index`: its path, or its number in a file.
@@ -168,7 +197,7 @@ impl Dataset {
     pub fn subset(&self, indices: &[usize]) -> Self {
         Self {
             members: indices.iter().map(|&index| self.members[index]).collect(),
-            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            labels: self.labels.select(indices.iter().copied()).into(),
             ..self.clone()
         }
     }
@@ -188,6 +217,21 @@ impl std::fmt::Debug for Dataset {
 /// Images are counted in 32 bits.
 fn index(images: usize) -> Result<u32, DataError> {
     u32::try_from(images).map_err(|_| DataError::Option(format!("{images} images are more than a data set can hold")))
+}
+
+fn check_rows(name: &str, width: usize, values: &[f32], classes: usize) -> Result<(), DataError> {
+    if width != classes || !values.len().is_multiple_of(width.max(1)) {
+        return Err(DataError::Option(format!(
+            "{name}: {} numbers in rows of {width} do not label images of {classes} classes: each needs one a class",
+            values.len()
+        )));
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => {
+            Err(DataError::Option(format!("{name}: number {} of label {} is {}", at % width, at / width, values[at])))
+        }
+        None => Ok(()),
+    }
 }
 
 pub(super) fn check_labels(path: &Path, labels: &[u32], classes: usize) -> Result<(), DataError> {
@@ -246,7 +290,10 @@ mod tests {
         let mut pixels = [0; 2];
         set.read(2, &mut pixels).unwrap();
         assert_eq!(pixels, [5, 6]);
-        assert_eq!((set.len(), set.labels(), set.image_name(2)), (3, &[0, 1, 1][..], "three #2".to_string()));
+        assert_eq!(
+            (set.len(), set.labels().classes(), set.image_name(2)),
+            (3, Some(&[0, 1, 1][..]), "three #2".to_string())
+        );
         assert_eq!(set.class_counts(), [1, 2]);
         assert_eq!(set.balanced_class_weights(), [1.5, 0.75]);
     }
@@ -256,13 +303,13 @@ mod tests {
         let set = three_images().subset(&[2, 0]).subset(&[1]);
         let mut pixels = [0; 2];
         set.read(0, &mut pixels).unwrap();
-        assert_eq!((pixels, set.labels()), ([1, 2], &[0][..]));
+        assert_eq!((pixels, set.labels().classes()), ([1, 2], Some(&[0][..])));
     }
 
     #[test]
     fn counts_and_labels_are_checked() {
         let size = ImageSize::new(1, 2, 1);
-        let set = |labels| Dataset::from_pixels("three", vec![0; 6], size, labels, names(&["a", "b"]));
+        let set = |labels: Vec<u32>| Dataset::from_pixels("three", vec![0; 6], size, labels, names(&["a", "b"]));
         assert!(matches!(set(vec![0, 1]), Err(DataError::CountMismatch { images: 3, labels: 2, .. })));
         assert!(matches!(set(vec![0, 1, 2]), Err(DataError::LabelOutOfRange { index: 2, label: 2, classes: 2, .. })));
     }

@@ -32,6 +32,15 @@ pub enum DataError {
         source: std::io::Error,
     },
 
+    /// A file of labels cannot be understood.
+    #[error("{}: {reason}", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+
     /// A folder that holds neither IDX nor CIFAR files nor class folders.
     #[error(
         "{} holds no data set ({found}): put the images of each class into a folder of their own, named after the \

@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 use super::cache::Cached;
 use super::decode::probe;
 use super::open::Opened;
-use super::{DataError, Dataset, IMAGE_EXTENSIONS, ImageDecoder, ImageSize, ImageSource, OpenOptions, Skipped};
+use super::{DataError, Dataset, IMAGE_EXTENSIONS, ImageDecoder, ImageSize, ImageSource, Labels, OpenOptions, Skipped};
 
 /// How many images are looked at to find the size of all.
 const PROBED: usize = 64;
@@ -58,17 +58,8 @@ pub(super) fn open(
         return Err(DataError::EmptyClass { path: class_folders[empty].clone(), unreadable: 0 });
     }
 
-    let decoder = ImageDecoder { size: size(&train.files, options), fit: options.fit, limits: options.limits };
-    let mut reading = Reading {
-        classes,
-        decoder,
-        options,
-        progress,
-        cache_bytes: options.cache_bytes,
-        skipped: Vec::new(),
-        ignored_files: 0,
-    };
-    let train = reading.read(&parts.train, train)?;
+    let mut reading = Reading::new(&train.files, classes, options, progress);
+    let train = reading.read_scan(&parts.train, train)?;
     if let Some(empty) = train.class_counts().iter().position(|&count| count == 0) {
         return Err(DataError::EmptyClass { path: class_folders[empty].clone(), unreadable: counts[empty] });
     }
@@ -163,6 +154,21 @@ impl Scan {
     }
 }
 
+/// Decodes the images in `files`, which have these labels, telling `progress` how many are done, and leaves out those that
+/// cannot be read.
+pub(super) fn read_images(
+    name: &str,
+    files: Vec<PathBuf>,
+    labels: Labels,
+    classes: Vec<String>,
+    options: &OpenOptions,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<(Dataset, Vec<Skipped>), DataError> {
+    let mut reading = Reading::new(&files, classes, options, progress);
+    let set = reading.read(name, files, labels)?;
+    Ok((set, reading.skipped))
+}
+
 /// What is common to the parts of one opening, and adds up over them.
 struct Reading<'a> {
     classes: Vec<String>,
@@ -175,28 +181,43 @@ struct Reading<'a> {
     ignored_files: usize,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    /// Reading images of the size that the options say or `files` have.
+    fn new(
+        files: &[PathBuf],
+        classes: Vec<String>,
+        options: &'a OpenOptions,
+        progress: &'a (dyn Fn(usize, usize) + Sync),
+    ) -> Self {
+        let decoder = ImageDecoder { size: size(files, options), fit: options.fit, limits: options.limits };
+        let cache_bytes = options.cache_bytes;
+        Self { classes, decoder, options, progress, cache_bytes, skipped: Vec::new(), ignored_files: 0 }
+    }
+
     fn scan_and_read(&mut self, folder: &Path) -> Result<Dataset, DataError> {
         let scan = Scan::of(&folders(folder)?, &self.classes)?;
         if scan.files.is_empty() {
             return Err(DataError::UnknownFormat { path: folder.into(), found: describe(folder)? });
         }
-        self.read(folder, scan)
+        self.read_scan(folder, scan)
+    }
+
+    fn read_scan(&mut self, folder: &Path, scan: Scan) -> Result<Dataset, DataError> {
+        self.ignored_files += scan.ignored;
+        self.read(&folder.display().to_string(), scan.files, Labels::Classes(scan.labels))
     }
 
     /// Decodes the images and leaves out those that cannot be read.
-    fn read(&mut self, folder: &Path, scan: Scan) -> Result<Dataset, DataError> {
-        self.ignored_files += scan.ignored;
-        let total = scan.files.len();
-        let files = ImageFiles { files: scan.files, decoder: self.decoder };
+    fn read(&mut self, name: &str, files: Vec<PathBuf>, labels: Labels) -> Result<Dataset, DataError> {
+        let total = files.len();
+        let files = ImageFiles { files, decoder: self.decoder };
         let image_bytes = self.decoder.size.bytes();
         let done = AtomicUsize::new(0);
         let on_read = || (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, total);
         let (cached, failures) = Cached::fill(files, image_bytes, self.cache_bytes, self.options.verify, &on_read);
         self.cache_bytes -= cached.bytes();
         let size = self.decoder.size;
-        let name = folder.display().to_string();
-        let set = Dataset::new(&name, Arc::new(cached), size, scan.labels, self.classes.clone())?;
+        let set = Dataset::new(name, Arc::new(cached), size, labels, self.classes.clone())?;
         if failures.is_empty() {
             return Ok(set);
         }
@@ -277,7 +298,7 @@ fn is_hidden(path: &Path) -> bool {
     name.starts_with('.') || name == "__MACOSX"
 }
 
-fn has_image_name(path: &Path) -> bool {
+pub(super) fn has_image_name(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     IMAGE_EXTENSIONS.contains(&extension.as_str())
 }

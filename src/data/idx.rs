@@ -243,13 +243,16 @@ mod tests {
     fn plain_and_packed_files_in_their_spellings_are_read() {
         let folder = folder(true);
         let splits = data::open(folder.path(), &OpenOptions::default()).unwrap();
-        assert_eq!(splits.train.labels(), [5, 0, 4, 1]);
+        assert_eq!(splits.train.labels().classes(), Some(&[5, 0, 4, 1][..]));
         assert_eq!(splits.image_size(), ImageSize::new(2, 3, 1));
         assert_eq!(splits.classes(), digits());
         let test = splits.test.unwrap();
         let mut pixels = [0; 6];
         test.read(1, &mut pixels).unwrap();
-        assert_eq!((pixels, test.labels(), splits.val.is_none()), ([6, 7, 8, 9, 10, 11], &[7, 2][..], true));
+        assert_eq!(
+            (pixels, test.labels().classes(), splits.val.is_none()),
+            ([6, 7, 8, 9, 10, 11], Some(&[7, 2][..]), true)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::random::{shuffle, stream};
-use super::{Augmentation, DataError, Dataset};
+use super::{Augmentation, DataError, Dataset, Labels};
 
 /// The order of the images in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ impl LoaderOptions {
 pub struct Batch {
     /// Pixels, B x H x W x C.
     pub images: Vec<u8>,
-    /// Class of each image, B.
-    pub labels: Vec<u32>,
+    /// What is to be recognised in each image, B.
+    pub labels: Labels,
     /// Weight of each image in loss and metrics, B: that of its class, and 0 for what fills up.
     pub weights: Vec<f32>,
     /// Which image of the data set each is, B.
@@ -92,6 +92,12 @@ impl Loader {
         }
         if let Some(weights) = &options.class_weights {
             let classes = dataset.classes().len();
+            if dataset.labels().classes().is_none() {
+                return Err(DataError::Option(format!(
+                    "class weights are for images of one class each, and those of {} have several",
+                    dataset.name()
+                )));
+            }
             if weights.len() != classes || !weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) {
                 return Err(DataError::Option(format!(
                     "class weights {weights:?} do not work: give one number of 0 or more for each of the {classes} \
@@ -226,11 +232,14 @@ impl Shared {
         batch.real = real;
         batch.indices.clear();
         batch.indices.extend((start..start + batch_size).map(|at| order[at % order.len()]));
-        batch.labels.clear();
-        batch.labels.extend(batch.indices.iter().map(|&index| self.dataset.labels()[index as usize]));
+        batch.labels.assign(self.dataset.labels(), batch.indices.iter().map(|&index| index as usize));
         batch.weights.clear();
-        let weight = |&label: &u32| class_weights.as_ref().map_or(1.0, |weights| weights[label as usize]);
-        batch.weights.extend(batch.labels[..real].iter().map(weight));
+        match (class_weights, batch.labels.classes()) {
+            (Some(weights), Some(labels)) => {
+                batch.weights.extend(labels[..real].iter().map(|&label| weights[label as usize]));
+            }
+            _ => batch.weights.resize(real, 1.0),
+        }
         batch.weights.resize(*batch_size, 0.0);
 
         let image_bytes = self.dataset.image_size().bytes();

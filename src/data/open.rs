@@ -8,12 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::cache::Cached;
 use super::dataset::MemoryImages;
 use super::split::stratified;
-use super::{DataError, Dataset, DecodeLimits, Fit, ImageSize, SplitRatio, cifar, folder, idx};
+use super::{DataError, Dataset, DecodeLimits, Fit, ImageSize, LabelKind, SplitRatio, cifar, folder, idx, label_file};
 
 /// How to open data. The defaults suit most data sets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenOptions {
+    /// A file that says what is in the images of a folder: CSV with a path and a class, a path and a column a class, or a
+    /// path and several classes in a cell; or a path and a class a line. `None`: as the folder itself is laid out.
+    pub labels: Option<PathBuf>,
+    /// How many classes an image has. `None`: as the file of labels looks.
+    pub labels_are: Option<LabelKind>,
     /// Height and width that images are converted to. `None`: their own size; for a folder of images, the size of its
     /// images if a sample of 64 all have one size, else 224x224.
     pub height_width: Option<(usize, usize)>,
@@ -42,6 +47,8 @@ pub struct OpenOptions {
 impl Default for OpenOptions {
     fn default() -> Self {
         Self {
+            labels: None,
+            labels_are: None,
             height_width: None,
             channels: None,
             fit: Fit::default(),
@@ -58,6 +65,10 @@ impl Default for OpenOptions {
 
 impl OpenOptions {
     pub(super) fn check(&self) -> Result<(), DataError> {
+        if self.labels.is_none() && self.labels_are == Some(LabelKind::Multi) {
+            let message = "several classes an image need a file of labels that says which";
+            return Err(DataError::Option(message.into()));
+        }
         match self.validation {
             Some(share) if !(share > 0.0 && share < 1.0) => Err(DataError::Option(format!(
                 "a validation share of {share} is not possible: give a number between 0 and 1, such as 0.1"
@@ -119,6 +130,8 @@ pub struct Skipped {
 ///   files;
 /// - class folders of images (`cat/1.jpg`, `dog/2.png`), or folders `train`, `val` and `test` of such.
 ///
+/// With [`OpenOptions::labels`] it is any folder of images, and the file says which of them and what is in them.
+///
 /// Data with only one set of images is divided by [`OpenOptions::split`].
 ///
 /// # Errors
@@ -145,7 +158,9 @@ pub fn open_with_progress(
     if !path.is_dir() {
         return Err(DataError::NotAFolder { path: path.into() });
     }
-    let opened = if idx::is_in(path) {
+    let opened = if let Some(labels) = &options.labels {
+        label_file::open(path, labels, options, progress)?
+    } else if idx::is_in(path) {
         idx::open(path, options)?
     } else if cifar::is_in(path) {
         cifar::open(path, options)?
@@ -168,10 +183,11 @@ impl Opened {
     /// Adds the parts that the options ask for.
     pub fn divide(self, path: &Path, options: &OpenOptions) -> Result<Splits, DataError> {
         let Self { mut train, mut val, mut test, skipped, ignored_files } = self;
-        let first_class = train.labels().first().copied();
-        if train.labels().iter().all(|&label| Some(label) == first_class) {
-            let class = first_class.map_or(String::new(), |label| train.classes()[label as usize].clone());
-            return Err(DataError::OneClass { path: path.into(), class });
+        let labels = train.labels().classes().unwrap_or_default();
+        if let Some(&first) = labels.first()
+            && labels.iter().all(|&label| label == first)
+        {
+            return Err(DataError::OneClass { path: path.into(), class: train.classes()[first as usize].clone() });
         }
         let divided = val.is_none() && test.is_none();
         let ratio = match (&val, &test, options.validation) {
@@ -185,7 +201,8 @@ impl Opened {
             val = Some(parts.val);
             test = test.or(parts.test);
         }
-        Ok(Splits { train, val, test, divided, skipped, ignored_files })
+        let [val, test] = [val, test].map(|part| part.map(|part| part.with_fit(options.fit)));
+        Ok(Splits { train: train.with_fit(options.fit), val, test, divided, skipped, ignored_files })
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::random::{shuffle, stream};
-use super::{DataError, Dataset};
+use super::{DataError, Dataset, Labels};
 
 /// The ratio of training, validation and test images, such as 7:2:1, or 9:1 for no test part. Any positive numbers do;
 /// only their ratio counts.
@@ -77,12 +77,32 @@ pub(super) struct Parts {
     pub test: Option<Dataset>,
 }
 
-/// Divides `set` in `ratio`, stratified: within each class the images are shuffled by `seed`, and each part gets its
-/// share of the class, to within one image, and its share of the whole, exactly rounded. Every class keeps at least one
-/// training image. The images of a part keep the order of the set.
+/// Divides `set` in `ratio`, stratified: each part gets its share of each class and of the whole. `seed` decides which
+/// images these are. The images of a part keep the order of the set.
 pub(super) fn stratified(set: &Dataset, ratio: SplitRatio, seed: u64) -> Result<Parts, DataError> {
-    let mut by_class = vec![Vec::new(); set.classes().len()];
-    for (index, &label) in set.labels().iter().enumerate() {
+    let [train, val, test] = match set.labels() {
+        Labels::Classes(labels) => by_class(labels, set.classes().len(), ratio, seed),
+        Labels::Rows { width, values } => by_rows(values, *width, ratio, seed),
+    };
+    let part = |mut indices: Vec<usize>, part: &'static str| {
+        if indices.is_empty() {
+            return Err(DataError::EmptySplit { images: set.len(), ratio: ratio.to_string(), part });
+        }
+        indices.sort_unstable();
+        Ok(set.subset(&indices))
+    };
+    Ok(Parts {
+        train: part(train, "training")?,
+        val: part(val, "validation")?,
+        test: if ratio.test > 0.0 { Some(part(test, "test")?) } else { None },
+    })
+}
+
+/// The parts of images of one class each: of each class its share, to within one image, and of the whole, exactly
+/// rounded. Every class keeps at least one training image.
+fn by_class(labels: &[u32], classes: usize, ratio: SplitRatio, seed: u64) -> [Vec<usize>; 3] {
+    let mut by_class = vec![Vec::new(); classes];
+    for (index, &label) in labels.iter().enumerate() {
         by_class[label as usize].push(index);
     }
     let whole = ratio.train + ratio.val + ratio.test;
@@ -104,18 +124,42 @@ pub(super) fn stratified(set: &Dataset, ratio: SplitRatio, seed: u64) -> Result<
         test.extend_from_slice(&images[val_count..val_count + test_count]);
         train.extend_from_slice(&images[val_count + test_count..]);
     }
-    let part = |mut indices: Vec<usize>, part: &'static str| {
-        if indices.is_empty() {
-            return Err(DataError::EmptySplit { images: set.len(), ratio: ratio.to_string(), part });
+    [train, val, test]
+}
+
+/// The parts of images of several classes each, by iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the
+/// images of the rarest class are given out first, each to the part that lacks most of that class.
+fn by_rows(values: &[f32], width: usize, ratio: SplitRatio, seed: u64) -> [Vec<usize>; 3] {
+    let is_of = |image: usize, class: usize| values[image * width + class] > 0.5;
+    let images = values.len() / width.max(1);
+    let mut remaining: Vec<usize> = (0..images).collect();
+    shuffle(&mut remaining, &mut stream(seed, 0));
+    let mut counts: Vec<usize> =
+        (0..width).map(|class| (0..images).filter(|&image| is_of(image, class)).count()).collect();
+    let whole = ratio.train + ratio.val + ratio.test;
+    let shares = [ratio.train, ratio.val, ratio.test].map(|share| share / whole);
+    // What each part still lacks: of each class, and in all.
+    let mut lacks = shares.map(|share| counts.iter().map(|&count| count as f64 * share).collect::<Vec<f64>>());
+    let mut lacks_in_all = shares.map(|share| images as f64 * share);
+    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+    while !remaining.is_empty() {
+        let rarest = (0..width).filter(|&class| counts[class] > 0).min_by_key(|&class| counts[class]);
+        let (given, kept) = remaining.into_iter().partition(|&image| rarest.is_none_or(|class| is_of(image, class)));
+        remaining = kept;
+        let given: Vec<usize> = given;
+        for image in given {
+            let need = |part: usize| (rarest.map_or(0.0, |class| lacks[part][class]), lacks_in_all[part]);
+            // The first of equal ones, so that training comes first.
+            let part = (1..3).fold(0, |best, part| if need(part) > need(best) { part } else { best });
+            parts[part].push(image);
+            lacks_in_all[part] -= 1.0;
+            for class in (0..width).filter(|&class| is_of(image, class)) {
+                lacks[part][class] -= 1.0;
+                counts[class] -= 1;
+            }
         }
-        indices.sort_unstable();
-        Ok(set.subset(&indices))
-    };
-    Ok(Parts {
-        train: part(train, "training")?,
-        val: part(val, "validation")?,
-        test: if ratio.test > 0.0 { Some(part(test, "test")?) } else { None },
-    })
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -162,6 +206,24 @@ mod tests {
         assert_eq!(parts.train.class_counts(), [70, 35, 7]);
         assert_eq!(parts.val.class_counts(), [20, 10, 2]);
         assert_eq!(parts.test.unwrap().class_counts(), [10, 5, 1]);
+    }
+
+    #[test]
+    fn images_of_several_classes_are_divided_by_each() {
+        // Class 0 is of every image, class 1 of every second, class 2 of every tenth.
+        let values = (0..200u16).flat_map(|at| [1.0, f32::from(at % 2), f32::from(u16::from(at % 10 == 0))]).collect();
+        let pixels = (0..200u16).flat_map(u16::to_le_bytes).collect();
+        let labels = Labels::Rows { width: 3, values };
+        let classes = vec!["a".into(), "b".into(), "c".into()];
+        let set = Dataset::from_pixels("set", pixels, ImageSize::new(1, 2, 1), labels, classes).unwrap();
+        let parts = stratified(&set, SplitRatio::default(), 3).unwrap();
+        let test = parts.test.unwrap();
+        assert_eq!(parts.train.class_counts(), [140, 70, 14]);
+        assert_eq!(parts.val.class_counts(), [40, 20, 4]);
+        assert_eq!(test.class_counts(), [20, 10, 2]);
+        let all: BTreeSet<u16> = [&parts.train, &parts.val, &test].into_iter().flat_map(ids).collect();
+        assert_eq!(all.len(), 200);
+        assert_ne!(ids(&parts.val), ids(&stratified(&set, SplitRatio::default(), 4).unwrap().val));
     }
 
     #[test]

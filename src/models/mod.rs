@@ -5,24 +5,45 @@ mod resnet;
 mod seed_cnn;
 mod vgg;
 
-use crate::nn::Layer;
+use std::sync::Arc;
 
-/// A network with the input that it takes and the classes that it tells apart.
+use crate::{
+    nn::Layer,
+    tasks::{Classification, Task},
+};
+
+/// A network with the input that it takes and what it is for.
 pub struct Model {
     /// Name in the zoo, or one of your own.
     pub name: String,
     /// Height, width and channels of its images.
     pub input: [usize; 3],
-    /// Number of classes: it ends in as many logits.
-    pub classes: usize,
-    /// From normalised images `[batch, height, width, channels]` to logits `[batch, classes]`.
+    /// What it is for: what its output means, and its loss.
+    pub task: Arc<dyn Task>,
+    /// From normalised images `[batch, height, width, channels]` to the output of the task, logits `[batch, classes]` of
+    /// classification.
     pub network: Box<dyn Layer>,
 }
 
 impl Model {
-    /// A model of your own.
+    /// A model of your own, which tells so many classes apart.
     pub fn new(name: impl Into<String>, input: [usize; 3], classes: usize, network: impl Layer + 'static) -> Self {
-        Self { name: name.into(), input, classes, network: Box::new(network) }
+        Self::for_task(name, input, Classification::new(classes), network)
+    }
+
+    /// A model of your own for another task.
+    pub fn for_task(
+        name: impl Into<String>,
+        input: [usize; 3],
+        task: impl Task + 'static,
+        network: impl Layer + 'static,
+    ) -> Self {
+        Self { name: name.into(), input, task: Arc::new(task), network: Box::new(network) }
+    }
+
+    /// The same network for another task.
+    pub fn with_task(self, task: Arc<dyn Task>) -> Self {
+        Self { task, ..self }
     }
 }
 
@@ -49,9 +70,10 @@ pub const ZOO: &[Entry] = &[
     Entry { name: "vgg11", about: "VGG of 11 layers (Simonyan and Zisserman 2014)", build: vgg::vgg11 },
 ];
 
-/// The model `name` of the zoo for images of `input` (height, width, channels) and this many classes; `None` where
-/// there is none of that name.
+/// The model `name` of the zoo for images of `input` (height, width, channels), which ends in this many numbers and tells
+/// as many classes apart; `None` where there is none of that name.
 pub fn build(name: &str, input: [usize; 3], classes: usize) -> Option<Model> {
     let entry = ZOO.iter().find(|entry| entry.name == name)?;
-    Some(Model { name: name.to_string(), input, classes, network: (entry.build)(input, classes) })
+    let task = Arc::new(Classification::new(classes));
+    Some(Model { name: name.to_string(), input, task, network: (entry.build)(input, classes) })
 }

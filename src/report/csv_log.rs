@@ -1,10 +1,10 @@
+//! Logs as CSV files.
+
 use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
-
-use serde::Serialize;
 
 use crate::train::{EpochReport, Observer, Progress, StepReport, TrainError, write_whole};
 
@@ -12,6 +12,16 @@ use crate::train::{EpochReport, Observer, Progress, StepReport, TrainError, writ
 struct CsvFile {
     path: PathBuf,
     writer: csv::Writer<File>,
+    /// Names of the columns; those of the first row, where there is none yet.
+    columns: Option<Vec<String>>,
+}
+
+/// Name and value of a column.
+type Cell = (String, String);
+
+/// A cell of a number.
+fn number(name: impl Into<String>, value: f64) -> Cell {
+    (name.into(), format!("{value:?}"))
 }
 
 impl CsvFile {
@@ -19,7 +29,7 @@ impl CsvFile {
     /// columns.
     fn create(path: &Path) -> Result<Self, TrainError> {
         let file = File::create(path).map_err(|source| TrainError::File { path: path.into(), source })?;
-        Ok(Self { path: path.into(), writer: csv::Writer::from_writer(file) })
+        Ok(Self { path: path.into(), writer: csv::Writer::from_writer(file), columns: None })
     }
 
     /// The file at `path` without the rows whose first column is above `last`, which a run that was killed wrote after
@@ -46,12 +56,24 @@ impl CsvFile {
         let kept = rows.filter(|row| number(row).is_some_and(|number| number <= last));
         let kept: String = std::iter::once(head).chain(kept).collect();
         write_whole(path, kept.as_bytes())?;
+        let columns = head.trim_end().split(',').map(String::from).collect();
         let file = File::options().append(true).open(path).map_err(failed)?;
-        Ok(Self { path: path.into(), writer: csv::WriterBuilder::new().has_headers(false).from_writer(file) })
+        Ok(Self { path: path.into(), writer: csv::Writer::from_writer(file), columns: Some(columns) })
     }
 
-    fn write(&mut self, row: impl Serialize) -> Result<(), TrainError> {
-        let written = self.writer.serialize(row).map_err(io::Error::from).and_then(|()| self.writer.flush());
+    /// Writes a row. Each cell goes to the column of its name; one without a column is left out, so that a file keeps the
+    /// columns that it began with.
+    fn write(&mut self, row: &[Cell]) -> Result<(), TrainError> {
+        let mut write = || {
+            if self.columns.is_none() {
+                self.writer.write_record(row.iter().map(|(name, _)| name))?;
+            }
+            let columns = self.columns.get_or_insert_with(|| row.iter().map(|(name, _)| name.clone()).collect());
+            let cell = |column: &String| row.iter().find(|(name, _)| name == column).map_or("", |(_, value)| value);
+            self.writer.write_record(columns.iter().map(cell))?;
+            self.writer.flush()
+        };
+        let written: io::Result<()> = write();
         written.map_err(|source| TrainError::File { path: self.path.clone(), source })
     }
 }
@@ -66,8 +88,8 @@ fn aside(path: &Path) -> PathBuf {
     (1..).map(name).find(|name| !name.exists()).unwrap_or_else(|| name(0))
 }
 
-/// Logs each epoch as a row of a CSV file: `epoch`, `step`, `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`
-/// (these two empty without validation), `learning_rate`, `images_per_second`, `seconds`.
+/// Logs each epoch as a row of a CSV file: `epoch`, `step`, `train_loss` and `train_NAME` for each of the task's figures,
+/// `val_loss` and `val_NAME` likewise (empty without validation), `learning_rate`, `images_per_second`, `seconds`.
 pub struct EpochLog(CsvFile);
 
 impl EpochLog {
@@ -89,32 +111,27 @@ impl EpochLog {
     }
 }
 
-#[derive(Serialize)]
-struct EpochRow {
-    epoch: u64,
-    step: u64,
-    train_loss: f64,
-    train_accuracy: f64,
-    val_loss: Option<f64>,
-    val_accuracy: Option<f64>,
-    learning_rate: f64,
-    images_per_second: f64,
-    seconds: f64,
-}
-
 impl Observer for EpochLog {
     fn on_epoch(&mut self, report: &EpochReport) -> Result<(), TrainError> {
-        self.0.write(EpochRow {
-            epoch: report.epoch,
-            step: report.step,
-            train_loss: report.train_loss,
-            train_accuracy: report.train_accuracy,
-            val_loss: report.validation.map(|(loss, _)| loss),
-            val_accuracy: report.validation.map(|(_, accuracy)| accuracy),
-            learning_rate: report.learning_rate,
-            images_per_second: report.images_per_second,
-            seconds: report.seconds,
-        })
+        let mut row = vec![("epoch".into(), report.epoch.to_string()), ("step".into(), report.step.to_string())];
+        row.push(number("train_loss", report.train_loss));
+        row.extend(report.train_metrics.iter().map(|metric| number(format!("train_{}", metric.key()), metric.value)));
+        match &report.validation {
+            Some(validation) => {
+                row.push(number("val_loss", validation.loss));
+                let metrics = validation.metrics.iter();
+                row.extend(metrics.map(|metric| number(format!("val_{}", metric.key()), metric.value)));
+            }
+            None => {
+                row.push(("val_loss".into(), String::new()));
+                let metrics = report.train_metrics.iter();
+                row.extend(metrics.map(|metric| (format!("val_{}", metric.key()), String::new())));
+            }
+        }
+        row.push(number("learning_rate", report.learning_rate));
+        row.push(number("images_per_second", report.images_per_second));
+        row.push(number("seconds", report.seconds));
+        self.0.write(&row)
     }
 }
 
@@ -139,28 +156,21 @@ impl StepLog {
     }
 }
 
-#[derive(Serialize)]
-struct StepRow {
-    step: u64,
-    loss: f32,
-    learning_rate: f64,
-    images_per_second: f64,
-}
-
 impl Observer for StepLog {
     fn on_step(&mut self, report: &StepReport) -> Result<(), TrainError> {
-        self.0.write(StepRow {
-            step: report.step,
-            loss: report.loss,
-            learning_rate: report.learning_rate,
-            images_per_second: report.images_per_second,
-        })
+        self.0.write(&[
+            ("step".into(), report.step.to_string()),
+            ("loss".into(), format!("{:?}", report.loss)),
+            number("learning_rate", report.learning_rate),
+            number("images_per_second", report.images_per_second),
+        ])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::{Evaluation, Metric};
 
     fn step(step: u64) -> StepReport {
         StepReport {
@@ -169,7 +179,7 @@ mod tests {
             total_steps: 10,
             loss: 0.5,
             images: 8,
-            correct: 4,
+            metrics: Vec::new(),
             learning_rate: 0.001,
             images_per_second: 100.0,
         }
@@ -192,7 +202,7 @@ mod tests {
         fs::write(&path, "step,loss\n1,0.5\n2,0.4\n3,0.3\n1").unwrap();
         let mut log = StepLog::resume(&path, &Progress { step: 2, ..Progress::default() }).unwrap();
         log.on_step(&step(3)).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "step,loss\n1,0.5\n2,0.4\n3,0.5,0.001,100.0\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "step,loss\n1,0.5\n2,0.4\n3,0.5\n");
     }
 
     #[test]
@@ -216,7 +226,7 @@ mod tests {
             epoch,
             step: 10 * epoch,
             train_loss: 1.0,
-            train_accuracy: 0.5,
+            train_metrics: vec![Metric::share("accuracy", 0.5)],
             validation,
             learning_rate: 0.1,
             images_per_second: 50.0,
@@ -225,7 +235,10 @@ mod tests {
         };
         let mut log = EpochLog::create(&path).unwrap();
         log.on_epoch(&report(1, None)).unwrap();
-        log.on_epoch(&report(2, Some((0.25, 0.75)))).unwrap();
+        let metrics = vec![Metric::share("accuracy", 0.75)];
+        log.on_epoch(&report(2, Some(Evaluation { loss: 0.25, metrics, ..Evaluation::default() }))).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().last(), Some("2,20,1.0,0.5,0.25,0.75,0.1,50.0,2.0"));
         drop(log);
         let progress = Progress { step: 15, batches: 10, ..Progress::default() };
         EpochLog::resume(&path, &progress).unwrap().on_epoch(&report(2, None)).unwrap();

@@ -1,3 +1,5 @@
+//! The progress of a run, for a person.
+
 use std::{
     fmt::Write as _,
     io::{self, Write},
@@ -6,9 +8,12 @@ use std::{
 
 use indicatif::ProgressStyle;
 
-use crate::train::{EpochReport, Observer, StepReport, TrainError};
+use crate::{
+    tasks::Metric,
+    train::{EpochReport, Observer, StepReport, TrainError},
+};
 
-/// Shows a run to a person: a bar with loss, accuracy, images a second and the time left while an epoch runs, where
+/// Shows a run to a person: a bar with loss, the task's first figure, images a second and the time left while an epoch runs, where
 /// standard error is a terminal, and one line for each epoch that is done.
 pub struct ProgressBar<W> {
     bar: indicatif::ProgressBar,
@@ -17,7 +22,8 @@ pub struct ProgressBar<W> {
     batches: u64,
     epoch: u64,
     loss: f64,
-    correct: usize,
+    /// The task's first figure, summed.
+    metric: f64,
     images: usize,
     started: Instant,
     first_step: u64,
@@ -39,7 +45,7 @@ impl<W: Write> ProgressBar<W> {
             batches: batches as u64,
             epoch: 0,
             loss: 0.0,
-            correct: 0,
+            metric: 0.0,
             images: 0,
             started: Instant::now(),
             first_step: 0,
@@ -60,18 +66,21 @@ impl<W: Write> Observer for ProgressBar<W> {
             (self.started, self.first_step) = (Instant::now(), report.step);
         }
         if self.epoch != report.epoch {
-            (self.epoch, self.loss, self.correct, self.images) = (report.epoch, 0.0, 0, 0);
+            (self.epoch, self.loss, self.metric, self.images) = (report.epoch, 0.0, 0.0, 0);
             self.bar.set_prefix(format!("{}/{}", report.epoch, self.epochs));
             self.bar.reset();
         }
         self.loss += f64::from(report.loss) * report.images as f64;
-        self.correct += report.correct;
         self.images += report.images;
         let images = self.images.max(1) as f64;
+        let metric = report.metrics.first().map(|metric| {
+            self.metric += metric.value * report.images as f64;
+            Metric { value: self.metric / images, ..metric.clone() }
+        });
         self.bar.set_message(format!(
-            "loss {:.4}  accuracy {:.2}%  {:.0} images/s{}",
+            "loss {:.4}{}  {:.0} images/s{}",
             self.loss / images,
-            100.0 * self.correct as f64 / images,
+            shown("", metric.as_ref()),
             report.images_per_second,
             self.left(report).map_or(String::new(), |left| format!("  {} left", clock(left))),
         ));
@@ -85,15 +94,16 @@ impl<W: Write> Observer for ProgressBar<W> {
 
     fn on_epoch(&mut self, report: &EpochReport) -> Result<(), TrainError> {
         let mut line = format!(
-            "epoch {}/{}  loss {:.4}  accuracy {:.2}%",
+            "epoch {}/{}  loss {:.4}{}",
             report.epoch,
             self.epochs,
             report.train_loss,
-            100.0 * report.train_accuracy
+            shown("", report.train_metrics.first())
         );
-        if let Some((loss, accuracy)) = report.validation {
+        if let Some(validation) = &report.validation {
+            let metric = shown("val ", validation.metrics.first());
             // Writing to a string cannot fail.
-            let _ = write!(line, "  val loss {loss:.4}  val accuracy {:.2}%", 100.0 * accuracy);
+            let _ = write!(line, "  val loss {:.4}{metric}", validation.loss);
         }
         let seconds = report.seconds;
         let _ = write!(line, "  {:.0} images/s  {seconds:.1} s", report.images_per_second);
@@ -120,6 +130,11 @@ impl<W> Drop for ProgressBar<W> {
     }
 }
 
+/// A figure in a line of figures, where there is one.
+fn shown(prefix: &str, metric: Option<&Metric>) -> String {
+    metric.map_or(String::new(), |metric| format!("  {prefix}{metric}"))
+}
+
 /// A duration as `m:ss` or `h:mm:ss`.
 fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -130,17 +145,19 @@ fn clock(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::Evaluation;
 
     #[test]
     fn an_epoch_leaves_a_line() {
         let mut lines = Vec::new();
         let mut bar = ProgressBar::new(3, 10, &mut lines);
+        let metrics = vec![Metric::share("accuracy", 0.95)];
         let report = EpochReport {
             epoch: 2,
             step: 20,
             train_loss: 0.123_45,
-            train_accuracy: 0.987_6,
-            validation: Some((0.2, 0.95)),
+            train_metrics: vec![Metric::share("accuracy", 0.987_6)],
+            validation: Some(Evaluation { loss: 0.2, metrics, ..Evaluation::default() }),
             learning_rate: 1e-3,
             images_per_second: 1234.5,
             seconds: 7.25,

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, TrainError};
 use crate::{
-    data::{ImageSize, MOST_CLASSES, Normalisation},
+    data::{Dataset, Fit, ImageSize, MOST_CLASSES, Normalisation},
+    tasks::Classification,
     tensor::{Shape, Tensor},
 };
 
@@ -39,27 +40,40 @@ pub struct Card {
     pub classes: Vec<String>,
     /// How images are normalised.
     pub normalisation: Normalisation,
+    /// How images of another aspect ratio are brought to the size.
+    #[serde(default)]
+    pub fit: Fit,
+    /// Name of the task.
+    #[serde(default = "classification")]
+    pub task: String,
     /// How far training had come.
     pub progress: Progress,
 }
 
+/// The task of files that do not say it.
+fn classification() -> String {
+    Classification::NAME.into()
+}
+
 /// How far a run has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Steps done.
     pub step: u64,
     /// Steps an epoch.
     pub batches: usize,
-    /// Best validation accuracy so far (training accuracy, where there is no validation).
+    /// Best value so far of the figure by which epochs are compared: the task's first one of the validation images, or of
+    /// the training images where there are no others; the loss where there is none.
     pub best: Option<f64>,
-    /// The epoch of the best accuracy, counted from 1.
+    /// The epoch of the best value, counted from 1.
     pub best_epoch: u64,
     /// Loss times weight, summed over the present epoch.
     pub loss_sum: f64,
     /// Weights, summed over the present epoch.
     pub weight_sum: f64,
-    /// Images recognised in the present epoch.
-    pub correct: usize,
+    /// The task's figures, summed over the images of the present epoch.
+    pub metric_sums: Vec<f64>,
     /// Images seen in the present epoch.
     pub images: usize,
 }
@@ -81,8 +95,9 @@ impl Card {
                 u32::MAX
             ));
         }
-        if !loss_sum.is_finite() || !weight_sum.is_finite() {
-            return Err("the loss of its epoch is not a number".into());
+        let sums = [loss_sum, weight_sum].into_iter().chain(self.progress.metric_sums.iter().copied());
+        if sums.into_iter().any(|sum| !sum.is_finite()) {
+            return Err("a figure of its epoch is not a number".into());
         }
         Ok(())
     }
@@ -190,13 +205,15 @@ fn write(path: &Path, card: &Card, tensors: &[(String, Tensor)]) -> Result<(), T
 }
 
 impl Session {
-    /// What a weights file of this session says of itself.
-    pub fn card(&self, classes: &[String], progress: &Progress) -> Card {
+    /// What a weights file of this session, trained on `data`, says of itself.
+    pub fn card(&self, data: &Dataset, progress: &Progress) -> Card {
         Card {
             model: self.model.name.clone(),
             input: self.model.input,
-            classes: classes.to_vec(),
+            classes: data.classes().to_vec(),
             normalisation: self.normalisation.clone(),
+            fit: data.fit(),
+            task: self.model.task.name().into(),
             progress: progress.clone(),
         }
     }

@@ -6,6 +6,7 @@ use crate::{
     data::DataError,
     graph::GraphError,
     plan::{ExecutorError, PlanError},
+    tensor::TensorType,
 };
 
 /// Why a run could not be set up, or ended.
@@ -26,6 +27,20 @@ pub enum TrainError {
     /// A setting is out of range.
     #[error("{0}")]
     Setting(String),
+    /// The data's labels are not what the task takes.
+    #[error(
+        "{task} does not take labels of the type {given}: {}",
+        match .given.shape.len() {
+            1 => "these are one class an image",
+            _ => "these are a row of numbers an image, as of images of several classes each",
+        }
+    )]
+    Labels {
+        /// Name of the task.
+        task: String,
+        /// Type of the labels of a batch.
+        given: TensorType,
+    },
     /// The batch is too large for the device.
     #[error(
         "a batch of {batch} images needs {bytes} bytes, and the limit of {device} is {limit}: {}",

@@ -1,3 +1,5 @@
+//! Inference: a model's figures on images, and its predictions.
+
 use std::{collections::VecDeque, path::Path};
 
 use super::{
@@ -7,57 +9,13 @@ use super::{
     session::BatchTensors,
 };
 use crate::{
-    data::{Batch, Loader},
+    data::{Batch, Labels, Loader},
     models::{self, Model},
     nn::Parameters,
     plan::{Executor, Outputs, Plan, PlanOptions, ProgramId},
+    tasks::{self, Evaluation, Tally},
+    tensor::DType,
 };
-
-/// How well a model does on a set of images.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
-pub struct Evaluation {
-    /// Number of images.
-    pub images: usize,
-    /// Mean cross-entropy.
-    pub loss: f64,
-    /// Share of images whose class has the largest probability.
-    pub accuracy: f64,
-    /// Share of images whose class is among the five largest probabilities.
-    pub top5_accuracy: f64,
-    /// Number of images by true class (row) and predicted class (column).
-    pub confusion: Vec<Vec<u64>>,
-}
-
-impl Evaluation {
-    /// Takes in how the model does on other images.
-    pub fn add(&mut self, other: &Self) {
-        let (own, others) = (self.images as f64, other.images as f64);
-        let all = (own + others).max(1.0);
-        let mean = |a: f64, b: f64| (a * own + b * others) / all;
-        self.loss = mean(self.loss, other.loss);
-        self.accuracy = mean(self.accuracy, other.accuracy);
-        self.top5_accuracy = mean(self.top5_accuracy, other.top5_accuracy);
-        self.images += other.images;
-        if self.confusion.is_empty() {
-            self.confusion.clone_from(&other.confusion);
-            return;
-        }
-        for (row, others) in self.confusion.iter_mut().zip(&other.confusion) {
-            for (count, others) in row.iter_mut().zip(others) {
-                *count += others;
-            }
-        }
-    }
-
-    /// For each class the number of its images and the share of them recognised; `None` where it has no images.
-    pub fn per_class(&self) -> Vec<(u64, Option<f64>)> {
-        let share = |(class, row): (usize, &Vec<u64>)| {
-            let images: u64 = row.iter().sum();
-            (images, (images > 0).then(|| row[class] as f64 / images as f64))
-        };
-        self.confusion.iter().enumerate().map(share).collect()
-    }
-}
 
 /// A class with its probability.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -80,85 +38,70 @@ impl Inference {
         Self { program }
     }
 
+    /// The task's figures on the images of some loaders together, which have the same classes.
     pub fn evaluate(
         &self,
         executor: &mut dyn Executor,
         model: &Model,
-        loader: &Loader,
+        loaders: &[Loader],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TrainError> {
-        let mut tally = Tally::new(model.classes);
-        let mut pending: VecDeque<Vec<u32>> = VecDeque::new();
-        for batch in loader.epoch(0, 0) {
-            let mut batch = batch?;
-            pending.push_back(batch.labels[..batch.real].to_vec());
-            self.run(executor, model, &mut batch)?;
-            loader.recycle(batch);
-            for outputs in executor.collect(self.program, false)? {
-                tally.add(&outputs, pending.pop_front());
-                progress(tally.evaluation.images);
+        let classes = loaders.first().map_or(&[][..], |loader| loader.dataset().classes());
+        let mut figures = Figures { tally: model.task.tally(classes), images: 0, loss: 0.0 };
+        let mut pending: VecDeque<Labels> = VecDeque::new();
+        for loader in loaders {
+            for batch in loader.epoch(0, 0) {
+                let mut batch = batch?;
+                pending.push_back(batch.labels.select(0..batch.real));
+                self.run(executor, model, &mut batch)?;
+                loader.recycle(batch);
+                for outputs in executor.collect(self.program, false)? {
+                    figures.add(&outputs, pending.pop_front());
+                    progress(figures.images);
+                }
             }
         }
         for outputs in executor.collect(self.program, true)? {
-            tally.add(&outputs, pending.pop_front());
+            figures.add(&outputs, pending.pop_front());
         }
-        Ok(tally.finish())
+        Ok(figures.tally.finish(figures.images, figures.loss / figures.images.max(1) as f64))
     }
 
     fn run(&self, executor: &mut dyn Executor, model: &Model, batch: &mut Batch) -> Result<(), TrainError> {
-        let inputs = BatchTensors::borrow(batch, model);
+        let inputs = BatchTensors::borrow(batch, model)?;
         let result = executor.run(self.program, &inputs.feeds());
         inputs.give_back(batch);
         Ok(result?)
     }
 }
 
-fn floats<'a>(outputs: &'a Outputs, name: &str) -> &'a [f32] {
-    outputs.iter().find(|(given, _)| given == name).and_then(|(_, tensor)| tensor.as_f32()).unwrap_or(&[])
+/// The values of an output, and how many there are of each image of a batch of `batch`.
+fn floats<'a>(outputs: &'a Outputs, name: &str) -> (&'a [f32], usize) {
+    let found = outputs.iter().find(|(given, _)| given == name).map(|(_, tensor)| tensor);
+    let values = found.and_then(|tensor| tensor.as_f32()).unwrap_or(&[]);
+    let batch = found.and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1);
+    (values, (values.len() / batch.max(1)).max(1))
 }
 
-/// Sums over the images that were seen.
-struct Tally {
-    classes: usize,
-    evaluation: Evaluation,
+/// What the images that were seen come to.
+struct Figures {
+    tally: Box<dyn Tally>,
+    images: usize,
+    /// Summed.
+    loss: f64,
 }
 
-impl Tally {
-    fn new(classes: usize) -> Self {
-        // Row by row, so that those of many classes take memory only once they are written to.
-        let confusion = (0..classes).map(|_| vec![0; classes]).collect();
-        Self { classes, evaluation: Evaluation { confusion, ..Evaluation::default() } }
-    }
-
-    fn add(&mut self, outputs: &Outputs, labels: Option<Vec<u32>>) {
-        let sums = &mut self.evaluation;
-        let rows = floats(outputs, "probabilities").chunks(self.classes);
-        let losses = floats(outputs, "losses");
-        for ((label, row), loss) in labels.unwrap_or_default().into_iter().zip(rows).zip(losses) {
-            let label = label as usize;
-            let rank = row.iter().enumerate().filter(|(at, p)| **p > row[label] || (**p == row[label] && *at < label));
-            let rank = rank.count();
-            let valid = row[label].is_finite();
-            sums.images += 1;
-            sums.loss += f64::from(*loss);
-            sums.accuracy += f64::from(u8::from(valid && rank == 0));
-            sums.top5_accuracy += f64::from(u8::from(valid && rank < 5));
-            sums.confusion[label][largest(row)] += 1;
+impl Figures {
+    fn add(&mut self, outputs: &Outputs, labels: Option<Labels>) {
+        let labels = labels.unwrap_or_default();
+        let (predictions, width) = floats(outputs, "predictions");
+        let (losses, _) = floats(outputs, "losses");
+        for ((at, prediction), loss) in (0..labels.len()).zip(predictions.chunks(width)).zip(losses) {
+            self.tally.add(prediction, labels.get(at));
+            self.images += 1;
+            self.loss += f64::from(*loss);
         }
     }
-
-    fn finish(self) -> Evaluation {
-        let mut evaluation = self.evaluation;
-        let n = evaluation.images.max(1) as f64;
-        evaluation.loss /= n;
-        evaluation.accuracy /= n;
-        evaluation.top5_accuracy /= n;
-        evaluation
-    }
-}
-
-fn largest(row: &[f32]) -> usize {
-    (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best })
 }
 
 /// A trained model, loaded for inference.
@@ -174,18 +117,17 @@ impl Classifier {
     /// Loads the weights file that a run left behind, for batches of `batch` images.
     ///
     /// # Errors
-    /// If the file is missing, truncated, or its model is not in the zoo.
+    /// If the file is missing, truncated, or its model or task is not built in.
     pub fn load(path: &Path, executor: Box<dyn Executor>, batch: usize) -> Result<Self, TrainError> {
         let card = card_of(path)?;
-        let model =
-            models::build(&card.model, card.input, card.classes.len()).ok_or_else(|| TrainError::Checkpoint {
-                path: path.to_path_buf(),
-                message: format!(
-                    "its model is {}, which is not in the zoo: load it with Classifier::with_model",
-                    card.model
-                ),
-            })?;
-        Self::with_model(path, model, executor, batch)
+        let unknown = |what: &str, name: &str| TrainError::Checkpoint {
+            path: path.to_path_buf(),
+            message: format!("its {what} is {name}, which is not built in: load it with Classifier::with_model"),
+        };
+        let classes = card.classes.len();
+        let model = models::build(&card.model, card.input, classes).ok_or_else(|| unknown("model", &card.model))?;
+        let task = tasks::build(&card.task, classes).ok_or_else(|| unknown("task", &card.task))?;
+        Self::with_model(path, model.with_task(task), executor, batch)
     }
 
     /// Loads the weights of a model of your own.
@@ -224,24 +166,13 @@ impl Classifier {
         self.executor.device()
     }
 
-    /// Loss and accuracy on the loader's images; its batch size must be the one this was loaded for.
+    /// The task's figures on the images of some loaders together, which have the same classes and the batch size that this
+    /// was loaded for. Tells `progress` how many images are done.
     ///
     /// # Errors
     /// If an image cannot be read or the device fails.
-    pub fn evaluate(&mut self, loader: &Loader) -> Result<Evaluation, TrainError> {
-        self.evaluate_with_progress(loader, &mut |_| ())
-    }
-
-    /// As [`Self::evaluate`], and tells `progress` how many images are done.
-    ///
-    /// # Errors
-    /// If an image cannot be read or the device fails.
-    pub fn evaluate_with_progress(
-        &mut self,
-        loader: &Loader,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<Evaluation, TrainError> {
-        self.inference.evaluate(self.executor.as_mut(), &self.model, loader, progress)
+    pub fn evaluate(&mut self, loaders: &[Loader], progress: &mut dyn FnMut(usize)) -> Result<Evaluation, TrainError> {
+        self.inference.evaluate(self.executor.as_mut(), &self.model, loaders, progress)
     }
 
     /// The `top` most probable classes of each image; `images` holds them as u8 `[height, width, channels]` in a row.
@@ -257,18 +188,28 @@ impl Classifier {
             pixels.resize(size * self.batch, 0);
             let mut batch = Batch {
                 images: pixels,
-                labels: vec![0; self.batch],
+                labels: self.blank_labels(),
                 weights: vec![1.0; self.batch],
                 real,
                 ..Batch::default()
             };
             self.inference.run(self.executor.as_mut(), &self.model, &mut batch)?;
             for outputs in self.executor.collect(self.inference.program, true)? {
-                let rows = floats(&outputs, "probabilities").chunks(self.model.classes).take(real);
-                predictions.extend(rows.map(|row| self.ranked(row, top)));
+                let (values, width) = floats(&outputs, "predictions");
+                predictions.extend(values.chunks(width).take(real).map(|row| self.ranked(row, top)));
             }
         }
         Ok(predictions)
+    }
+
+    /// Labels of a batch of which only the predictions are wanted.
+    fn blank_labels(&self) -> Labels {
+        match self.model.task.targets(self.batch) {
+            Some(ty) if ty.dtype == DType::F32 => {
+                Labels::Rows { width: ty.shape.last(), values: vec![0.0; ty.elements()] }
+            }
+            _ => Labels::Classes(vec![0; self.batch]),
+        }
     }
 
     fn ranked(&self, row: &[f32], top: usize) -> Vec<Prediction> {
@@ -280,40 +221,5 @@ impl Classifier {
             probability: row[index],
         };
         order.into_iter().take(top).map(prediction).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn evaluations_add_up_by_their_images() {
-        let first = Evaluation {
-            images: 1,
-            loss: 1.0,
-            accuracy: 1.0,
-            top5_accuracy: 1.0,
-            confusion: vec![vec![1, 0], vec![0, 0]],
-        };
-        let second = Evaluation {
-            images: 3,
-            loss: 2.0,
-            accuracy: 0.0,
-            top5_accuracy: 1.0,
-            confusion: vec![vec![0, 3], vec![0, 0]],
-        };
-        let mut both = Evaluation::default();
-        both.add(&first);
-        both.add(&second);
-        let expected = Evaluation {
-            images: 4,
-            loss: 1.75,
-            accuracy: 0.25,
-            top5_accuracy: 1.0,
-            confusion: vec![vec![1, 3], vec![0, 0]],
-        };
-        assert_eq!(both, expected);
-        assert_eq!(both.per_class(), [(4, Some(0.25)), (0, None)]);
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     kernel::Expr,
     models::Model,
     nn::{Builder, Built, Group, Mode, Parameters, Role},
+    tasks::{Samples, Unit},
     tensor::{Tensor, TensorType},
 };
 
@@ -15,6 +16,8 @@ use super::Recipe;
 pub struct TrainingState {
     /// For each block that is trained, in order, what its update needs.
     pub updates: Vec<BlockUpdate>,
+    /// Name and unit of each figure that a step reports beside its loss.
+    pub metrics: Vec<(&'static str, Unit)>,
     /// 1 once a loss was not finite, from when on no variable changes any more.
     halted: VariableId,
 }
@@ -47,6 +50,11 @@ fn zero() -> Expr {
     Expr::Input(0).select(0.0, 0.0)
 }
 
+/// The name of the output that is the sum of a figure over the images.
+pub(super) fn metric_output(name: &str) -> String {
+    format!("metric/{name}")
+}
+
 fn hyper_feed(update: usize) -> String {
     format!("hyper{update}")
 }
@@ -66,15 +74,17 @@ struct Gradients {
     blocks: Vec<(usize, Value)>,
     /// Sum of the images' weights.
     weight: Value,
+    /// Name and unit of each figure.
+    metrics: Vec<(&'static str, Unit)>,
     /// 0, or 1 once a loss was not finite.
     guard: Value,
 }
 
 /// Builds the graph of one training step: forward, loss, gradients, optimizer, running statistics.
 ///
-/// Feeds: `images` u8 `[batch, height, width, channels]`, `labels` u32 `[batch]`, `weights` f32 `[batch]`, `clock` u32
+/// Feeds: `images` u8 `[batch, height, width, channels]`, `labels` of the task's type, `weights` f32 `[batch]`, `clock` u32
 /// `[2]` (seed, step), and those of [`TrainingState::hyper`]. Outputs, f32 `[]` each: `loss`, the weighted mean; `weight`,
-/// the sum of weights; `correct`, the number of images of weight above 0 that were recognised.
+/// the sum of weights; `metric/NAME`, the sum of each of the task's figures over the images of weight above 0.
 ///
 /// # Errors
 /// If the model cannot take such images.
@@ -87,7 +97,7 @@ pub fn training_graph(
     let mut graph = Graph::new();
     let halted = parameters.add_variable("halted", 1);
     let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, halted)?;
-    let state = state(parameters, recipe, halted);
+    let state = state(parameters, recipe, gradients.metrics, halted);
     let blocks: Vec<Value> = gradients.blocks.iter().map(|(_, value)| *value).collect();
     update(&mut graph, parameters, recipe, &state, &blocks, gradients.guard)?;
     Ok((graph, state))
@@ -172,27 +182,32 @@ fn gradients(
     normalisation: &Normalisation,
     halted: VariableId,
 ) -> Result<Gradients, GraphError> {
-    let (images, labels, weights) = feeds(graph, model, recipe.batch_size);
+    let batch = Batch::feeds(graph, model, recipe.batch_size);
     let clock = graph.feed("clock", TensorType::u32([2]));
-    let (logits, built) = forward(graph, model, parameters, Mode::Training, Some(clock), images, normalisation)?;
+    let label_smoothing = recipe.label_smoothing;
+    let (samples, built) =
+        forward(graph, model, parameters, (Mode::Training, Some(clock)), &batch, normalisation, label_smoothing)?;
 
-    let (loss, weight, guard) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
-        let losses = graph.softmax_cross_entropy(logits, labels, recipe.label_smoothing)?;
-        let loss = graph.weighted_mean(losses, weights)?;
-        let hit = graph.top_k_correct(logits, labels, 1)?;
-        let counted = Expr::Input(1).select(Expr::Input(0), 0.0);
-        let hit = graph.pointwise("counted", counted, &[hit, weights])?;
-        let correct = graph.sum(hit, &[0])?;
-        let weight = graph.sum(weights, &[0])?;
+    let (loss, weight, metrics, guard) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
+        let objective = model.task.objective(graph, &samples)?;
+        let loss = graph.weighted_mean(objective.losses, batch.weights)?;
+        let mut metrics = Vec::new();
+        for metric in &objective.metrics {
+            let counted = Expr::Input(1).select(Expr::Input(0), 0.0);
+            let counted = graph.pointwise("counted", counted, &[metric.values, batch.weights])?;
+            let sum = graph.sum(counted, &[0])?;
+            graph.output(metric_output(metric.name), sum);
+            metrics.push((metric.name, metric.unit));
+        }
+        let weight = graph.sum(batch.weights, &[0])?;
         graph.output("loss", loss);
         graph.output("weight", weight);
-        graph.output("correct", correct);
 
         let before = graph.variable(halted, 0, TensorType::f32([]));
         let sticky = Expr::Input(1).is_finite().select(Expr::Input(0), 1.0);
         let guard = graph.update("halt", sticky, &[before, loss])?;
         graph.assign(halted, guard);
-        Ok((loss, weight, guard))
+        Ok((loss, weight, metrics, guard))
     })?;
 
     let is_trained = |at: usize| {
@@ -216,11 +231,16 @@ fn gradients(
         }
     }
     graph.scoped("statistics", |graph| follow(graph, parameters, &built, recipe.statistics_momentum, guard))?;
-    Ok(Gradients { blocks, weight, guard })
+    Ok(Gradients { blocks, weight, metrics, guard })
 }
 
 /// The variables of the optimizer for parameters that have been declared.
-fn state(parameters: &mut Parameters, recipe: &Recipe, halted: VariableId) -> TrainingState {
+fn state(
+    parameters: &mut Parameters,
+    recipe: &Recipe,
+    metrics: Vec<(&'static str, Unit)>,
+    halted: VariableId,
+) -> TrainingState {
     let mut updates = Vec::new();
     for (block, description) in parameters.blocks().to_vec().into_iter().enumerate() {
         if description.role == Role::Trained && !description.group.frozen {
@@ -229,7 +249,7 @@ fn state(parameters: &mut Parameters, recipe: &Recipe, halted: VariableId) -> Tr
             updates.push(BlockUpdate { block, group: description.group, moments });
         }
     }
-    TrainingState { updates, halted }
+    TrainingState { updates, metrics, halted }
 }
 
 /// Appends the optimizer's update of each block from its gradients.
@@ -291,8 +311,8 @@ fn follow(
 
 /// Builds the graph of inference on a batch.
 ///
-/// Feeds: `images`, `labels` and `weights` as in [`training_graph`]. Outputs: `probabilities` f32 `[batch, classes]`
-/// and `losses` f32 `[batch]`, the cross-entropy of each image.
+/// Feeds: `images`, `labels` and `weights` as in [`training_graph`]. Outputs: `predictions`, what the task makes of the
+/// network's output (probabilities f32 `[batch, classes]` of classification), and `losses` f32 `[batch]`.
 ///
 /// # Errors
 /// If the model cannot take such images.
@@ -303,49 +323,64 @@ pub fn inference_graph(
     normalisation: &Normalisation,
 ) -> Result<Graph, GraphError> {
     let mut graph = Graph::new();
-    let (images, labels, _) = feeds(&mut graph, model, batch);
-    let (logits, _) = forward(&mut graph, model, parameters, Mode::Inference, None, images, normalisation)?;
+    let batch = Batch::feeds(&mut graph, model, batch);
+    let (samples, _) = forward(&mut graph, model, parameters, (Mode::Inference, None), &batch, normalisation, 0.0)?;
     graph.scoped("loss", |graph| -> Result<(), GraphError> {
-        let losses = graph.softmax_cross_entropy(logits, labels, 0.0)?;
-        let probabilities = graph.softmax(logits)?;
-        graph.output("probabilities", probabilities);
-        graph.output("losses", losses);
+        let objective = model.task.objective(graph, &samples)?;
+        let predictions = model.task.prediction(graph, samples.output)?;
+        graph.output("predictions", predictions);
+        graph.output("losses", objective.losses);
         Ok(())
     })?;
     Ok(graph)
 }
 
-fn feeds(graph: &mut Graph, model: &Model, batch: usize) -> (Value, Value, Value) {
-    let [height, width, channels] = model.input;
-    let images = graph.feed("images", TensorType::u8([batch, height, width, channels]));
-    let labels = graph.feed("labels", TensorType::u32([batch]));
-    let weights = graph.feed("weights", TensorType::f32([batch]));
-    (images, labels, weights)
+/// The feeds of a batch.
+struct Batch {
+    size: usize,
+    images: Value,
+    labels: Option<Value>,
+    weights: Value,
+}
+
+impl Batch {
+    fn feeds(graph: &mut Graph, model: &Model, size: usize) -> Self {
+        let [height, width, channels] = model.input;
+        let images = graph.feed("images", TensorType::u8([size, height, width, channels]));
+        let labels = model.task.targets(size).map(|ty| graph.feed("labels", ty));
+        let weights = graph.feed("weights", TensorType::f32([size]));
+        Self { size, images, labels, weights }
+    }
 }
 
 fn forward(
     graph: &mut Graph,
     model: &Model,
     parameters: &mut Parameters,
-    mode: Mode,
-    clock: Option<Value>,
-    images: Value,
+    (mode, clock): (Mode, Option<Value>),
+    batch: &Batch,
     normalisation: &Normalisation,
-) -> Result<(Value, Built), GraphError> {
+    label_smoothing: f64,
+) -> Result<(Samples, Built), GraphError> {
     let channels = normalisation.mean.len();
     let mean = graph.constant(Tensor::f32([channels], normalisation.mean.clone()));
     let std = graph.constant(Tensor::f32([channels], normalisation.std.clone()));
-    let x = graph.scoped("input", |graph| graph.normalise_images(images, mean, std))?;
+    let x = graph.scoped("input", |graph| graph.normalise_images(batch.images, mean, std))?;
     let mut builder = Builder::new(graph, parameters, mode, clock);
-    let logits = model.network.forward(&mut builder, x)?;
-    let shape = builder.shape(logits);
-    if shape[..] != [builder.shape(images)[0], model.classes] {
-        let batch = builder.shape(images)[0];
-        let message = format!(
-            "the network of {} ends in {shape}, not in logits [{batch}, {}]; end it with Dense::new({})",
-            model.name, model.classes, model.classes
-        );
-        return Err(builder.error(message));
+    let output = model.network.forward(&mut builder, x)?;
+    if let Some(expected) = model.task.output(batch.size) {
+        let ends_in = builder.graph.ty(output).clone();
+        if ends_in != expected {
+            let dense = match expected.shape[..] {
+                [_, width] => format!("; end it with Dense::new({width})"),
+                _ => String::new(),
+            };
+            let (name, task) = (&model.name, model.task.name());
+            let message = format!("the network of {name} ends in {ends_in}, and {task} needs {expected}{dense}");
+            return Err(builder.error(message));
+        }
     }
-    Ok((logits, builder.finish()))
+    let (targets, weights) = (batch.labels, batch.weights);
+    let samples = Samples { images: x, output, targets, weights, label_smoothing };
+    Ok((samples, builder.finish()))
 }

@@ -13,7 +13,7 @@ mod trainer;
 
 pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole};
 pub use error::TrainError;
-pub use evaluate::{Classifier, Evaluation, Prediction};
+pub use evaluate::{Classifier, Prediction};
 pub use graphs::{
     BlockUpdate, GradientSums, TrainingState, gradient_graph, inference_graph, training_graph, update_graph,
 };

@@ -1,7 +1,8 @@
 use super::{Progress, TrainError};
+use crate::tasks::{Evaluation, Metric};
 
 /// What one step did.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
     /// The step, counted from 1 over the whole run.
     pub step: u64,
@@ -13,8 +14,8 @@ pub struct StepReport {
     pub loss: f32,
     /// Images of the batch that count.
     pub images: usize,
-    /// Of these, how many were recognised.
-    pub correct: usize,
+    /// The task's figures of these images, the most important first.
+    pub metrics: Vec<Metric>,
     /// Learning rate.
     pub learning_rate: f64,
     /// Images a second, over the last second or so.
@@ -30,17 +31,17 @@ pub struct EpochReport {
     pub step: u64,
     /// Mean loss over the epoch's training images, as they came.
     pub train_loss: f64,
-    /// Share of the epoch's training images recognised, as they came.
-    pub train_accuracy: f64,
-    /// Loss and accuracy on the validation images, where there are any.
-    pub validation: Option<(f64, f64)>,
+    /// The task's figures of the epoch's training images, as they came.
+    pub train_metrics: Vec<Metric>,
+    /// What the validation images came to, where there are any.
+    pub validation: Option<Evaluation>,
     /// Learning rate of the last step.
     pub learning_rate: f64,
     /// Images a second over the epoch's training steps.
     pub images_per_second: f64,
     /// Seconds that the epoch took, validation included.
     pub seconds: f64,
-    /// The validation accuracy (training accuracy, where there is none) is the best so far.
+    /// The first figure (of the validation images, where there are any) is the best so far.
     pub best: bool,
 }
 

@@ -3,16 +3,19 @@ use std::collections::VecDeque;
 use super::{
     Recipe, TrainError,
     diagnose::first_non_finite,
-    evaluate::{Evaluation, Inference},
-    graphs::{GradientSums, TrainingState, gradient_graph, inference_graph, training_graph, update_graph},
+    evaluate::Inference,
+    graphs::{
+        GradientSums, TrainingState, gradient_graph, inference_graph, metric_output, training_graph, update_graph,
+    },
 };
 use crate::{
-    data::{Batch, Loader, Normalisation},
+    data::{Batch, Labels, Loader, Normalisation},
     graph::Graph,
     models::Model,
     nn::Parameters,
     plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanError, PlanOptions, ProgramId, Target, Tuned},
-    tensor::Tensor,
+    tasks::{Evaluation, Unit},
+    tensor::{Tensor, TensorData, TensorType},
 };
 
 /// A model on a device, ready to be trained a step at a time.
@@ -52,12 +55,12 @@ struct Submitted {
 struct Partial {
     loss: f64,
     weight: f64,
-    correct: usize,
+    metrics: Vec<f64>,
     images: usize,
 }
 
 /// The figures of one finished step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepFigures {
     /// The step, counted from 1.
     pub step: u64,
@@ -65,8 +68,8 @@ pub struct StepFigures {
     pub loss: f32,
     /// Sum of the images' weights.
     pub weight: f32,
-    /// Images recognised.
-    pub correct: usize,
+    /// Sum of each of [`Session::metrics`] over the images that count.
+    pub metric_sums: Vec<f64>,
     /// Images that count.
     pub images: usize,
 }
@@ -180,6 +183,11 @@ impl Session {
         self.recomputation_saves
     }
 
+    /// Name and unit of each figure that training shows beside the loss.
+    pub fn metrics(&self) -> &[(&'static str, Unit)] {
+        &self.state.metrics
+    }
+
     /// Steps so far.
     pub fn step(&self) -> u64 {
         self.step
@@ -213,8 +221,8 @@ impl Session {
         let count = batches.len();
         for (at, batch) in batches.iter_mut().enumerate() {
             let clock = self.clock(self.step, at);
-            let inputs = BatchTensors::borrow(batch, &self.model);
-            let mut feeds = inputs.feeds().to_vec();
+            let inputs = BatchTensors::borrow(batch, &self.model)?;
+            let mut feeds = inputs.feeds();
             feeds.push(("clock", &clock));
             if self.update.is_none() {
                 feeds.extend(&hyper);
@@ -260,17 +268,20 @@ impl Session {
         let weight = f64::from(number("weight"));
         self.partial.loss += f64::from(number("loss")) * weight;
         self.partial.weight += weight;
-        self.partial.correct += number("correct") as usize;
         self.partial.images += images;
+        self.partial.metrics.resize(self.state.metrics.len(), 0.0);
+        for (sum, (name, _)) in self.partial.metrics.iter_mut().zip(&self.state.metrics) {
+            *sum += f64::from(number(&metric_output(name)));
+        }
         if !last {
             return None;
         }
-        let Partial { loss, weight, correct, images } = std::mem::take(&mut self.partial);
+        let Partial { loss, weight, metrics, images } = std::mem::take(&mut self.partial);
         let mean = if weight == 0.0 { 0.0 } else { loss / weight };
-        Some(StepFigures { step, loss: mean as f32, weight: weight as f32, correct, images })
+        Some(StepFigures { step, loss: mean as f32, weight: weight as f32, metric_sums: metrics, images })
     }
 
-    /// Loss and accuracy on the loader's images.
+    /// The task's figures on the loader's images.
     ///
     /// # Errors
     /// If an image cannot be read or the device fails.
@@ -287,7 +298,7 @@ impl Session {
         loader: &Loader,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TrainError> {
-        self.inference.evaluate(self.executor.as_mut(), &self.model, loader, progress)
+        self.inference.evaluate(self.executor.as_mut(), &self.model, std::slice::from_ref(loader), progress)
     }
 
     /// Layer and operation in which the first value that is not finite appears when `batch`, number `at` of step number
@@ -298,8 +309,8 @@ impl Session {
     pub fn diagnose(&mut self, batch: &mut Batch, step: u64, at: usize) -> Result<Option<String>, TrainError> {
         let clock = self.clock(step, at);
         let hyper = self.state.hyper(&self.recipe, 0.0, step);
-        let inputs = BatchTensors::borrow(batch, &self.model);
-        let mut feeds = inputs.feeds().to_vec();
+        let inputs = BatchTensors::borrow(batch, &self.model)?;
+        let mut feeds = inputs.feeds();
         feeds.push(("clock", &clock));
         feeds.extend(hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)));
         let place = first_non_finite(&self.graph, &self.parameters, self.executor.as_mut(), &feeds);
@@ -356,29 +367,56 @@ pub(super) struct BatchTensors {
     images: Tensor,
     labels: Tensor,
     weights: Tensor,
+    /// Whether the task takes labels.
+    takes_labels: bool,
 }
 
 impl BatchTensors {
-    pub fn borrow(batch: &mut Batch, model: &Model) -> Self {
+    /// The tensors of a batch for a model.
+    ///
+    /// # Errors
+    /// If the batch's labels are not what the model's task takes; the batch stays as it is.
+    pub fn borrow(batch: &mut Batch, model: &Model) -> Result<Self, TrainError> {
         let [height, width, channels] = model.input;
-        let n = batch.labels.len();
-        Self {
-            images: Tensor::u8([n, height, width, channels], std::mem::take(&mut batch.images)),
-            labels: Tensor::u32([n], std::mem::take(&mut batch.labels)),
-            weights: Tensor::f32([n], std::mem::take(&mut batch.weights)),
+        let n = batch.weights.len();
+        let given = match &batch.labels {
+            Labels::Classes(_) => TensorType::u32([n]),
+            Labels::Rows { width, .. } => TensorType::f32([n, *width]),
+        };
+        let expected = model.task.targets(n);
+        if expected.as_ref().is_some_and(|expected| *expected != given) {
+            return Err(TrainError::Labels { task: model.task.name().into(), given });
         }
+        let labels = match std::mem::take(&mut batch.labels) {
+            Labels::Classes(classes) => Tensor::u32(given.shape, classes),
+            Labels::Rows { values, .. } => Tensor::f32(given.shape, values),
+        };
+        Ok(Self {
+            images: Tensor::u8([n, height, width, channels], std::mem::take(&mut batch.images)),
+            labels,
+            weights: Tensor::f32([n], std::mem::take(&mut batch.weights)),
+            takes_labels: expected.is_some(),
+        })
     }
 
-    pub fn feeds(&self) -> [(&'static str, &Tensor); 3] {
-        [("images", &self.images), ("labels", &self.labels), ("weights", &self.weights)]
+    pub fn feeds(&self) -> Vec<(&'static str, &Tensor)> {
+        let mut feeds = vec![("images", &self.images), ("weights", &self.weights)];
+        if self.takes_labels {
+            feeds.push(("labels", &self.labels));
+        }
+        feeds
     }
 
     pub fn give_back(self, batch: &mut Batch) {
-        use crate::tensor::TensorData::{F32, U8, U32};
-        if let (U8(images), U32(labels), F32(weights)) =
-            (self.images.into_data(), self.labels.into_data(), self.weights.into_data())
+        let width = self.labels.shape().last();
+        batch.labels = match self.labels.into_data() {
+            TensorData::F32(values) => Labels::Rows { width, values },
+            TensorData::U32(classes) => Labels::Classes(classes),
+            TensorData::U8(_) => Labels::default(),
+        };
+        if let (TensorData::U8(images), TensorData::F32(weights)) = (self.images.into_data(), self.weights.into_data())
         {
-            (batch.images, batch.labels, batch.weights) = (images, labels, weights);
+            (batch.images, batch.weights) = (images, weights);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{EpochReport, Observer, Progress, Session, StepReport, TrainError, se
 use crate::{
     data::{DataError, Loader},
     plan::ExecutorError,
+    tasks::{Metric, Unit},
 };
 
 /// Runs a session over data: steps, validation, checkpoints, and the observers that follow them.
@@ -215,7 +216,8 @@ impl<'a> Trainer<'a> {
             self.progress.step = figures.step;
             self.progress.loss_sum += f64::from(figures.loss) * f64::from(figures.weight);
             self.progress.weight_sum += f64::from(figures.weight);
-            self.progress.correct += figures.correct;
+            self.progress.metric_sums.resize(figures.metric_sums.len(), 0.0);
+            self.progress.metric_sums.iter_mut().zip(&figures.metric_sums).for_each(|(sum, new)| *sum += new);
             self.progress.images += figures.images;
             self.speed.add(figures.images);
             let report = StepReport {
@@ -224,7 +226,7 @@ impl<'a> Trainer<'a> {
                 total_steps: self.total,
                 loss: figures.loss,
                 images: figures.images,
-                correct: figures.correct,
+                metrics: means(self.session.metrics(), &figures.metric_sums, figures.images),
                 learning_rate: self.learning_rate(figures.step - 1),
                 images_per_second: self.speed.recent(),
             };
@@ -261,28 +263,37 @@ impl<'a> Trainer<'a> {
             Some(loader) => {
                 let (total, observers) = (loader.dataset().len(), &mut self.observers);
                 let mut progress = |done| observers.iter_mut().for_each(|observer| observer.on_evaluation(done, total));
-                let evaluation = self.session.evaluate_with_progress(loader, &mut progress)?;
-                Some((evaluation.loss, evaluation.accuracy))
+                Some(self.session.evaluate_with_progress(loader, &mut progress)?)
             }
             None => None,
         };
         let progress = &mut self.progress;
-        let train_accuracy = progress.correct as f64 / progress.images.max(1) as f64;
-        let measure = validation.map_or(train_accuracy, |(_, accuracy)| accuracy);
-        let best = progress.best.is_none_or(|best| measure > best);
+        let train_loss = progress.loss_sum / progress.weight_sum.max(f64::MIN_POSITIVE);
+        let train_metrics = means(self.session.metrics(), &progress.metric_sums, progress.images);
+        let (loss, metrics) = match &validation {
+            Some(evaluation) => (evaluation.loss, &evaluation.metrics),
+            None => (train_loss, &train_metrics),
+        };
+        let (measure, best) = match metrics.first() {
+            Some(metric) => {
+                let better = progress.best.is_none_or(|best| metric.value > best);
+                (metric.value, better && metric.value.is_finite())
+            }
+            None => (loss, progress.best.is_none_or(|best| loss < best)),
+        };
         let epoch = progress.step.div_ceil(progress.batches as u64);
         if best {
             (progress.best, progress.best_epoch) = (Some(measure), epoch);
         }
-        let train_loss = progress.loss_sum / progress.weight_sum.max(f64::MIN_POSITIVE);
         if progress.step.is_multiple_of(progress.batches as u64) {
-            (progress.loss_sum, progress.weight_sum, progress.correct, progress.images) = (0.0, 0.0, 0, 0);
+            (progress.loss_sum, progress.weight_sum, progress.images) = (0.0, 0.0, 0);
+            progress.metric_sums.fill(0.0);
         }
         let report = EpochReport {
             epoch,
             step: progress.step,
             train_loss,
-            train_accuracy,
+            train_metrics,
             validation,
             learning_rate: self.learning_rate(self.progress.step - 1),
             images_per_second,
@@ -299,13 +310,23 @@ impl<'a> Trainer<'a> {
 
     fn checkpoint(&mut self, best: bool) -> Result<(), TrainError> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        let card = self.session.card(self.train.dataset().classes(), &self.progress);
+        let card = self.session.card(self.train.dataset(), &self.progress);
         self.session.save(folder, &card, best)?;
         for observer in &mut self.observers {
             observer.on_checkpoint(&self.progress)?;
         }
         Ok(())
     }
+}
+
+/// The means of figures over so many images.
+fn means(metrics: &[(&'static str, Unit)], sums: &[f64], images: usize) -> Vec<Metric> {
+    let mean = |(&(name, unit), sum): (&(&'static str, Unit), &f64)| Metric {
+        name: name.into(),
+        value: sum / images.max(1) as f64,
+        unit,
+    };
+    metrics.iter().zip(sums).map(mean).collect()
 }
 
 fn has_checkpoint(folder: &Path) -> bool {

@@ -51,7 +51,7 @@ fn class_folders_are_read_and_divided() {
     for set in [&splits.train, &val, &test] {
         for index in 0..set.len() {
             let red = pixels(set, index)[0];
-            assert_eq!(u32::from(red / 100), set.labels()[index], "{}", set.image_name(index));
+            assert_eq!(u32::from(red / 100), set.labels().classes().unwrap()[index], "{}", set.image_name(index));
             assert!(set.image_name(index).ends_with(&format!("{}.png", red % 100)));
         }
     }
@@ -130,7 +130,7 @@ fn sizes_formats_and_colours_mix() {
     assert_eq!(splits.image_size(), ImageSize::new(16, 12, 3));
     assert_eq!(splits.train.len() + splits.val.unwrap().len() + splits.test.unwrap().len(), 16);
     for index in 0..splits.train.len() {
-        let expected = [10, 200][splits.train.labels()[index] as usize];
+        let expected = [10, 200][splits.train.labels().classes().unwrap()[index] as usize];
         let red = i32::from(pixels(&splits.train, index)[0]);
         assert!((red - expected).abs() < 12, "{}: {red}", splits.train.image_name(index));
     }

@@ -1,14 +1,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gabor::data::{Augmentation, Batch, DataError, Dataset, ImageSize, ImageSource, Loader, LoaderOptions, Order};
+use gabor::data::{
+    Augmentation, Batch, DataError, Dataset, ImageSize, ImageSource, Label, Loader, LoaderOptions, Order,
+};
 
 const SIZE: ImageSize = ImageSize::new(2, 3, 1);
 
 /// `count` images whose pixels are all the image's number and whose label is that number modulo 3.
 fn set(count: usize) -> Dataset {
     let pixels = (0..count).flat_map(|index| vec![index as u8; SIZE.bytes()]).collect();
-    let labels = (0..count as u32).map(|index| index % 3).collect();
+    let labels: Vec<u32> = (0..count as u32).map(|index| index % 3).collect();
     Dataset::from_pixels("numbers", pixels, SIZE, labels, vec!["a".into(), "b".into(), "c".into()]).unwrap()
 }
 
@@ -35,7 +37,7 @@ fn evaluation_keeps_the_order_and_fills_the_last_batch() {
     assert_eq!((last.real, &last.weights[..]), (2, &[1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0][..]));
     for batch in &batches {
         for (at, &index) in batch.indices.iter().enumerate() {
-            assert_eq!(batch.labels[at], index % 3);
+            assert_eq!(batch.labels.get(at), Label::Class(index % 3));
             assert_eq!(batch.images[at * SIZE.bytes()..][..SIZE.bytes()], [index as u8; 6]);
         }
         assert_eq!(batch.augmentation, None);
@@ -103,7 +105,7 @@ fn leaving_an_epoch_early_stops_its_threads() {
 fn weights_of_classes_go_to_real_images_only() {
     let options = LoaderOptions { class_weights: Some(vec![0.5, 2.0, 1.0]), ..LoaderOptions::new(8) };
     let last = loader(options).batch(0, 6).unwrap();
-    assert_eq!(last.labels[..3], [0, 1, 0]);
+    assert_eq!(last.labels.classes().unwrap()[..3], [0, 1, 0]);
     assert_eq!(last.weights, [0.5, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 }
 

@@ -529,9 +529,26 @@ def seed_cnn():
     return family
 
 
+def sigmoid_cross_entropy():
+    family = Family("sigmoid_cross_entropy")
+    for name, weights in [("plain", [1.0] * 5), ("weighted", [1.0, 0.5, 3.0, 20.0, 1.0])]:
+        rng = family.rng(name)
+        x = np.concatenate([[[-100.0, -20.0, 0.0, 20.0, 100.0]] * 2, rng.normal(0, 2.5, (11, 5))])
+        t = np.concatenate([[[0.0] * 5, [1.0] * 5], rng.uniform(0, 1, (11, 5)).round(1)])
+        t, w = exact(t), exact(np.array(weights))
+
+        def loss(x, t=t, w=w):
+            return F.binary_cross_entropy_with_logits(x, t, pos_weight=w, reduction="none")
+
+        family.record(name, {}, loss, rng, x=x)
+        family.tensors[f"{name}/t"] = t.float()
+        family.tensors[f"{name}/w"] = w.float()
+    return family
+
+
 FAMILIES = [
     conv2d, matmul, dense, max_pool, avg_pool, global_pool, activations, softmax, cross_entropy,
-    batch_norm, layer_norm, optimizers, clipping, seed_cnn,
+    batch_norm, layer_norm, optimizers, clipping, seed_cnn, sigmoid_cross_entropy,
 ]  # fmt: skip
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ use gabor::{
     data::{Dataset, Loader, LoaderOptions, Normalisation, Order, Splits},
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
-    train::{Evaluation, Outcome, Progress, Session, StopReason, Trainer, read_card},
+    tasks::{self, Evaluation},
+    train::{Outcome, Progress, Session, StopReason, Trainer, read_card},
 };
 
 use super::summary;
@@ -24,6 +25,9 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
     if let Some(data) = &mut config.data {
         // So that the run can be resumed and evaluated from another folder. If there is no such data, opening it says so.
         *data = data.canonicalize().unwrap_or_else(|_| data.clone());
+    }
+    if let Some(labels) = &mut config.images.labels {
+        *labels = labels.canonicalize().unwrap_or_else(|_| labels.clone());
     }
     let (job, session) = Job::prepare(config, None, Choices::default())?;
     let folder = RunFolder::create(out, &job.config.model)?;
@@ -65,7 +69,8 @@ impl Job {
         let splits = open_data(config.data.as_deref(), &config.images)?;
         let size = splits.image_size();
         let input = [size.height, size.width, size.channels];
-        let model = values::zoo_model(&config.model, input, splits.classes().len())?;
+        let task = tasks::for_data(&splits.train, config.recipe.balance_classes);
+        let model = values::zoo_model(&config.model, input, splits.classes().len())?.with_task(task);
         let normalisation = match normalisation {
             Some(normalisation) => normalisation,
             None => config.normalise.resolve(&splits.train)?,
@@ -134,9 +139,10 @@ impl Job {
 
     fn training_loader(&self) -> Result<Loader> {
         let recipe = &self.config.recipe;
+        let has_classes = self.splits.train.labels().classes().is_some();
         let options = LoaderOptions {
             order: Order::Shuffled { seed: recipe.seed },
-            class_weights: recipe.balance_classes.then(|| self.splits.train.balanced_class_weights()),
+            class_weights: (recipe.balance_classes && has_classes).then(|| self.splits.train.balanced_class_weights()),
             strict: self.config.images.strict,
             ..LoaderOptions::new(recipe.batch_size)
         };

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use gabor::{
     plan::Tuned,
-    train::{EpochReport, Evaluation, Outcome, Progress, Session, StopReason},
+    tasks::{Evaluation, Metric},
+    train::{EpochReport, Outcome, Progress, Session, StopReason},
 };
 use serde_json::{Value, json};
 
@@ -65,17 +66,10 @@ pub fn of_outcome(folder: &RunFolder, outcome: &Outcome, test: Option<&Evaluatio
     let images = if validated { "validation images" } else { "training images, as there are no others" };
     let mut text = String::new();
     if let Some(test) = test {
-        let _ = writeln!(
-            text,
-            "test accuracy {:.2}%, loss {:.4} on {} images, with the weights of epoch {}, the best on the {images}",
-            100.0 * test.accuracy,
-            test.loss,
-            test.images,
-            progress.best_epoch
-        );
+        let _ =
+            writeln!(text, "test {test}, with the weights of epoch {}, the best on the {images}", progress.best_epoch);
     } else if let Some(best) = progress.best {
-        let accuracy = 100.0 * best;
-        let _ = writeln!(text, "best accuracy {accuracy:.2}% on the {images}, in epoch {}", progress.best_epoch);
+        let _ = writeln!(text, "best {} on the {images}, in epoch {}", measure(outcome, best), progress.best_epoch);
     }
     let _ = writeln!(text, "the run is in {folder}");
     text
@@ -108,17 +102,36 @@ pub fn figures(
         "finished": outcome.reason == StopReason::Finished,
         "epochs": progress.epochs(),
         "steps": progress.step,
-        "train": last.map(|report| json!({"loss": report.train_loss, "accuracy": report.train_accuracy})),
-        "val": last.and_then(validation),
-        "best": progress.best.map(|accuracy| json!({"accuracy": accuracy, "epoch": progress.best_epoch})),
-        "test": test.map(|test| json!({
-            "images": test.images, "loss": test.loss, "accuracy": test.accuracy, "top5_accuracy": test.top5_accuracy,
-        })),
+        "task": session.model().task.name(),
+        "train": last.map(|report| by_key(report.train_loss, &report.train_metrics)),
+        "val": last.and_then(|report| report.validation.as_ref()).map(|val| by_key(val.loss, &val.metrics)),
+        "best": progress.best.map(|best| {
+            let metric = measure(outcome, best);
+            json!({metric.key(): metric.value, "epoch": progress.best_epoch})
+        }),
+        "test": test.map(|test| {
+            let mut figures = by_key(test.loss, &test.metrics);
+            figures["images"] = test.images.into();
+            figures
+        }),
         "seconds": outcome.seconds,
         "images_per_second": last.map(|report| report.images_per_second),
     })
 }
 
-fn validation(report: &EpochReport) -> Option<Value> {
-    report.validation.map(|(loss, accuracy)| json!({"loss": loss, "accuracy": accuracy}))
+/// The figure by which epochs are compared, of this value.
+fn measure(outcome: &Outcome, value: f64) -> Metric {
+    let metrics = |report: &EpochReport| match &report.validation {
+        Some(validation) => validation.metrics.first().cloned(),
+        None => report.train_metrics.first().cloned(),
+    };
+    let named = outcome.last_epoch.as_ref().and_then(metrics);
+    named.map_or_else(|| Metric::number("loss", value), |metric| Metric { value, ..metric })
+}
+
+/// A loss and other figures as fields.
+fn by_key(loss: f64, metrics: &[Metric]) -> Value {
+    let mut figures = json!({"loss": loss});
+    metrics.iter().for_each(|metric| figures[metric.key()] = metric.value.into());
+    figures
 }

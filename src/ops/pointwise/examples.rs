@@ -57,6 +57,19 @@ pub fn differentiable() -> Vec<Example> {
     for build in ARITHMETIC {
         examples.extend(shapes.map(|[a, b]| Example::new([random(a, 1), random(b, 2)], build)));
     }
+    // Logits, targets and weights of each class; logits far from 0 as well.
+    for rows in [3, 8] {
+        let logits = Tensor::f32([rows, 4], spread(4 * rows, 1).as_f32().unwrap_or_default().to_vec());
+        let half = |x: &f32| f32::from(u8::from(*x > 0.0)) * 0.75;
+        let targets =
+            Tensor::f32([rows, 4], spread(4 * rows, 2).as_f32().unwrap_or_default().iter().map(half).collect());
+        let build = move |g: &mut Graph, v: &[Value]| {
+            let targets = g.constant(targets.clone());
+            let weights = g.constant(Tensor::f32([4], vec![1.0, 0.5, 3.0, 20.0]));
+            g.sigmoid_cross_entropy(v[0], targets, weights)
+        };
+        examples.push(Example::new([logits], build));
+    }
     // A chain with values that are used twice.
     examples.push(Example::new([random([2, 3, 5], 1), random([3, 1], 2), random([5], 3)], |g, v| {
         let sum = g.add(v[0], v[1])?;

@@ -3,6 +3,7 @@
 mod activation;
 mod arithmetic;
 mod examples;
+mod loss;
 #[cfg(test)]
 mod tests;
 mod update;

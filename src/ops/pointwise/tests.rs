@@ -36,6 +36,19 @@ fn activations_of_pytorch() {
 }
 
 #[test]
+fn sigmoid_cross_entropy_of_pytorch() {
+    for case in check::reference("sigmoid_cross_entropy") {
+        let inputs = [case.tensor("x"), case.tensor("t"), case.tensor("w")];
+        let build = |graph: &mut Graph, v: &[Value]| graph.sigmoid_cross_entropy(v[0], v[1], v[2]);
+        let grads = check::gradients_for(&inputs, &case.tensor("dy"), &[0], build);
+        for (name, got) in [("y", &check::evaluate(&inputs, build)), ("dx", &grads[0])] {
+            let error = check::relative_error(got.as_f32().unwrap(), case.tensor(name).as_f32().unwrap());
+            assert!(error < 1e-6, "{name} of {}: off by {error:.2e}", case.name);
+        }
+    }
+}
+
+#[test]
 fn activations_of_extremes_are_finite() {
     let extremes = vec![-1e30, -1e4, -89.0, -0.0, 0.0, 89.0, 1e4, 1e30];
     for (name, build) in ACTIVATIONS {

@@ -1,0 +1,300 @@
+//! Images whose labels are in a file: CSV, or a path and a class a line.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::dataset::MOST_CLASSES;
+use super::folder::{has_image_name, read_images};
+use super::open::Opened;
+use super::{DataError, Labels, OpenOptions};
+
+/// Bytes that a file of labels may have.
+const MOST_BYTES: u64 = 1 << 30;
+/// Numbers that the rows of labels may have in all: 1 GiB of them.
+const MOST_NUMBERS: usize = 1 << 28;
+/// What may stand between the classes of a cell.
+const SEPARATORS: [char; 3] = ['|', ';', ','];
+/// How a column may be called that holds paths.
+const PATHS: [&str; 7] = ["path", "file", "filename", "file_name", "image", "image_path", "image_name"];
+/// How a column may be called that holds classes.
+const CLASSES: [&str; 7] = ["label", "labels", "class", "classes", "category", "tags", "target"];
+
+/// How many classes an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelKind {
+    /// One.
+    Single,
+    /// Any number of them.
+    Multi,
+}
+
+/// An image with its classes, as the file has them.
+struct Row {
+    line: u64,
+    path: String,
+    classes: Vec<String>,
+}
+
+/// What a file of labels says.
+struct Table {
+    rows: Vec<Row>,
+    /// Names of the classes, where each has a column.
+    columns: Option<Vec<String>>,
+    /// A cell holds several classes, or none.
+    several: bool,
+}
+
+/// Opens the images that the file `labels` names. Their paths are relative to `root` or to the folder of the file.
+pub(super) fn open(
+    root: &Path,
+    labels: &Path,
+    options: &OpenOptions,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Opened, DataError> {
+    let broken = |reason: String| DataError::Labels { path: labels.into(), reason };
+    let bytes = std::fs::metadata(labels).map_err(DataError::io(labels))?.len();
+    if bytes > MOST_BYTES {
+        return Err(broken(format!("it has {bytes} bytes, and a file of labels may have {MOST_BYTES}")));
+    }
+    let text = std::fs::read(labels).map_err(DataError::io(labels))?;
+    let text = String::from_utf8(text).map_err(|_| broken("it is no text (UTF-8)".into()))?;
+    let beside = labels.parent().unwrap_or(Path::new(""));
+    let find = |path: &str| [root, beside].map(|folder| folder.join(path)).into_iter().find(|path| path.is_file());
+    let table = read(&text, options.labels_are, |path| find(path).is_some()).map_err(&broken)?;
+
+    let kind = options.labels_are.unwrap_or(match table.several {
+        true => LabelKind::Multi,
+        false => LabelKind::Single,
+    });
+    let mut lines: HashMap<&str, u64> = HashMap::new();
+    for row in &table.rows {
+        if let Some(first) = lines.insert(&row.path, row.line) {
+            return Err(broken(format!("lines {first} and {} are both of {}", row.line, row.path)));
+        }
+    }
+    let classes = match &table.columns {
+        Some(columns) => columns.clone(),
+        None => table.rows.iter().flat_map(|row| &row.classes).collect::<BTreeSet<_>>().into_iter().cloned().collect(),
+    };
+    if classes.is_empty() || classes.len() > MOST_CLASSES {
+        return Err(broken(format!("it names {} classes: there are 1 to {MOST_CLASSES}", classes.len())));
+    }
+    let labels_of_all = labels_of(&table.rows, &classes, kind).map_err(&broken)?;
+    // One that is missing is an image that cannot be read, counted and named as such.
+    let files: Vec<PathBuf> =
+        table.rows.iter().map(|row| find(&row.path).unwrap_or_else(|| root.join(&row.path))).collect();
+    if !files.iter().any(|file| file.is_file()) {
+        let path = &table.rows[0].path;
+        return Err(broken(format!(
+            "{path} of line {} is neither in {} nor in {}, and neither is any other image that it names",
+            table.rows[0].line,
+            root.display(),
+            beside.display()
+        )));
+    }
+    let (train, skipped) =
+        read_images(&labels.display().to_string(), files, labels_of_all, classes, options, progress)?;
+    Ok(Opened { train, val: None, test: None, skipped, ignored_files: 0 })
+}
+
+/// What the text of a file of labels says; `exists` tells of a path whether there is such an image.
+fn read(text: &str, kind: Option<LabelKind>, exists: impl Fn(&str) -> bool) -> Result<Table, String> {
+    let records = records(text)?;
+    let Some((first_line, first)) = records.first() else { return Err("it is empty".into()) };
+    let width = first.len();
+    if let Some((line, record)) = records.iter().find(|(_, record)| record.len() != width) {
+        return Err(format!("line {line} has {} columns, and line {first_line} has {width}", record.len()));
+    }
+    if width < 2 {
+        return Err(format!("line {first_line} has one column: give a path and a class, as in cats/1.jpg,cat"));
+    }
+    let named = |names: &[&str]| first.iter().position(|cell| names.contains(&cell.to_lowercase().as_str()));
+    let has_header = !first.iter().any(|cell| exists(cell) || has_image_name(Path::new(cell)));
+    let path_at = if has_header { named(&PATHS).unwrap_or(0) } else { 0 };
+    let rows = &records[usize::from(has_header)..];
+    if rows.is_empty() {
+        return Err("it has a header and no line after it".into());
+    }
+    let class_at = match width {
+        2 => Some(1 - path_at),
+        _ if has_header => named(&CLASSES),
+        _ => None,
+    };
+    if let Some(at) = class_at {
+        let cells: Vec<&str> = rows.iter().map(|(_, record)| record[at].as_str()).collect();
+        let separator = separator(&cells, kind);
+        let parts = |cell: &str| match separator {
+            Some(separator) => {
+                cell.split(separator).map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
+            }
+            None if cell.is_empty() => Vec::new(),
+            None => vec![cell.to_string()],
+        };
+        let row = |(line, record): &(u64, Vec<String>)| Row {
+            line: *line,
+            path: record[path_at].clone(),
+            classes: parts(&record[at]),
+        };
+        let rows: Vec<Row> = rows.iter().map(row).collect();
+        let several = separator.is_some() || rows.iter().any(|row| row.classes.is_empty());
+        return Ok(Table { rows, columns: None, several });
+    }
+    if !has_header {
+        return Err(format!("line {first_line} has {width} columns and no line before it says what they are"));
+    }
+    let columns: Vec<(usize, &String)> = first.iter().enumerate().filter(|(at, _)| *at != path_at).collect();
+    let mut table = Vec::new();
+    for (line, record) in rows {
+        let mut classes = Vec::new();
+        for (at, name) in &columns {
+            match record[*at].to_lowercase().as_str() {
+                "1" | "1.0" | "true" | "yes" => classes.push((*name).clone()),
+                "0" | "0.0" | "false" | "no" | "" | "-1" => {}
+                other => {
+                    return Err(format!(
+                        "line {line} has {other:?} in the column {name}: a column a class holds 1 and 0, and a column of \
+                         classes is called label"
+                    ));
+                }
+            }
+        }
+        table.push(Row { line: *line, path: record[path_at].clone(), classes });
+    }
+    let columns = columns.into_iter().map(|(_, name)| name.clone()).collect();
+    Ok(Table { rows: table, columns: Some(columns), several: true })
+}
+
+/// The lines of the text with what they hold, trimmed: separated by commas or tabs, else by the last space.
+fn records(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let Some(first) = text.lines().find(|line| !line.trim().is_empty()) else { return Ok(Vec::new()) };
+    let Some(delimiter) = [',', '\t', ';'].into_iter().find(|delimiter| first.contains(*delimiter)) else {
+        let filled = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+        let cells =
+            |line: &str| line.trim().rsplitn(2, char::is_whitespace).map(|cell| cell.trim().to_string()).collect();
+        return Ok(filled
+            .map(|(line, number)| {
+                let mut cells: Vec<String> = cells(line);
+                cells.reverse();
+                (number, cells)
+            })
+            .collect());
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(delimiter as u8)
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let mut records = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| error.to_string())?;
+        let line = record.position().map_or(0, csv::Position::line);
+        records.push((line, record.iter().map(String::from).collect()));
+    }
+    Ok(records)
+}
+
+/// What separates the classes of a cell, if anything does.
+fn separator(cells: &[&str], kind: Option<LabelKind>) -> Option<char> {
+    if kind == Some(LabelKind::Single) {
+        return None;
+    }
+    let found = SEPARATORS.into_iter().find(|separator| cells.iter().any(|cell| cell.contains(*separator)));
+    // Names of classes may have spaces, so that these separate only where several classes are asked for.
+    found.or(if kind == Some(LabelKind::Multi) { Some(' ') } else { None })
+}
+
+/// The labels of rows as numbers.
+fn labels_of(rows: &[Row], classes: &[String], kind: LabelKind) -> Result<Labels, String> {
+    let numbers: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+    if kind == LabelKind::Single {
+        let label = |row: &Row| match &row.classes[..] {
+            [class] => Ok(numbers[class.as_str()] as u32),
+            [] => Err(format!("line {} gives {} no class", row.line, row.path)),
+            several => Err(format!("line {} gives {} the classes {}", row.line, row.path, several.join(", "))),
+        };
+        return rows.iter().map(label).collect::<Result<Vec<u32>, String>>().map(Labels::Classes);
+    }
+    let width = classes.len();
+    let count = rows.len().checked_mul(width).filter(|count| *count <= MOST_NUMBERS);
+    let count = count.ok_or_else(|| {
+        format!(
+            "{} images of {width} classes are more than {MOST_NUMBERS} numbers, which is what labels may take",
+            rows.len()
+        )
+    })?;
+    let mut values = vec![0.0; count];
+    for (row, values) in rows.iter().zip(values.chunks_mut(width)) {
+        row.classes.iter().for_each(|class| values[numbers[class.as_str()]] = 1.0);
+    }
+    Ok(Labels::Rows { width, values })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of classes and labels of a text in which the images a.jpg and so on exist.
+    fn labels(text: &str, kind: Option<LabelKind>) -> Result<(Vec<String>, Labels), String> {
+        let table = read(text, kind, |_| false)?;
+        let classes: BTreeSet<String> = table.rows.iter().flat_map(|row| row.classes.clone()).collect();
+        let classes = table.columns.unwrap_or_else(|| classes.into_iter().collect());
+        let kind = kind.unwrap_or(if table.several { LabelKind::Multi } else { LabelKind::Single });
+        let labels = labels_of(&table.rows, &classes, kind)?;
+        Ok((classes, labels))
+    }
+
+    fn rows(width: usize, values: &[f32]) -> Labels {
+        Labels::Rows { width, values: values.to_vec() }
+    }
+
+    #[test]
+    fn a_path_and_a_class() {
+        let expected = (vec!["cat".to_string(), "golden dog".to_string()], Labels::Classes(vec![1, 0]));
+        for text in [
+            "a.jpg,golden dog\nb.jpg,cat\n",
+            "path,label\na.jpg,golden dog\n\nb.jpg, cat\n",
+            "\u{feff}label,filename\r\ngolden dog,a.jpg\r\ncat,b.jpg\r\n",
+            "image\tnotes\tclass\na.jpg\tblurred\tgolden dog\nb.jpg\t\tcat\n",
+        ] {
+            assert_eq!(labels(text, None).unwrap(), expected, "{text}");
+        }
+        let (classes, found) = labels("my a.jpg 1\nb.jpg 0\n", None).unwrap();
+        assert_eq!((classes, found), (vec!["0".into(), "1".into()], Labels::Classes(vec![1, 0])));
+    }
+
+    #[test]
+    fn several_classes_an_image() {
+        let expected = (vec!["red".to_string(), "round".to_string()], rows(2, &[1.0, 1.0, 0.0, 0.0, 0.0, 1.0]));
+        for text in [
+            "a.jpg,red|round\nb.jpg,\nc.jpg,round\n",
+            "path,tags\na.jpg,\"red, round\"\nb.jpg,\"\"\nc.jpg,round\n",
+            "path,red,round\na.jpg,1,1\nb.jpg,0,0\nc.jpg,false,true\n",
+        ] {
+            assert_eq!(labels(text, None).unwrap(), expected, "{text}");
+        }
+        let spaced = labels("a.jpg,red round\nb.jpg,\nc.jpg,round\n", Some(LabelKind::Multi)).unwrap();
+        assert_eq!(spaced, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_line() {
+        for (text, kind, part) in [
+            ("", None, "empty"),
+            ("path,label\n", None, "no line after"),
+            ("a.jpg\n", None, "one column"),
+            ("a.jpg,cat\nb.jpg\n", None, "line 2 has 1 columns"),
+            ("a.jpg,cat,dog\n", None, "3 columns"),
+            ("path,red,round\na.jpg,1,2\n", None, "line 2 has \"2\" in the column round"),
+            ("a.jpg,cat\nb.jpg,\n", Some(LabelKind::Single), "line 2 gives b.jpg no class"),
+            ("path,red,round\na.jpg,1,1\n", Some(LabelKind::Single), "the classes red, round"),
+        ] {
+            let error = labels(text, kind).unwrap_err();
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
+    }
+}

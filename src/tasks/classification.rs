@@ -1,0 +1,117 @@
+//! One class an image: cross-entropy of the softmax of logits.
+
+use super::{ClassFigures, Evaluation, Metric, Objective, SampleMetric, Samples, Tally, Task, Unit};
+use crate::{
+    data::Label,
+    graph::{Graph, GraphError, Value},
+    tensor::TensorType,
+};
+
+/// Images are of one of some classes each. The network ends in logits, f32 `[batch, classes]`; the loss is the
+/// cross-entropy of their softmax; inference answers with probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classification {
+    classes: usize,
+}
+
+impl Classification {
+    /// Its name in weights files.
+    pub const NAME: &'static str = "classification";
+
+    /// Into so many classes.
+    pub fn new(classes: usize) -> Self {
+        Self { classes }
+    }
+}
+
+impl Task for Classification {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn targets(&self, batch: usize) -> Option<TensorType> {
+        Some(TensorType::u32([batch]))
+    }
+
+    fn output(&self, batch: usize) -> Option<TensorType> {
+        Some(TensorType::f32([batch, self.classes]))
+    }
+
+    fn objective(&self, graph: &mut Graph, samples: &Samples) -> Result<Objective, GraphError> {
+        let labels = samples.targets()?;
+        let losses = graph.softmax_cross_entropy(samples.output, labels, samples.label_smoothing)?;
+        let hits = graph.top_k_correct(samples.output, labels, 1)?;
+        let accuracy = SampleMetric { name: "accuracy", unit: Unit::Share, values: hits };
+        Ok(Objective { losses, metrics: vec![accuracy] })
+    }
+
+    fn prediction(&self, graph: &mut Graph, output: Value) -> Result<Value, GraphError> {
+        graph.softmax(output)
+    }
+
+    fn tally(&self, classes: &[String]) -> Box<dyn Tally> {
+        // Row by row, so that those of many classes take memory only once they are written to.
+        let confusion = (0..self.classes).map(|_| vec![0; self.classes]).collect();
+        Box::new(Hits { classes: classes.to_vec(), correct: 0, in_top5: 0, confusion })
+    }
+}
+
+/// Counts of images that were recognised.
+struct Hits {
+    classes: Vec<String>,
+    correct: u64,
+    in_top5: u64,
+    confusion: Vec<Vec<u64>>,
+}
+
+impl Tally for Hits {
+    fn add(&mut self, row: &[f32], label: Label<'_>) {
+        let Label::Class(label) = label else { return };
+        let label = label as usize;
+        let ahead = row.iter().enumerate().filter(|(at, p)| **p > row[label] || (**p == row[label] && *at < label));
+        let rank = ahead.count();
+        let valid = row[label].is_finite();
+        self.correct += u64::from(valid && rank == 0);
+        self.in_top5 += u64::from(valid && rank < 5);
+        self.confusion[label][largest(row)] += 1;
+    }
+
+    fn finish(self: Box<Self>, images: usize, loss: f64) -> Evaluation {
+        let share = |count: u64, of: u64| if of == 0 { f64::NAN } else { count as f64 / of as f64 };
+        let all = images.max(1) as u64;
+        let of_class = |(at, row): (usize, &Vec<u64>)| {
+            let images = row.iter().sum();
+            let class = self.classes.get(at).cloned().unwrap_or_else(|| at.to_string());
+            ClassFigures { class, images, metrics: vec![Metric::share("accuracy", share(row[at], images))] }
+        };
+        let per_class = self.confusion.iter().enumerate().map(of_class).collect();
+        let mut metrics = vec![Metric::share("accuracy", share(self.correct, all))];
+        metrics.push(Metric::share("top-5 accuracy", share(self.in_top5, all)));
+        Evaluation { images, loss, metrics, per_class, confusion: Some(self.confusion) }
+    }
+}
+
+fn largest(row: &[f32]) -> usize {
+    (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_counted_by_their_class() {
+        let classes: Vec<String> = ["a", "b", "c", "d", "e", "f"].map(String::from).to_vec();
+        let mut tally = Classification::new(6).tally(&classes);
+        tally.add(&[0.5, 0.1, 0.1, 0.1, 0.1, 0.1], Label::Class(0));
+        tally.add(&[0.4, 0.2, 0.1, 0.1, 0.1, 0.1], Label::Class(5));
+        tally.add(&[0.4, 0.3, 0.1, 0.1, 0.1, 0.0], Label::Class(1));
+        tally.add(&[f32::NAN; 6], Label::Class(1));
+        let evaluation = tally.finish(4, 1.0);
+        assert_eq!((evaluation.metric("accuracy"), evaluation.metric("top-5 accuracy")), (Some(0.25), Some(0.5)));
+        assert_eq!(evaluation.confusion.unwrap()[1], [2, 0, 0, 0, 0, 0]);
+        let figures: Vec<(u64, f64)> = evaluation.per_class.iter().map(|c| (c.images, c.metrics[0].value)).collect();
+        assert_eq!((figures[0], figures[1], figures[5]), ((1, 1.0), (2, 0.0), (1, 0.0)));
+        assert!(figures[2].1.is_nan() && evaluation.per_class[5].class == "f");
+    }
+}

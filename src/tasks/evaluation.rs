@@ -1,0 +1,77 @@
+//! What an evaluation reports.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::Metric;
+
+/// How well a model does on a set of images.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Number of images.
+    pub images: usize,
+    /// Mean loss.
+    pub loss: f64,
+    /// Figures of all images, the most important first.
+    #[serde(flatten, serialize_with = "by_key")]
+    pub metrics: Vec<Metric>,
+    /// Figures of each class, in the order of their numbers; empty where a task has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub per_class: Vec<ClassFigures>,
+    /// Number of images by true class (row) and predicted class (column), where each image is of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Vec<Vec<u64>>>,
+}
+
+/// How well a model does on the images of a class.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassFigures {
+    /// Name of the class.
+    pub class: String,
+    /// Number of its images.
+    pub images: u64,
+    /// Figures, the same for each class and in the same order; a value that is not a number is undefined, as the share of
+    /// recognised images of a class without any.
+    #[serde(flatten, serialize_with = "by_key")]
+    pub metrics: Vec<Metric>,
+}
+
+/// Metrics as fields, one each; those that are undefined are null.
+fn by_key<S: Serializer>(metrics: &[Metric], serializer: S) -> Result<S::Ok, S::Error> {
+    let value = |metric: &Metric| metric.value.is_finite().then_some(metric.value);
+    serializer.collect_map(metrics.iter().map(|metric| (metric.key(), value(metric))))
+}
+
+impl Evaluation {
+    /// The figure of that name, such as `accuracy`.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value)
+    }
+}
+
+impl fmt::Display for Evaluation {
+    /// All figures in a line.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.metrics.iter().try_for_each(|metric| write!(f, "{metric}, "))?;
+        write!(f, "loss {:.4} on {} images", self.loss, self.images)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_fields() {
+        let metrics = vec![Metric::share("accuracy", 0.5), Metric::share("top-5 accuracy", 1.0)];
+        let of_class = vec![Metric::share("accuracy", f64::NAN)];
+        let per_class = vec![ClassFigures { class: "cat".into(), images: 0, metrics: of_class }];
+        let evaluation = Evaluation { images: 2, loss: 0.25, metrics, per_class, confusion: None };
+        assert_eq!(evaluation.to_string(), "accuracy 50.00%, top-5 accuracy 100.00%, loss 0.2500 on 2 images");
+        assert_eq!(
+            serde_json::to_string(&evaluation).unwrap(),
+            r#"{"images":2,"loss":0.25,"accuracy":0.5,"top5_accuracy":1.0,"per_class":[{"class":"cat","images":0,"accuracy":null}]}"#
+        );
+    }
+}
