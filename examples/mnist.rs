@@ -5,13 +5,13 @@ use gabor::{
     device,
     models::Model,
     nn::{Conv2d, Dense, Flatten, MaxPool2d, Sequential},
-    train::{EpochReport, Observer, Recipe, Session, TrainError, Trainer},
+    train::{Control, EpochReport, Observer, Recipe, Session, TrainError, Trainer},
 };
 
 struct Print;
 
 impl Observer for Print {
-    fn on_epoch(&mut self, report: &EpochReport) -> Result<(), TrainError> {
+    fn on_epoch(&mut self, report: &EpochReport, _: &mut Control) -> Result<(), TrainError> {
         println!(
             "epoch {}: loss {:.4}, {}, {:.0} images/s",
             report.epoch, report.train_loss, report.train_metrics[0], report.images_per_second

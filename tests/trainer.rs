@@ -16,8 +16,10 @@ use gabor::{
     models::Model,
     nn::{Dense, Flatten, Sequential},
     plan::{Executor, ExecutorError, Outputs, Plan, ProgramId, Target, Timing},
+    report::EpochLog,
+    tasks::Metric,
     tensor::Tensor,
-    train::{Observer, Recipe, Session, StepReport, StopReason, TrainError, Trainer, read_card},
+    train::{Control, EpochReport, Observer, Recipe, Session, StepReport, StopReason, TrainError, Trainer, read_card},
 };
 
 /// The CPU, until it has run so many times.
@@ -150,14 +152,14 @@ struct StopAfter {
 }
 
 impl Observer for StopAfter {
-    fn on_step(&mut self, report: &StepReport) -> Result<(), TrainError> {
+    fn on_step(&mut self, report: &StepReport, _: &mut Control) -> Result<(), TrainError> {
         if report.step >= self.step {
             self.stop.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn on_epoch(&mut self, report: &gabor::train::EpochReport) -> Result<(), TrainError> {
+    fn on_epoch(&mut self, report: &EpochReport, _: &mut Control) -> Result<(), TrainError> {
         self.epochs_seen.push(report.epoch);
         Ok(())
     }
@@ -178,6 +180,85 @@ fn a_run_stopped_at_any_step_goes_on_as_if_nothing_had_been() {
         // An epoch that was gone through is reported, even if the run ends with it.
         assert_eq!(observer.epochs_seen, (1..=step / BATCHES).collect::<Vec<_>>());
         assert!(resumed(folder.path()) == whole, "stopped after {step}");
+    }
+}
+
+/// Steers a run: after the second epoch it lowers the learning rate and keeps the weights, after `last` it stops.
+struct Steers {
+    last: u64,
+    logged: Vec<Vec<Metric>>,
+    rates: Vec<f64>,
+}
+
+impl Observer for Steers {
+    fn on_epoch(&mut self, report: &EpochReport, control: &mut Control) -> Result<(), TrainError> {
+        self.logged.push(report.logged.clone());
+        self.rates.push(report.learning_rate);
+        control.log(Metric::number("epochs so far", report.epoch as f64));
+        if report.epoch == 2 {
+            control.set_learning_rate_factor(0.25);
+            control.keep_weights("second");
+        }
+        if report.epoch == self.last {
+            control.stop();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn observers_steer_a_run_and_a_resumed_one_is_steered_alike() {
+    let run = |folder: &Path, last: u64, resume: bool| {
+        let loader = loader();
+        let mut steers = Steers { last, logged: Vec::new(), rates: Vec::new() };
+        let mut log = EpochLog::create(&folder.join("metrics.csv")).unwrap();
+        let mut session = session(CpuExecutor::new(), recipe());
+        let progress = resume.then(|| session.resume(folder).unwrap());
+        let mut trainer = Trainer::new(&mut session, &loader).checkpoints(folder, Duration::MAX);
+        if let Some(progress) = progress {
+            trainer = trainer.resume(progress).unwrap();
+        }
+        let outcome = trainer.observer(&mut steers).observer(&mut log).run().unwrap();
+        (outcome, steers)
+    };
+    let [whole, parts] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let (outcome, steers) = run(whole.path(), 9, false);
+    assert_eq!(outcome.reason, StopReason::Finished);
+    let rate = Recipe::default().learning_rate;
+    assert_eq!(steers.rates, [rate, rate, 0.25 * rate, 0.25 * rate]);
+    assert!(steers.logged.iter().all(Vec::is_empty), "an observer sees what others logged before it");
+    let rows = std::fs::read_to_string(whole.path().join("metrics.csv")).unwrap();
+    let last_column = |row: &str| row.rsplit(',').next().map(String::from);
+    assert_eq!(
+        rows.lines().map(|row| last_column(row).unwrap()).collect::<Vec<_>>(),
+        ["epochs_so_far", "1.0", "2.0", "3.0", "4.0"]
+    );
+    assert_eq!(read_card(&whole.path().join("second.safetensors")).unwrap().progress.step, 2 * BATCHES);
+
+    let (outcome, _) = run(parts.path(), 3, false);
+    assert_eq!((outcome.reason, outcome.progress.step), (StopReason::Stopped, 3 * BATCHES));
+    run(parts.path(), 9, true);
+    assert!(last(parts.path()) == last(whole.path()));
+    assert!(last(whole.path()) != undisturbed());
+}
+
+#[test]
+fn weights_are_kept_under_a_name_of_their_own_only() {
+    struct Keeps(&'static str);
+    impl Observer for Keeps {
+        fn on_epoch(&mut self, _: &EpochReport, control: &mut Control) -> Result<(), TrainError> {
+            control.keep_weights(self.0);
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["last", "best", "resume", "../up", ""] {
+        let loader = loader();
+        let mut session = session(CpuExecutor::new(), recipe());
+        let mut keeps = Keeps(name);
+        let trainer = Trainer::new(&mut session, &loader).checkpoints(folder.path(), Duration::MAX);
+        let error = trainer.observer(&mut keeps).run().unwrap_err().to_string();
+        assert!(error.contains("another name"), "{name}: {error}");
     }
 }
 

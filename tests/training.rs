@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use gabor::{
     check,
     cpu::CpuExecutor,
-    data::{self, Batch, Loader, LoaderOptions, Normalisation, Order},
+    data::{self, Batch, Dataset, ImageSize, Labels, Loader, LoaderOptions, Normalisation, Order},
     gpu::GpuExecutor,
-    models,
-    nn::GroupRule,
+    models::{self, Model},
+    nn::{BatchNorm, Conv2d, Dense, Flatten, GlobalAveragePool, GroupRule, Role, Sequential},
     ops::Optimizer,
     plan::Executor,
+    tasks::MultiLabel,
     tensor::Tensor,
     train::{Recipe, Session, Trainer},
 };
@@ -168,6 +169,83 @@ fn real_images_are_learnt() {
     assert_eq!(evaluation.images, 2000);
     let accuracy = evaluation.metric("accuracy").unwrap();
     assert!(accuracy >= 0.93, "test accuracy {accuracy}");
+}
+
+/// Images of two channels of which each may be bright, and which of them are.
+fn lights(count: usize) -> Dataset {
+    let bits = |at: usize| [at * 7 / 3 % 2, at * 5 / 2 % 2];
+    let pixels = (0..count).flat_map(|at| bits(at).map(|bit| (40 + 150 * bit + at * 13 % 50) as u8)).collect();
+    let labels = Labels::Rows { width: 2, values: (0..count).flat_map(|at| bits(at).map(|bit| bit as f32)).collect() };
+    let classes = vec!["left".to_string(), "right".to_string()];
+    Dataset::from_pixels("lights", pixels, ImageSize::new(1, 2, 1), labels, classes).expect("a data set")
+}
+
+#[test]
+fn several_classes_an_image_are_learnt_and_inferred() {
+    for executor in [Some(Box::new(CpuExecutor::new()) as Box<dyn Executor>), gpu()].into_iter().flatten() {
+        let data = lights(200);
+        let recipe =
+            Recipe { epochs: 20, batch_size: 16, learning_rate: 3e-2, label_smoothing: 0.1, ..Recipe::default() };
+        let network = Sequential::new().add(Flatten).add(Dense::new(8).relu()).add(Dense::new(2));
+        let model = Model::for_task("lights", [1, 2, 1], MultiLabel::new(2), network);
+        let normalisation = Normalisation::of(&data).expect("the statistics");
+        let loader = Loader::new(data, LoaderOptions::new(16)).expect("a loader");
+        let mut session = Session::new(executor, model, recipe, normalisation).expect("a session");
+        let outcome = Trainer::new(&mut session, &loader).run().expect("a run");
+        assert_eq!(outcome.last_epoch.expect("an epoch").train_metrics[0].name, "accuracy");
+        let evaluation = session.evaluate(&loader).expect("an evaluation");
+        assert!(evaluation.metric("mean average precision").unwrap() > 0.99, "{evaluation}");
+        assert!(evaluation.metric("exact match").unwrap() > 0.95, "{evaluation}");
+        assert_eq!(
+            evaluation.per_class.iter().map(|class| class.images as usize).collect::<Vec<_>>(),
+            loader.dataset().class_counts()
+        );
+    }
+}
+
+#[test]
+fn labels_that_the_task_does_not_take_are_refused() {
+    let recipe = Recipe { batch_size: 16, ..Recipe::default() };
+    let network = Sequential::new().add(Flatten).add(Dense::new(2));
+    let model = Model::new("lights", [1, 2, 1], 2, network);
+    let normalisation = Normalisation { mean: vec![0.5], std: vec![0.25] };
+    let mut session = Session::new(Box::new(CpuExecutor::new()), model, recipe, normalisation).expect("a session");
+    let loader = Loader::new(lights(32), LoaderOptions::new(16)).expect("a loader");
+    let error = Trainer::new(&mut session, &loader).run().unwrap_err().to_string();
+    assert!(error.contains("classification does not take labels of the type f32[16, 2]"), "{error}");
+}
+
+#[test]
+fn gradients_are_read_by_name_and_change_nothing() {
+    for executor in [Some(Box::new(CpuExecutor::new()) as Box<dyn Executor>), gpu()].into_iter().flatten() {
+        let sgd = Optimizer::Sgd { momentum: 0.0, nesterov: false };
+        let recipe = Recipe { batch_size: 8, optimizer: sgd, ..Recipe::default() };
+        let network = Sequential::new()
+            .add(Conv2d::new(8, 3).no_bias())
+            .add(BatchNorm::new())
+            .add(GlobalAveragePool)
+            .add(Dense::new(10));
+        let model = Model::new("small", [12, 12, 3], 10, network);
+        let normalisation = Normalisation { mean: vec![0.45; 3], std: vec![0.25; 3] };
+        let mut session = Session::new(executor, model, recipe, normalisation).expect("a session");
+        let mut images = batch(1, 8, [12, 12, 3]);
+        let before = session.tensors().expect("the parameters");
+        let gradients = session.gradients(&mut images).expect("the gradients");
+        assert!(session.tensors().expect("the parameters") == before);
+        assert_eq!(gradients.len(), session.parameters().iter().filter(|p| p.role == Role::Trained).count());
+        // A step of plain descent goes against them.
+        session.train_step(&mut images, 0.5).expect("a step");
+        session.finish_steps().expect("the step");
+        let before: HashMap<String, Tensor> = before.into_iter().collect();
+        let after: HashMap<String, Tensor> = session.tensors().expect("the parameters").into_iter().collect();
+        for (name, gradient) in &gradients {
+            let floats = |tensor: &Tensor| tensor.as_f32().expect("floats").to_vec();
+            let (old, new) = (floats(&before[name]), floats(&after[name]));
+            let expected: Vec<f32> = old.iter().zip(floats(gradient)).map(|(old, g)| old - 0.5 * g).collect();
+            let error = check::relative_error(&new, &expected);
+            assert!(error <= 1e-5, "{name} is off by {error:.2e}");
+        }
+    }
 }
 
 /// Parameters after some steps of two batches of 8 images, or of one of 16 of the same images.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::train::{EpochReport, Observer, Progress, StepReport, TrainError, write_whole};
+use crate::train::{Control, EpochReport, Observer, Progress, StepReport, TrainError, write_whole};
 
 /// A CSV file to which each row goes as soon as it is known.
 struct CsvFile {
@@ -89,7 +89,8 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 /// Logs each epoch as a row of a CSV file: `epoch`, `step`, `train_loss` and `train_NAME` for each of the task's figures,
-/// `val_loss` and `val_NAME` likewise (empty without validation), `learning_rate`, `images_per_second`, `seconds`.
+/// `val_loss` and `val_NAME` likewise (empty without validation), `learning_rate`, `images_per_second`, `seconds`, and what
+/// observers before this one log in the first epoch.
 pub struct EpochLog(CsvFile);
 
 impl EpochLog {
@@ -112,7 +113,7 @@ impl EpochLog {
 }
 
 impl Observer for EpochLog {
-    fn on_epoch(&mut self, report: &EpochReport) -> Result<(), TrainError> {
+    fn on_epoch(&mut self, report: &EpochReport, _: &mut Control) -> Result<(), TrainError> {
         let mut row = vec![("epoch".into(), report.epoch.to_string()), ("step".into(), report.step.to_string())];
         row.push(number("train_loss", report.train_loss));
         row.extend(report.train_metrics.iter().map(|metric| number(format!("train_{}", metric.key()), metric.value)));
@@ -131,6 +132,7 @@ impl Observer for EpochLog {
         row.push(number("learning_rate", report.learning_rate));
         row.push(number("images_per_second", report.images_per_second));
         row.push(number("seconds", report.seconds));
+        row.extend(report.logged.iter().map(|metric| number(metric.key(), metric.value)));
         self.0.write(&row)
     }
 }
@@ -157,7 +159,7 @@ impl StepLog {
 }
 
 impl Observer for StepLog {
-    fn on_step(&mut self, report: &StepReport) -> Result<(), TrainError> {
+    fn on_step(&mut self, report: &StepReport, _: &mut Control) -> Result<(), TrainError> {
         self.0.write(&[
             ("step".into(), report.step.to_string()),
             ("loss".into(), format!("{:?}", report.loss)),
@@ -190,7 +192,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("steps.csv");
         let mut log = StepLog::create(&path).unwrap();
-        log.on_step(&step(1)).unwrap();
+        log.on_step(&step(1), &mut Control::default()).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "step,loss,learning_rate,images_per_second\n1,0.5,0.001,100.0\n");
     }
@@ -201,7 +203,7 @@ mod tests {
         let path = folder.path().join("steps.csv");
         fs::write(&path, "step,loss\n1,0.5\n2,0.4\n3,0.3\n1").unwrap();
         let mut log = StepLog::resume(&path, &Progress { step: 2, ..Progress::default() }).unwrap();
-        log.on_step(&step(3)).unwrap();
+        log.on_step(&step(3), &mut Control::default()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "step,loss\n1,0.5\n2,0.4\n3,0.5\n");
     }
 
@@ -211,7 +213,7 @@ mod tests {
         let path = folder.path().join("steps.csv");
         for number in [1, 2] {
             fs::write(&path, b"step,loss\n1,\xff\n").unwrap();
-            StepLog::resume(&path, &Progress::default()).unwrap().on_step(&step(1)).unwrap();
+            StepLog::resume(&path, &Progress::default()).unwrap().on_step(&step(1), &mut Control::default()).unwrap();
             let damaged = folder.path().join(format!("steps.csv.damaged-{number}"));
             assert_eq!(fs::read(damaged).unwrap(), b"step,loss\n1,\xff\n");
             assert!(fs::read_to_string(&path).unwrap().ends_with("1,0.5,0.001,100.0\n"));
@@ -231,17 +233,22 @@ mod tests {
             learning_rate: 0.1,
             images_per_second: 50.0,
             seconds: 2.0,
+            logged: Vec::new(),
             best: false,
         };
         let mut log = EpochLog::create(&path).unwrap();
-        log.on_epoch(&report(1, None)).unwrap();
+        log.on_epoch(&report(1, None), &mut Control::default()).unwrap();
         let metrics = vec![Metric::share("accuracy", 0.75)];
-        log.on_epoch(&report(2, Some(Evaluation { loss: 0.25, metrics, ..Evaluation::default() }))).unwrap();
+        log.on_epoch(
+            &report(2, Some(Evaluation { loss: 0.25, metrics, ..Evaluation::default() })),
+            &mut Control::default(),
+        )
+        .unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().last(), Some("2,20,1.0,0.5,0.25,0.75,0.1,50.0,2.0"));
         drop(log);
         let progress = Progress { step: 15, batches: 10, ..Progress::default() };
-        EpochLog::resume(&path, &progress).unwrap().on_epoch(&report(2, None)).unwrap();
+        EpochLog::resume(&path, &progress).unwrap().on_epoch(&report(2, None), &mut Control::default()).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let rows: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(rows, ["1,10,1.0,0.5,,,0.1,50.0,2.0", "2,20,1.0,0.5,,,0.1,50.0,2.0"]);

@@ -10,7 +10,7 @@ use indicatif::ProgressStyle;
 
 use crate::{
     tasks::Metric,
-    train::{EpochReport, Observer, StepReport, TrainError},
+    train::{Control, EpochReport, Observer, StepReport, TrainError},
 };
 
 /// Shows a run to a person: a bar with loss, the task's first figure, images a second and the time left while an epoch runs, where
@@ -61,7 +61,7 @@ impl<W: Write> ProgressBar<W> {
 }
 
 impl<W: Write> Observer for ProgressBar<W> {
-    fn on_step(&mut self, report: &StepReport) -> Result<(), TrainError> {
+    fn on_step(&mut self, report: &StepReport, _: &mut Control) -> Result<(), TrainError> {
         if self.epoch == 0 {
             (self.started, self.first_step) = (Instant::now(), report.step);
         }
@@ -92,7 +92,7 @@ impl<W: Write> Observer for ProgressBar<W> {
         self.bar.set_message(format!("validating {done} of {total}"));
     }
 
-    fn on_epoch(&mut self, report: &EpochReport) -> Result<(), TrainError> {
+    fn on_epoch(&mut self, report: &EpochReport, _: &mut Control) -> Result<(), TrainError> {
         let mut line = format!(
             "epoch {}/{}  loss {:.4}{}",
             report.epoch,
@@ -104,6 +104,9 @@ impl<W: Write> Observer for ProgressBar<W> {
             let metric = shown("val ", validation.metrics.first());
             // Writing to a string cannot fail.
             let _ = write!(line, "  val loss {:.4}{metric}", validation.loss);
+        }
+        for metric in &report.logged {
+            line.push_str(&shown("", Some(metric)));
         }
         let seconds = report.seconds;
         let _ = write!(line, "  {:.0} images/s  {seconds:.1} s", report.images_per_second);
@@ -161,9 +164,10 @@ mod tests {
             learning_rate: 1e-3,
             images_per_second: 1234.5,
             seconds: 7.25,
+            logged: Vec::new(),
             best: true,
         };
-        bar.on_epoch(&report).unwrap();
+        bar.on_epoch(&report, &mut Control::default()).unwrap();
         drop(bar);
         assert_eq!(
             String::from_utf8(lines).unwrap(),

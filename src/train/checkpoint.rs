@@ -56,7 +56,7 @@ fn classification() -> String {
 }
 
 /// How far a run has come.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Progress {
     /// Steps done.
@@ -68,6 +68,8 @@ pub struct Progress {
     pub best: Option<f64>,
     /// The epoch of the best value, counted from 1.
     pub best_epoch: u64,
+    /// Factor of the learning rate that an observer has set.
+    pub learning_rate_factor: f64,
     /// Loss times weight, summed over the present epoch.
     pub loss_sum: f64,
     /// Weights, summed over the present epoch.
@@ -76,6 +78,23 @@ pub struct Progress {
     pub metric_sums: Vec<f64>,
     /// Images seen in the present epoch.
     pub images: usize,
+}
+
+impl Default for Progress {
+    /// Of a run that begins.
+    fn default() -> Self {
+        Self {
+            step: 0,
+            batches: 0,
+            best: None,
+            best_epoch: 0,
+            learning_rate_factor: 1.0,
+            loss_sum: 0.0,
+            weight_sum: 0.0,
+            metric_sums: Vec::new(),
+            images: 0,
+        }
+    }
 }
 
 impl Card {
@@ -95,7 +114,9 @@ impl Card {
                 u32::MAX
             ));
         }
-        let sums = [loss_sum, weight_sum].into_iter().chain(self.progress.metric_sums.iter().copied());
+        let sums = [loss_sum, weight_sum, self.progress.learning_rate_factor]
+            .into_iter()
+            .chain(self.progress.metric_sums.iter().copied());
         if sums.into_iter().any(|sum| !sum.is_finite()) {
             return Err("a figure of its epoch is not a number".into());
         }
@@ -218,6 +239,16 @@ impl Session {
         }
     }
 
+    /// Writes the weights as `NAME.safetensors` into `folder`.
+    ///
+    /// # Errors
+    /// If the device fails or the file cannot be written.
+    pub fn keep_weights(&mut self, folder: &Path, name: &str, card: &Card) -> Result<(), TrainError> {
+        let mut tensors = self.tensors()?;
+        tensors.retain(|(name, _)| !name.contains('/'));
+        write(&folder.join(format!("{name}.safetensors")), card, &tensors)
+    }
+
     /// Writes `last.safetensors`, with `best` also `best.safetensors`, and `resume.safetensors` into `folder`.
     ///
     /// # Errors
@@ -247,7 +278,7 @@ impl Session {
             );
             return Err(TrainError::Checkpoint { path, message });
         }
-        self.set_tensors(|name, shape| file.tensor(name, shape))?;
+        self.restore(|name, shape| file.tensor(name, shape))?;
         self.set_step(file.card.progress.step);
         Ok(file.card.progress)
     }
@@ -258,7 +289,7 @@ impl Session {
     /// If the file is missing, truncated or of another model.
     pub fn load_weights(&mut self, path: &Path) -> Result<(), TrainError> {
         let file = Weights::open(path)?;
-        self.set_tensors(|name, shape| match name.split_once('/') {
+        self.restore(|name, shape| match name.split_once('/') {
             Some(_) => Ok(Tensor::f32(shape, vec![0.0; shape.elements()])),
             None => file.tensor(name, shape),
         })

@@ -4,9 +4,9 @@ use std::{collections::VecDeque, path::Path};
 
 use super::{
     Card, TrainError,
+    batch::BatchTensors,
     checkpoint::{Weights, card_of},
     graphs::inference_graph,
-    session::BatchTensors,
 };
 use crate::{
     data::{Batch, Labels, Loader},

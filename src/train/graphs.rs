@@ -50,6 +50,11 @@ fn zero() -> Expr {
     Expr::Input(0).select(0.0, 0.0)
 }
 
+/// The name of the output that is the gradients of a block.
+pub(super) fn gradients_output(block: usize) -> String {
+    format!("gradients/{block}")
+}
+
 /// The name of the output that is the sum of a figure over the images.
 pub(super) fn metric_output(name: &str) -> String {
     format!("metric/{name}")
@@ -96,7 +101,7 @@ pub fn training_graph(
 ) -> Result<(Graph, TrainingState), GraphError> {
     let mut graph = Graph::new();
     let halted = parameters.add_variable("halted", 1);
-    let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, halted)?;
+    let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, Some(halted))?;
     let state = state(parameters, recipe, gradients.metrics, halted);
     let blocks: Vec<Value> = gradients.blocks.iter().map(|(_, value)| *value).collect();
     update(&mut graph, parameters, recipe, &state, &blocks, gradients.guard)?;
@@ -118,7 +123,7 @@ pub fn gradient_graph(
     state: &TrainingState,
 ) -> Result<(Graph, GradientSums), GraphError> {
     let mut graph = Graph::new();
-    let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, state.halted)?;
+    let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, Some(state.halted))?;
     let sums = graph.scoped("gradients", |graph| -> Result<GradientSums, GraphError> {
         let mut blocks = Vec::new();
         for (block, value) in &gradients.blocks {
@@ -138,6 +143,28 @@ pub fn gradient_graph(
         Ok(GradientSums { blocks, weight })
     })?;
     Ok((graph, sums))
+}
+
+/// Builds the graph that only tells gradients: no variable changes.
+///
+/// Feeds are those of [`training_graph`], without `hyper`. Its outputs are those of it and, for each block of parameters that
+/// is trained, `gradients/BLOCK`, f32 `[elements]`: the gradients of the weighted mean of the losses, each where its
+/// parameter is in the block.
+///
+/// # Errors
+/// As [`training_graph`].
+pub fn reading_graph(
+    model: &Model,
+    parameters: &mut Parameters,
+    recipe: &Recipe,
+    normalisation: &Normalisation,
+) -> Result<Graph, GraphError> {
+    let mut graph = Graph::new();
+    let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, None)?;
+    for (block, values) in gradients.blocks {
+        graph.output(gradients_output(block), values);
+    }
+    Ok(graph)
 }
 
 /// Builds the second graph of a step over several batches: the optimizer's update from the mean of the gradients, after
@@ -173,14 +200,15 @@ pub fn update_graph(
     Ok(graph)
 }
 
-/// Appends forward, loss, gradients and running statistics.
+/// Appends forward, loss and gradients. With `halted` also what changes beside the parameters: that flag and the running
+/// statistics.
 fn gradients(
     graph: &mut Graph,
     model: &Model,
     parameters: &mut Parameters,
     recipe: &Recipe,
     normalisation: &Normalisation,
-    halted: VariableId,
+    halted: Option<VariableId>,
 ) -> Result<Gradients, GraphError> {
     let batch = Batch::feeds(graph, model, recipe.batch_size);
     let clock = graph.feed("clock", TensorType::u32([2]));
@@ -203,11 +231,12 @@ fn gradients(
         graph.output("loss", loss);
         graph.output("weight", weight);
 
+        let Some(halted) = halted else { return Ok((loss, weight, metrics, None)) };
         let before = graph.variable(halted, 0, TensorType::f32([]));
         let sticky = Expr::Input(1).is_finite().select(Expr::Input(0), 1.0);
         let guard = graph.update("halt", sticky, &[before, loss])?;
         graph.assign(halted, guard);
-        Ok((loss, weight, metrics, guard))
+        Ok((loss, weight, metrics, Some(guard)))
     })?;
 
     let is_trained = |at: usize| {
@@ -230,7 +259,13 @@ fn gradients(
             blocks.push((block, graph.scoped("optimizer", pack)?));
         }
     }
-    graph.scoped("statistics", |graph| follow(graph, parameters, &built, recipe.statistics_momentum, guard))?;
+    let guard = match guard {
+        Some(guard) => {
+            graph.scoped("statistics", |graph| follow(graph, parameters, &built, recipe.statistics_momentum, guard))?;
+            guard
+        }
+        None => graph.constant(Tensor::scalar(0.0)),
+    };
     Ok(Gradients { blocks, weight, metrics, guard })
 }
 

@@ -1,5 +1,6 @@
 //! Training: the recipe, the graphs of a step, the loop, and what it leaves behind.
 
+mod batch;
 mod checkpoint;
 mod diagnose;
 mod error;
@@ -15,10 +16,11 @@ pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole}
 pub use error::TrainError;
 pub use evaluate::{Classifier, Prediction};
 pub use graphs::{
-    BlockUpdate, GradientSums, TrainingState, gradient_graph, inference_graph, training_graph, update_graph,
+    BlockUpdate, GradientSums, TrainingState, gradient_graph, inference_graph, reading_graph, training_graph,
+    update_graph,
 };
-pub use observer::{EpochReport, Observer, StepReport};
+pub use observer::{Control, EpochReport, Observer, StepReport};
 pub use recipe::Recipe;
 pub use schedule::Schedule;
-pub use session::Session;
+pub use session::{Session, StepFigures};
 pub use trainer::{Outcome, StopReason, Trainer};

@@ -41,17 +41,54 @@ pub struct EpochReport {
     pub images_per_second: f64,
     /// Seconds that the epoch took, validation included.
     pub seconds: f64,
+    /// Figures that observers logged since the last epoch ([`Control::log`]).
+    pub logged: Vec<Metric>,
     /// The first figure (of the validation images, where there are any) is the best so far.
     pub best: bool,
 }
 
-/// Something that follows a run: a progress bar, a log, a plot. Every method does nothing by default.
+/// How an observer steers the run that it follows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Control {
+    pub(super) stop: bool,
+    pub(super) learning_rate_factor: Option<f64>,
+    pub(super) keep: Vec<String>,
+    pub(super) logged: Vec<Metric>,
+}
+
+impl Control {
+    /// Ends the run after the present step, with a checkpoint; a run can go on from there.
+    pub fn stop(&mut self) {
+        self.stop = true;
+    }
+
+    /// Multiplies the learning rate of the recipe and its schedule by this from the next step on, also of a resumed run.
+    pub fn set_learning_rate_factor(&mut self, factor: f64) {
+        self.learning_rate_factor = Some(factor);
+    }
+
+    /// Keeps the present weights as `NAME.safetensors` in the run folder.
+    pub fn keep_weights(&mut self, name: impl Into<String>) {
+        self.keep.push(name.into());
+    }
+
+    /// Logs a figure with the epoch, in place of one of the same name: the observers after this one, and with the next
+    /// epoch those before it, find it in [`EpochReport::logged`].
+    pub fn log(&mut self, metric: Metric) {
+        self.logged.retain(|known| known.name != metric.name);
+        self.logged.push(metric);
+    }
+}
+
+/// Something that follows a run, as a progress bar, a log or a plot do, and may steer it. Every method does nothing by
+/// default.
 pub trait Observer {
-    /// After a step's figures came back; some steps later than it ran.
+    /// After a step's figures came back; some steps later than it ran, how many depends on the device. What is to happen
+    /// alike in each run belongs into [`Observer::on_epoch`].
     ///
     /// # Errors
     /// Ends the run; likewise in the other methods.
-    fn on_step(&mut self, _report: &StepReport) -> Result<(), TrainError> {
+    fn on_step(&mut self, _report: &StepReport, _control: &mut Control) -> Result<(), TrainError> {
         Ok(())
     }
 
@@ -62,7 +99,7 @@ pub trait Observer {
     ///
     /// # Errors
     /// Ends the run.
-    fn on_epoch(&mut self, _report: &EpochReport) -> Result<(), TrainError> {
+    fn on_epoch(&mut self, _report: &EpochReport, _control: &mut Control) -> Result<(), TrainError> {
         Ok(())
     }
 

@@ -2,20 +2,22 @@ use std::collections::VecDeque;
 
 use super::{
     Recipe, TrainError,
+    batch::BatchTensors,
     diagnose::first_non_finite,
     evaluate::Inference,
     graphs::{
-        GradientSums, TrainingState, gradient_graph, inference_graph, metric_output, training_graph, update_graph,
+        GradientSums, TrainingState, gradient_graph, gradients_output, inference_graph, metric_output, reading_graph,
+        training_graph, update_graph,
     },
 };
 use crate::{
-    data::{Batch, Labels, Loader, Normalisation},
+    data::{Batch, Loader, Normalisation},
     graph::Graph,
     models::Model,
     nn::Parameters,
     plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanError, PlanOptions, ProgramId, Target, Tuned},
     tasks::{Evaluation, Unit},
-    tensor::{Tensor, TensorData, TensorType},
+    tensor::{Tensor, TensorType},
 };
 
 /// A model on a device, ready to be trained a step at a time.
@@ -30,6 +32,8 @@ pub struct Session {
     train: ProgramId,
     /// Where a step takes several batches, what follows them: `train` adds up their gradients then.
     update: Option<ProgramId>,
+    /// What tells gradients, once they were asked for.
+    reading: Option<ProgramId>,
     inference: Inference,
     tuned: Tuned,
     memory: MemoryUse,
@@ -44,6 +48,7 @@ pub struct Session {
 /// A batch on its way.
 struct Submitted {
     step: u64,
+    learning_rate: f64,
     /// Images that count.
     images: usize,
     /// The last one of its step.
@@ -64,6 +69,8 @@ struct Partial {
 pub struct StepFigures {
     /// The step, counted from 1.
     pub step: u64,
+    /// Learning rate.
+    pub learning_rate: f64,
     /// Weighted mean loss.
     pub loss: f32,
     /// Sum of the images' weights.
@@ -130,6 +137,7 @@ impl Session {
             graph,
             train,
             update,
+            reading: None,
             inference,
             tuned,
             memory,
@@ -230,7 +238,8 @@ impl Session {
             let result = self.executor.run(self.train, &feeds);
             inputs.give_back(batch);
             result?;
-            self.pending.push_back(Submitted { step: self.step, images: batch.real, last: at + 1 == count });
+            let (step, images) = (self.step, batch.real);
+            self.pending.push_back(Submitted { step, learning_rate, images, last: at + 1 == count });
         }
         if let Some(update) = self.update {
             self.executor.run(update, &hyper)?;
@@ -260,7 +269,7 @@ impl Session {
 
     /// Takes in what a batch came to; the figures of its step where it is the last one of it.
     fn figures(&mut self, outputs: &Outputs) -> Option<StepFigures> {
-        let Submitted { step, images, last } = self.pending.pop_front()?;
+        let Submitted { step, learning_rate, images, last } = self.pending.pop_front()?;
         let number = |name: &str| {
             let found = outputs.iter().find(|(given, _)| given == name);
             found.and_then(|(_, tensor)| tensor.as_f32()?.first().copied()).unwrap_or(f32::NAN)
@@ -278,7 +287,8 @@ impl Session {
         }
         let Partial { loss, weight, metrics, images } = std::mem::take(&mut self.partial);
         let mean = if weight == 0.0 { 0.0 } else { loss / weight };
-        Some(StepFigures { step, loss: mean as f32, weight: weight as f32, metric_sums: metrics, images })
+        let (loss, weight) = (mean as f32, weight as f32);
+        Some(StepFigures { step, learning_rate, loss, weight, metric_sums: metrics, images })
     }
 
     /// The task's figures on the loader's images.
@@ -299,6 +309,40 @@ impl Session {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TrainError> {
         self.inference.evaluate(self.executor.as_mut(), &self.model, std::slice::from_ref(loader), progress)
+    }
+
+    /// The gradient of the batch's loss with respect to each parameter that is trained, at the present parameters, by the
+    /// parameter's name. Nothing changes by it.
+    ///
+    /// # Errors
+    /// If the labels are not those of the task, or the device fails.
+    pub fn gradients(&mut self, batch: &mut Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
+        let program = match self.reading {
+            Some(program) => program,
+            None => {
+                let graph = reading_graph(&self.model, &mut self.parameters, &self.recipe, &self.normalisation)?;
+                let options = PlanOptions { recompute: self.recipe.recompute, ..PlanOptions::default() };
+                let plan = Plan::new(&graph, &self.executor.target(), options)?;
+                self.executor.check_memory(&plan)?;
+                *self.reading.insert(self.executor.load(plan)?)
+            }
+        };
+        let clock = self.clock(self.step + 1, 0);
+        let inputs = BatchTensors::borrow(batch, &self.model)?;
+        let mut feeds = inputs.feeds();
+        feeds.push(("clock", &clock));
+        let result = self.executor.run(program, &feeds);
+        inputs.give_back(batch);
+        result?;
+        let outputs = self.executor.collect(program, true)?.pop().unwrap_or_default();
+        let mut gradients = Vec::new();
+        for parameter in self.parameters.iter() {
+            let name = gradients_output(parameter.block);
+            let block = outputs.iter().find(|(given, _)| *given == name).and_then(|(_, values)| values.as_f32());
+            let values = block.map(|block| block[parameter.offset..][..parameter.shape.elements()].to_vec());
+            gradients.extend(values.map(|values| (parameter.name.clone(), Tensor::f32(&parameter.shape, values))));
+        }
+        Ok(gradients)
     }
 
     /// Layer and operation in which the first value that is not finite appears when `batch`, number `at` of step number
@@ -342,8 +386,42 @@ impl Session {
         Ok(tensors)
     }
 
-    /// Sets variables from what `find` gives for each name that [`Session::tensors`] has.
-    pub(super) fn set_tensors(
+    /// Sets parameters and moments to tensors of the names that [`Session::tensors`] gives; all others stay as they are.
+    ///
+    /// # Errors
+    /// If there is no such name, the shape is another, or the device fails; nothing has changed then, unless the device
+    /// failed.
+    pub fn set_tensors(&mut self, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
+        let mut places = Vec::new();
+        for (name, tensor) in tensors {
+            let (moment, of) = match name.split_once('/') {
+                Some((moment, of)) => (moment.strip_prefix("moment").and_then(|n| n.parse::<usize>().ok()), of),
+                None => (Some(0), name.as_str()),
+            };
+            let parameter = self.parameters.iter().find(|parameter| parameter.name == of);
+            let update = |block: usize| self.state.updates.iter().find(move |update| update.block == block);
+            let variable = parameter.zip(moment).and_then(|(parameter, moment)| match moment {
+                0 => Some(self.parameters.blocks()[parameter.block].variable),
+                _ => update(parameter.block)?.moments.get(moment - 1).copied(),
+            });
+            let Some((parameter, variable)) = parameter.zip(variable) else {
+                let message = format!("{} has no parameter {name}", self.model.name);
+                return Err(TrainError::Setting(message));
+            };
+            if tensor.ty() != TensorType::f32(&parameter.shape) {
+                let (given, expected) = (tensor.ty(), TensorType::f32(&parameter.shape));
+                return Err(TrainError::Setting(format!("the parameter {name} is {expected}, and not {given}")));
+            }
+            places.push((variable, parameter.offset));
+        }
+        for ((variable, offset), (_, tensor)) in places.into_iter().zip(tensors) {
+            self.executor.write(variable, offset, tensor)?;
+        }
+        Ok(())
+    }
+
+    /// Sets all variables from what `find` gives for each name that [`Session::tensors`] has.
+    pub(super) fn restore(
         &mut self,
         mut find: impl FnMut(&str, &crate::tensor::Shape) -> Result<Tensor, TrainError>,
     ) -> Result<(), TrainError> {
@@ -359,65 +437,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-}
-
-/// A batch's vectors as tensors, without copies: they are taken out of the batch and put back.
-pub(super) struct BatchTensors {
-    images: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    /// Whether the task takes labels.
-    takes_labels: bool,
-}
-
-impl BatchTensors {
-    /// The tensors of a batch for a model.
-    ///
-    /// # Errors
-    /// If the batch's labels are not what the model's task takes; the batch stays as it is.
-    pub fn borrow(batch: &mut Batch, model: &Model) -> Result<Self, TrainError> {
-        let [height, width, channels] = model.input;
-        let n = batch.weights.len();
-        let given = match &batch.labels {
-            Labels::Classes(_) => TensorType::u32([n]),
-            Labels::Rows { width, .. } => TensorType::f32([n, *width]),
-        };
-        let expected = model.task.targets(n);
-        if expected.as_ref().is_some_and(|expected| *expected != given) {
-            return Err(TrainError::Labels { task: model.task.name().into(), given });
-        }
-        let labels = match std::mem::take(&mut batch.labels) {
-            Labels::Classes(classes) => Tensor::u32(given.shape, classes),
-            Labels::Rows { values, .. } => Tensor::f32(given.shape, values),
-        };
-        Ok(Self {
-            images: Tensor::u8([n, height, width, channels], std::mem::take(&mut batch.images)),
-            labels,
-            weights: Tensor::f32([n], std::mem::take(&mut batch.weights)),
-            takes_labels: expected.is_some(),
-        })
-    }
-
-    pub fn feeds(&self) -> Vec<(&'static str, &Tensor)> {
-        let mut feeds = vec![("images", &self.images), ("weights", &self.weights)];
-        if self.takes_labels {
-            feeds.push(("labels", &self.labels));
-        }
-        feeds
-    }
-
-    pub fn give_back(self, batch: &mut Batch) {
-        let width = self.labels.shape().last();
-        batch.labels = match self.labels.into_data() {
-            TensorData::F32(values) => Labels::Rows { width, values },
-            TensorData::U32(classes) => Labels::Classes(classes),
-            TensorData::U8(_) => Labels::default(),
-        };
-        if let (TensorData::U8(images), TensorData::F32(weights)) = (self.images.into_data(), self.weights.into_data())
-        {
-            (batch.images, batch.weights) = (images, weights);
-        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{EpochReport, Observer, Progress, Session, StepReport, TrainError, session::StepFigures};
+use super::{
+    BEST, Control, EpochReport, LAST, Observer, Progress, RESUME, Session, StepReport, TrainError, session::StepFigures,
+};
 use crate::{
     data::{DataError, Loader},
     plan::ExecutorError,
@@ -23,6 +25,9 @@ pub struct Trainer<'a> {
     checkpoint_every: Duration,
     observers: Vec<&'a mut dyn Observer>,
     stop: Arc<AtomicBool>,
+    control: Control,
+    /// Learning rate of the last step that was reported.
+    learning_rate: f64,
     progress: Progress,
     speed: Speed,
     total: u64,
@@ -63,6 +68,8 @@ impl<'a> Trainer<'a> {
             checkpoint_every: Duration::from_secs(300),
             observers: Vec::new(),
             stop: Arc::new(AtomicBool::new(false)),
+            control: Control::default(),
+            learning_rate: 0.0,
             progress: Progress { batches: steps, ..Progress::default() },
             speed: Speed::new(),
             total,
@@ -138,7 +145,7 @@ impl<'a> Trainer<'a> {
                 break;
             }
             last_epoch = Some(self.end_epoch(epoch_started)?);
-            if self.stop.load(Ordering::Relaxed) && self.progress.step < self.total {
+            if self.is_stopped() && self.progress.step < self.total {
                 reason = StopReason::Stopped;
                 break;
             }
@@ -175,9 +182,13 @@ impl<'a> Trainer<'a> {
             }
             // At the end of the epoch its report and a checkpoint follow anyway.
             let within = !submitted.is_multiple_of(self.progress.batches as u64);
-            if within && self.stop.load(Ordering::Relaxed) {
+            if within && self.is_stopped() {
                 self.drain()?;
                 return Ok(false);
+            }
+            if !self.control.keep.is_empty() {
+                self.drain()?;
+                self.keep_weights()?;
             }
             if within && self.folder.is_some() && checkpointed.elapsed() >= self.checkpoint_every {
                 self.drain()?;
@@ -204,7 +215,41 @@ impl<'a> Trainer<'a> {
 
     fn learning_rate(&self, step: u64) -> f64 {
         let recipe = self.session.recipe();
-        recipe.learning_rate * recipe.schedule.factor(step, self.total, recipe.warmup_steps)
+        let factor = recipe.schedule.factor(step, self.total, recipe.warmup_steps);
+        recipe.learning_rate * factor * self.progress.learning_rate_factor
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.control.stop || self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Takes in what observers have set.
+    fn steer(&mut self) -> Result<(), TrainError> {
+        if let Some(factor) = self.control.learning_rate_factor.take() {
+            if !(factor >= 0.0 && factor.is_finite()) {
+                let message = format!("a factor of {factor} of the learning rate is not possible: give 0 or more");
+                return Err(TrainError::Setting(message));
+            }
+            self.progress.learning_rate_factor = factor;
+        }
+        Ok(())
+    }
+
+    /// Writes the weights that observers want to keep.
+    fn keep_weights(&mut self) -> Result<(), TrainError> {
+        for name in std::mem::take(&mut self.control.keep) {
+            let taken = [BEST, LAST, RESUME].iter().any(|file| file.strip_suffix(".safetensors") == Some(&name));
+            if taken || name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
+                return Err(TrainError::Setting(format!("weights cannot be kept as {name:?}: give them another name")));
+            }
+            let Some(folder) = &self.folder else {
+                let message = format!("weights cannot be kept as {name}: the run has no folder for checkpoints");
+                return Err(TrainError::Setting(message));
+            };
+            let card = self.session.card(self.train.dataset(), &self.progress);
+            self.session.keep_weights(folder, &name, &card)?;
+        }
+        Ok(())
     }
 
     fn report(&mut self, finished: Vec<StepFigures>) -> Result<(), TrainError> {
@@ -227,12 +272,14 @@ impl<'a> Trainer<'a> {
                 loss: figures.loss,
                 images: figures.images,
                 metrics: means(self.session.metrics(), &figures.metric_sums, figures.images),
-                learning_rate: self.learning_rate(figures.step - 1),
+                learning_rate: figures.learning_rate,
                 images_per_second: self.speed.recent(),
             };
+            self.learning_rate = figures.learning_rate;
             for observer in &mut self.observers {
-                observer.on_step(&report)?;
+                observer.on_step(&report, &mut self.control)?;
             }
+            self.steer()?;
         }
         Ok(())
     }
@@ -289,22 +336,27 @@ impl<'a> Trainer<'a> {
             (progress.loss_sum, progress.weight_sum, progress.images) = (0.0, 0.0, 0);
             progress.metric_sums.fill(0.0);
         }
-        let report = EpochReport {
+        let mut report = EpochReport {
             epoch,
             step: progress.step,
             train_loss,
             train_metrics,
             validation,
-            learning_rate: self.learning_rate(self.progress.step - 1),
+            learning_rate: self.learning_rate,
             images_per_second,
             seconds: started.elapsed().as_secs_f64(),
+            logged: Vec::new(),
             best,
         };
         // The files of the observers first: a checkpoint must not be ahead of them.
         for observer in &mut self.observers {
-            observer.on_epoch(&report)?;
+            report.logged.clone_from(&self.control.logged);
+            observer.on_epoch(&report, &mut self.control)?;
         }
+        report.logged = std::mem::take(&mut self.control.logged);
+        self.steer()?;
         self.checkpoint(best)?;
+        self.keep_weights()?;
         Ok(report)
     }
 

@@ -1,0 +1,67 @@
+//! Batches as an executor takes them.
+
+use super::TrainError;
+use crate::{
+    data::{Batch, Labels},
+    models::Model,
+    tensor::{Tensor, TensorData, TensorType},
+};
+
+/// A batch's vectors as tensors, without copies: they are taken out of the batch and put back.
+pub(super) struct BatchTensors {
+    images: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    /// Whether the task takes labels.
+    takes_labels: bool,
+}
+
+impl BatchTensors {
+    /// The tensors of a batch for a model.
+    ///
+    /// # Errors
+    /// If the batch's labels are not what the model's task takes; the batch stays as it is.
+    pub fn borrow(batch: &mut Batch, model: &Model) -> Result<Self, TrainError> {
+        let [height, width, channels] = model.input;
+        let n = batch.weights.len();
+        let given = match &batch.labels {
+            Labels::Classes(_) => TensorType::u32([n]),
+            Labels::Rows { width, .. } => TensorType::f32([n, *width]),
+        };
+        let expected = model.task.targets(n);
+        if expected.as_ref().is_some_and(|expected| *expected != given) {
+            return Err(TrainError::Labels { task: model.task.name().into(), given });
+        }
+        let labels = match std::mem::take(&mut batch.labels) {
+            Labels::Classes(classes) => Tensor::u32(given.shape, classes),
+            Labels::Rows { values, .. } => Tensor::f32(given.shape, values),
+        };
+        Ok(Self {
+            images: Tensor::u8([n, height, width, channels], std::mem::take(&mut batch.images)),
+            labels,
+            weights: Tensor::f32([n], std::mem::take(&mut batch.weights)),
+            takes_labels: expected.is_some(),
+        })
+    }
+
+    pub fn feeds(&self) -> Vec<(&'static str, &Tensor)> {
+        let mut feeds = vec![("images", &self.images), ("weights", &self.weights)];
+        if self.takes_labels {
+            feeds.push(("labels", &self.labels));
+        }
+        feeds
+    }
+
+    pub fn give_back(self, batch: &mut Batch) {
+        let width = self.labels.shape().last();
+        batch.labels = match self.labels.into_data() {
+            TensorData::F32(values) => Labels::Rows { width, values },
+            TensorData::U32(classes) => Labels::Classes(classes),
+            TensorData::U8(_) => Labels::default(),
+        };
+        if let (TensorData::U8(images), TensorData::F32(weights)) = (self.images.into_data(), self.weights.into_data())
+        {
+            (batch.images, batch.weights) = (images, weights);
+        }
+    }
+}
