@@ -1,3 +1,5 @@
+//! `gabor bench`: how fast this machine computes.
+
 use std::{
     fs,
     io::Write as _,

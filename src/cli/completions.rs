@@ -1,3 +1,5 @@
+//! `gabor completions`: what shells complete.
+
 use std::process::ExitCode;
 
 use anyhow::Result;

@@ -1,3 +1,5 @@
+//! `gabor devices`, and opening the device that `--device` names.
+
 use std::{fmt::Write, process::ExitCode};
 
 use anyhow::{Result, anyhow};

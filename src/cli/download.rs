@@ -1,3 +1,5 @@
+//! `gabor download`: public data sets.
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,

@@ -1,3 +1,5 @@
+//! `gabor eval`: a trained model measured on images.
+
 use std::{
     fmt::Write,
     path::{Path, PathBuf},

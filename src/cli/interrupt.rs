@@ -1,3 +1,5 @@
+//! Ending a command at Ctrl-C without losing what it has done.
+
 use std::{
     process,
     sync::{

@@ -1,3 +1,5 @@
+//! `gabor models`: the zoo, listed.
+
 use std::{fmt::Write, process::ExitCode};
 
 use anyhow::Result;

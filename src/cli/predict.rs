@@ -1,3 +1,5 @@
+//! `gabor predict`: what is in images.
+
 use std::{fmt::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;

@@ -1,3 +1,5 @@
+//! LeNet-5.
+
 use crate::{
     nn::{Activation, AveragePool2d, Conv2d, Dense, Flatten, Layer, Sequential},
     ops::Padding,

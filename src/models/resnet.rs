@@ -1,3 +1,5 @@
+//! ResNet-18, -34 and -50.
+
 use crate::{
     graph::{GraphError, Value},
     nn::{BatchNorm, Builder, Conv2d, Dense, GlobalAveragePool, Layer, MaxPool2d, layers::HE_OUT},

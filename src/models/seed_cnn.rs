@@ -1,3 +1,5 @@
+//! Keras's tutorial CNN.
+
 use crate::nn::{Conv2d, Dense, Flatten, Layer, MaxPool2d, Sequential};
 
 /// Keras's tutorial CNN: 3x3 convolutions of 32 and 64 filters, each followed by a 2x2 max pool, and a dense layer of

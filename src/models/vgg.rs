@@ -1,3 +1,5 @@
+//! VGG-11.
+
 use crate::{
     nn::{Conv2d, Dense, Dropout, Fan, Flatten, GlobalAveragePool, Init, Layer, MaxPool2d, Sequential},
     ops::Padding,

@@ -1,3 +1,5 @@
+//! From layers to a graph: names of layers, modes, the parameters they ask for.
+
 use std::collections::HashMap;
 
 use super::{Init, Layer, Parameters, Role};

@@ -1,3 +1,5 @@
+//! Initialisers: how parameters begin.
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

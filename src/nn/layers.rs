@@ -1,3 +1,5 @@
+//! The layers.
+
 use super::{Builder, Fan, Init, Layer, Mode};
 use crate::{
     graph::{GraphError, Value},

@@ -1,3 +1,5 @@
+//! The parameters of a model: flat blocks, and where each lies in them.
+
 use std::collections::HashMap;
 
 use super::{Group, Groups, Init};

@@ -1,3 +1,5 @@
+//! Layers one after the other.
+
 use std::collections::HashMap;
 
 use super::{Builder, Layer};

@@ -1,3 +1,5 @@
+//! Which value of a step is the first that is not finite.
+
 use super::TrainError;
 use crate::{
     device,

@@ -1,3 +1,5 @@
+//! The errors of training.
+
 use std::path::PathBuf;
 
 use thiserror::Error;

@@ -1,3 +1,5 @@
+//! The graphs of a training step, of its parts over several batches, and of inference.
+
 use crate::{
     autodiff,
     data::Normalisation,

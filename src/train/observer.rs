@@ -1,3 +1,5 @@
+//! What a run tells those who follow it.
+
 use super::{Progress, TrainError};
 use crate::tasks::{Evaluation, Metric};
 

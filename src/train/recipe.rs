@@ -1,3 +1,5 @@
+//! The recipe of a run: all settings that determine its result.
+
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;

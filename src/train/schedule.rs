@@ -1,3 +1,5 @@
+//! Schedules of the learning rate.
+
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};

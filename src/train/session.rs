@@ -1,3 +1,5 @@
+//! A model on a device: its plans, its parameters and its steps.
+
 use std::collections::VecDeque;
 
 use super::{

@@ -1,3 +1,5 @@
+//! The training loop: epochs of steps, validation, checkpoints, and when to stop.
+
 use std::{
     path::{Path, PathBuf},
     sync::{

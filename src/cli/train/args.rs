@@ -1,3 +1,5 @@
+//! The arguments of `gabor train`, over those of a configuration file.
+
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
