@@ -4,7 +4,7 @@ use super::Program;
 use crate::{
     graph::{Backward, Graph, GraphError, Source, Value},
     models,
-    ops::{Conv2dOptions, Optimizer, Padding, WindowOptions},
+    ops::{Argmax, Conv2dOptions, Optimizer, Padding, WindowOptions},
     plan::{Executor, Target},
     tensor::Shape,
     train::{Recipe, TrainError},
@@ -136,7 +136,7 @@ pub fn kernels() -> Vec<Case> {
     let norm = |graph: &mut Graph, v: &[Value]| Ok(graph.batch_norm_train(v[0], v[1], v[2], 1e-5)?.y);
     let window =
         WindowOptions { kernel: [2, 2], stride: [2, 2], dilation: [1, 1], padding: Padding::Valid, ceil: false };
-    let pool = move |graph: &mut Graph, v: &[Value]| graph.max_pool2d(v[0], &window, true);
+    let pool = move |graph: &mut Graph, v: &[Value]| graph.max_pool2d(v[0], &window, Argmax::Kept);
     cases.extend([
         memory(
             "add and relu",

@@ -6,7 +6,7 @@ use crate::{
     check,
     data::Normalisation,
     graph::{Graph, GraphError, Value, VariableId, Variables},
-    kernel::gpu::Candidate,
+    kernel::{gpu::Candidate, random},
     models::Model,
     nn::Parameters,
     plan::{self, Choices, Executor, Plan, PlanOptions, ProgramId, Step, Target, Timing, Work},
@@ -91,7 +91,7 @@ impl Program {
         let (graph, state) = training_graph(model, &mut parameters, recipe, &normalisation)?;
         initialise(executor.as_mut(), &parameters, recipe.seed)?;
         let mut feeds = images(model, recipe.batch_size);
-        feeds.push(("clock".into(), Tensor::u32([2], vec![recipe.seed as u32, 1])));
+        feeds.push(("clock".into(), random::clock(recipe.seed, 1)));
         feeds.extend(state.hyper(recipe, recipe.learning_rate, 1));
         let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
         Self::load(executor, &graph, parameters.variables(), options, feeds)

@@ -6,7 +6,7 @@ use crate::{
     cpu::Precision,
     graph::{Example, Graph, Value},
     kernel::{InstructionSet, instructions},
-    ops::{Average, Conv2dOptions, Optimizer, Padding, WindowOptions},
+    ops::{Argmax, Average, Conv2dOptions, Optimizer, Padding, WindowOptions},
     plan::{Executor, PlanOptions},
     tensor::{DType, Tensor},
 };
@@ -54,7 +54,7 @@ fn examples(width: usize) -> Vec<Example> {
         Example::new([matrix(1)], |g, v| g.softmax(v[0])),
         Example::new([matrix(1)], |g, v| g.log_softmax(v[0])),
         Example::new([matrix(1), labels], |g, v| g.softmax_cross_entropy(v[0], v[1], 0.1)),
-        Example::new([images(1)], move |g, v| g.max_pool2d(v[0], &pool, true)),
+        Example::new([images(1)], move |g, v| g.max_pool2d(v[0], &pool, Argmax::Kept)),
         Example::new([images(1)], move |g, v| g.avg_pool2d(v[0], &pool, Average::Image)),
         Example::new([images(1)], |g, v| g.global_max_pool(v[0])),
         Example::new([images(1)], |g, v| g.global_average_pool(v[0])),

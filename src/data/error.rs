@@ -242,8 +242,8 @@ pub enum DataError {
 
     /// A thread of the loader ended without having made its batches.
     #[error(
-        "a loader thread ended before batch {batch} was made: this is a fault in an image source or augmentation, \
-         its panic message is above"
+        "a loader thread ended before batch {batch} was made: this is a fault in an image source, its panic message is \
+         above"
     )]
     LoaderThread {
         /// The batch that was waited for.

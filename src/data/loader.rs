@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::random::{shuffle, stream};
-use super::{Augmentation, DataError, Dataset, Labels};
+use super::{DataError, Dataset, Labels};
 
 /// The order of the images in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,6 @@ pub struct LoaderOptions {
     pub ahead: usize,
     /// The weight of each class in the loss; `None` for 1.
     pub class_weights: Option<Vec<f32>>,
-    /// What draws the augmentation parameters.
-    pub augmentation: Option<Arc<dyn Augmentation>>,
     /// End with an error at an image that cannot be read any more, instead of leaving it out with a warning.
     pub strict: bool,
 }
@@ -42,15 +40,7 @@ pub struct LoaderOptions {
 impl LoaderOptions {
     /// Batches of `batch_size` in the order of the set, four of them kept ready.
     pub fn new(batch_size: usize) -> Self {
-        Self {
-            batch_size,
-            order: Order::Sequential,
-            threads: 0,
-            ahead: 4,
-            class_weights: None,
-            augmentation: None,
-            strict: false,
-        }
+        Self { batch_size, order: Order::Sequential, threads: 0, ahead: 4, class_weights: None, strict: false }
     }
 }
 
@@ -68,8 +58,6 @@ pub struct Batch {
     pub indices: Vec<u32>,
     /// How many images count: the first `real` ones. Those that cannot be read come after them, at weight 0.
     pub real: usize,
-    /// Augmentation parameters, B x parameters a sample.
-    pub augmentation: Option<Vec<f32>>,
 }
 
 /// Makes the batches of a data set. Batch `k` of an epoch is the same whatever the number of threads and wherever the
@@ -137,7 +125,7 @@ impl Loader {
                 let (sender, receiver) = sync_channel(self.shared.options.ahead.div_ceil(threads));
                 let (shared, order) = (self.shared.clone(), order.clone());
                 let numbers = (start_batch + lane..end).step_by(threads);
-                let thread = thread::spawn(move || shared.work(epoch, &order, numbers, &sender));
+                let thread = thread::spawn(move || shared.work(&order, numbers, &sender));
                 Lane { receiver, thread }
             })
             .collect();
@@ -153,7 +141,7 @@ impl Loader {
     /// If `number` is not below [`Loader::batches`].
     pub fn batch(&self, epoch: u64, number: usize) -> Result<Batch, DataError> {
         assert!(number < self.batches(), "batch {number} of {}", self.batches());
-        self.shared.batch(epoch, &self.shared.order(epoch), number)
+        self.shared.batch(&self.shared.order(epoch), number)
     }
 
     /// Takes back a batch that is no longer needed, for its memory.
@@ -189,15 +177,9 @@ impl Shared {
     }
 
     /// Makes batches until they are all made, one fails or nobody wants them any more.
-    fn work(
-        &self,
-        epoch: u64,
-        order: &[u32],
-        numbers: impl Iterator<Item = usize>,
-        sender: &SyncSender<Result<Batch, DataError>>,
-    ) {
+    fn work(&self, order: &[u32], numbers: impl Iterator<Item = usize>, sender: &SyncSender<Result<Batch, DataError>>) {
         for number in numbers {
-            let batch = self.batch(epoch, order, number);
+            let batch = self.batch(order, number);
             let failed = batch.is_err();
             if sender.send(batch).is_err() || failed {
                 return;
@@ -224,8 +206,8 @@ impl Shared {
         Ok(())
     }
 
-    fn batch(&self, epoch: u64, order: &[u32], number: usize) -> Result<Batch, DataError> {
-        let LoaderOptions { batch_size, class_weights, augmentation, .. } = &self.options;
+    fn batch(&self, order: &[u32], number: usize) -> Result<Batch, DataError> {
+        let LoaderOptions { batch_size, class_weights, .. } = &self.options;
         let start = number * batch_size;
         let real = (order.len() - start).min(*batch_size);
         let mut batch = self.spare().pop().unwrap_or_default();
@@ -263,15 +245,6 @@ impl Shared {
                         at += 1;
                     }
                 }
-            }
-        }
-        if let Some(augmentation) = augmentation {
-            let count = augmentation.parameters_per_sample();
-            let parameters = batch.augmentation.get_or_insert_default();
-            parameters.clear();
-            parameters.resize(batch_size * count, 0.0);
-            for (number, &index) in batch.indices.iter().enumerate() {
-                augmentation.draw(epoch, index, &mut parameters[number * count..][..count]);
             }
         }
         Ok(batch)

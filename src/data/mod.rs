@@ -25,7 +25,6 @@
 //!   epoch and the batch's number alone, so that a resumed run sees exactly what the uninterrupted one would have.
 //! - Images stay u8 all the way; [`Normalisation`] is applied by the first kernel of a step.
 
-mod augmentation;
 mod bundled;
 mod cache;
 mod cifar;
@@ -45,7 +44,6 @@ mod size;
 mod split;
 mod statistics;
 
-pub use augmentation::Augmentation;
 pub use bundled::bundled;
 pub use dataset::{Dataset, ImageSource, MOST_CLASSES};
 pub use decode::{DecodeLimits, IMAGE_EXTENSIONS, ImageDecoder};

@@ -3,7 +3,7 @@
 use super::{Builder, Fan, Init, Layer, Mode};
 use crate::{
     graph::{GraphError, Value},
-    ops::{Average, Conv2dOptions, Padding, WindowOptions},
+    ops::{Argmax, Average, Conv2dOptions, Padding, WindowOptions},
 };
 
 /// A function applied to each element.
@@ -271,8 +271,8 @@ pool!(AveragePool2d);
 
 impl Layer for MaxPool2d {
     fn forward(&self, builder: &mut Builder<'_>, x: Value) -> Result<Value, GraphError> {
-        let keep_argmax = builder.mode() == Mode::Training;
-        builder.graph.max_pool2d(x, &self.window, keep_argmax)
+        let argmax = if builder.mode() == Mode::Training { Argmax::Kept } else { Argmax::Dropped };
+        builder.graph.max_pool2d(x, &self.window, argmax)
     }
 
     fn kind(&self) -> &'static str {

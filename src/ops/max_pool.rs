@@ -15,12 +15,22 @@ use crate::{
     tensor::{Real, Shape, TensorType, random},
 };
 
-/// Maximum over each window; with `keep_argmax` also the number of the tap where it is, as the gradient wants it.
+/// Whether a maximum's place in its window is kept for the gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Argmax {
+    /// It is: a byte an output.
+    Kept,
+    /// It is not: a gradient computes the maxima anew.
+    Dropped,
+}
+
+/// Maximum over each window; where the argmax is kept also the number of the tap where it is, as the gradient wants it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MaxPool2d {
     options: WindowOptions,
-    keep_argmax: bool,
+    argmax: Argmax,
 }
 
 /// Gradient of [`MaxPool2d`], of its output's gradient and its argmax.
@@ -34,6 +44,10 @@ pub(super) struct MaxPool2dGrad {
 }
 
 impl MaxPool2d {
+    fn keeps_argmax(&self) -> bool {
+        self.argmax == Argmax::Kept
+    }
+
     fn pooling(&self, input: &TensorType) -> Pooling {
         Pooling::new(&self.options, input).expect("the shape rule accepted the input")
     }
@@ -52,7 +66,7 @@ impl Op for MaxPool2d {
         let [input] = inputs else { return Err(ShapeError::new("expects one input")) };
         let pooling = Pooling::new(&self.options, input)?;
         let mut types = vec![TensorType::f32(pooling.output())];
-        if self.keep_argmax {
+        if self.keeps_argmax() {
             if pooling.taps() > 256 {
                 return Err(ShapeError::new(format!(
                     "a window of {} x {} has more than the 256 elements that the gradient can tell apart: use a \
@@ -68,7 +82,7 @@ impl Op for MaxPool2d {
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
         let argmax = match backward.outputs {
             [_, argmax] => *argmax,
-            _ => backward.graph.apply(Self { keep_argmax: true, ..self.clone() }, backward.inputs)?[1],
+            _ => backward.graph.apply(Self { argmax: Argmax::Kept, ..self.clone() }, backward.inputs)?[1],
         };
         let (dy, images) = (backward.grad(), backward.input_shape(0));
         let op = MaxPool2dGrad { options: self.options, images, epilogue: Epilogue::default() };
@@ -76,9 +90,9 @@ impl Op for MaxPool2d {
     }
 
     fn subsumes(&self) -> Vec<Subsumed> {
-        let maxima = Self { keep_argmax: false, ..self.clone() };
+        let maxima = Self { argmax: Argmax::Dropped, ..self.clone() };
         let maxima = Subsumed { output: 0, op: Arc::new(maxima), inputs: 1 };
-        if self.keep_argmax { vec![maxima] } else { Vec::new() }
+        if self.keeps_argmax() { vec![maxima] } else { Vec::new() }
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
@@ -90,7 +104,7 @@ impl Op for MaxPool2d {
         let input = args.inputs.float(0);
         let row = pooling.width.output * pooling.channels;
         let outputs = args.outputs.float(0).par_chunks_mut(row).enumerate();
-        if self.keep_argmax {
+        if self.keeps_argmax() {
             let argmax = args.outputs.byte(1).par_chunks_mut(row);
             outputs.zip(argmax).for_each(|((at, output), argmax)| {
                 cpu::vectorised(
@@ -113,12 +127,12 @@ impl Op for MaxPool2d {
         let elements = signature.outputs[0].elements();
         let vector = pooling.vector_width();
         let (mut bindings, mut owned) = (vec![gpu::Binding::Input(0), gpu::Binding::Output(0)], vector);
-        if self.keep_argmax {
+        if self.keeps_argmax() {
             bindings.push(gpu::Binding::Output(1));
             owned = 4;
         }
         let pass = gpu::Pass {
-            shader: pooling.shader("pool/max", elements, vector).feature("ARGMAX", self.keep_argmax),
+            shader: pooling.shader("pool/max", elements, vector).feature("ARGMAX", self.keeps_argmax()),
             bindings,
             workgroups: gpu::linear_workgroups(elements.div_ceil(owned)),
         };
@@ -239,33 +253,28 @@ fn row_of_gradient<T: Real>(pooling: &Pooling, row: usize, dy: &[T], argmax: &[u
 
 impl Graph {
     /// Maximum over each window of images `[batch, height, width, channels]`. Padding does not count, NaN is the
-    /// largest value. The gradient goes to the first maximum of a window; `keep_argmax` says to remember where that is
-    /// (a byte an output), as a graph for training should: without it, a gradient computes the maxima anew.
+    /// largest value. The gradient goes to the first maximum of a window, and `argmax` says whether to remember where
+    /// that is, as a graph for training should.
     ///
     /// # Errors
-    /// If the input is not a batch of f32 images, the window does not fit, or it has more than 256 elements and
-    /// `keep_argmax` is set.
-    pub fn max_pool2d(
-        &mut self,
-        images: Value,
-        options: &WindowOptions,
-        keep_argmax: bool,
-    ) -> Result<Value, GraphError> {
-        Ok(self.apply(MaxPool2d { options: *options, keep_argmax }, &[images])?[0])
+    /// If the input is not a batch of f32 images, the window does not fit, or it has more than 256 elements and the
+    /// argmax is kept.
+    pub fn max_pool2d(&mut self, images: Value, options: &WindowOptions, argmax: Argmax) -> Result<Value, GraphError> {
+        Ok(self.apply(MaxPool2d { options: *options, argmax }, &[images])?[0])
     }
 }
 
 pub(super) fn examples() -> Vec<Example> {
     let mut examples = Vec::new();
     for (shape, options) in super::pool::examples() {
-        for keep_argmax in [false, true] {
-            let pool = move |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options, keep_argmax);
+        for argmax in [Argmax::Dropped, Argmax::Kept] {
+            let pool = move |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options, argmax);
             examples.push(Example::new([random(shape, 2)], pool));
         }
         // What follows is fused.
         examples.push(Example::new([random(shape, 1), random([shape[3]], 3)], move |graph, x| {
             let y = graph.tanh(x[0])?;
-            let y = graph.max_pool2d(y, &options, true)?;
+            let y = graph.max_pool2d(y, &options, Argmax::Kept)?;
             graph.multiply(y, x[1])
         }));
     }
@@ -290,7 +299,7 @@ mod tests {
     #[test]
     fn values_are_those_of_pytorch() {
         for case in check::reference("max_pool") {
-            matches_pytorch(&case, |graph, x| graph.max_pool2d(x[0], &window_of(&case), true));
+            matches_pytorch(&case, |graph, x| graph.max_pool2d(x[0], &window_of(&case), Argmax::Kept));
         }
     }
 
@@ -303,7 +312,8 @@ mod tests {
     fn the_gradient_of_equal_values_goes_to_the_first() {
         let images = Tensor::f32([1, 2, 4, 1], vec![0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 2.0, 2.0]);
         let dy = Tensor::f32([1, 1, 2, 1], vec![5.0, 7.0]);
-        let pool = |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options(2, 2, Padding::Valid), true);
+        let pool =
+            |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options(2, 2, Padding::Valid), Argmax::Kept);
         let dx = check::gradients_for(&[images], &dy, &[0], pool);
         assert_eq!(dx[0].as_f32().unwrap(), [5.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]);
     }
@@ -316,7 +326,8 @@ mod tests {
             let pixels = [[nan, 1.0], [2.0, least], [3.0, -nan]];
             let data = pixels.iter().flatten().flat_map(|v| vec![*v; channels]).collect();
             let images = Tensor::f32([1, 3, 2, channels], data);
-            let pool = |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options(2, 2, Padding::all(3)), true);
+            let pool =
+                |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options(2, 2, Padding::all(3)), Argmax::Kept);
             let expected = [[least; 4], [least, nan, 1.0, least], [least, 3.0, nan, least], [least; 4]];
             let check = |y: &Tensor| {
                 let maxima = y.as_f32().unwrap().chunks(channels);
@@ -333,8 +344,8 @@ mod tests {
     fn a_window_that_is_too_large_for_its_argmax_is_an_error() {
         let mut graph = Graph::new();
         let x = graph.feed("x", TensorType::f32([1, 20, 20, 1]));
-        let error = graph.max_pool2d(x, &options(17, 1, Padding::Valid), true).unwrap_err().to_string();
+        let error = graph.max_pool2d(x, &options(17, 1, Padding::Valid), Argmax::Kept).unwrap_err().to_string();
         assert!(error.contains("256"), "{error}");
-        assert!(graph.max_pool2d(x, &options(17, 1, Padding::Valid), false).is_ok());
+        assert!(graph.max_pool2d(x, &options(17, 1, Padding::Valid), Argmax::Dropped).is_ok());
     }
 }

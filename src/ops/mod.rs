@@ -139,6 +139,7 @@ pub use avg_pool::Average;
 pub use batch_norm::BatchNorm;
 pub use conv2d::Conv2dOptions;
 pub use matmul::Factor;
+pub use max_pool::Argmax;
 pub use optimizer::Optimizer;
 pub use pointwise::{Pointwise, fused_pointwise};
 pub use reduce::fused_reduction;

@@ -48,7 +48,7 @@ pub struct Recipe {
     pub balance_classes: bool,
     /// How far running statistics move towards those of a batch.
     pub statistics_momentum: f64,
-    /// Seed of initial weights, shuffling, dropout and augmentation.
+    /// Seed of initial weights, shuffling and dropout.
     pub seed: u64,
     /// Compute pointwise values again in the backward pass instead of keeping them: less memory, more time.
     pub recompute: bool,

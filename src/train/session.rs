@@ -15,6 +15,7 @@ use super::{
 use crate::{
     data::{Batch, Loader, Normalisation},
     graph::Graph,
+    kernel::random,
     models::Model,
     nn::Parameters,
     plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanError, PlanOptions, ProgramId, Target, Tuned},
@@ -253,7 +254,7 @@ impl Session {
     /// What the random numbers of a step's batch number `at` depend on.
     fn clock(&self, step: u64, at: usize) -> Tensor {
         let batch = step.wrapping_mul(self.recipe.accumulate as u64).wrapping_add(at as u64);
-        Tensor::u32([2], vec![self.recipe.seed as u32, batch as u32])
+        random::clock(self.recipe.seed, batch)
     }
 
     /// Waits for all submitted steps and returns their figures.

@@ -1,9 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gabor::data::{
-    Augmentation, Batch, DataError, Dataset, ImageSize, ImageSource, Label, Loader, LoaderOptions, Order,
-};
+use gabor::data::{Batch, DataError, Dataset, ImageSize, ImageSource, Label, Loader, LoaderOptions, Order};
 
 const SIZE: ImageSize = ImageSize::new(2, 3, 1);
 
@@ -40,7 +38,6 @@ fn evaluation_keeps_the_order_and_fills_the_last_batch() {
             assert_eq!(batch.labels.get(at), Label::Class(index % 3));
             assert_eq!(batch.images[at * SIZE.bytes()..][..SIZE.bytes()], [index as u8; 6]);
         }
-        assert_eq!(batch.augmentation, None);
     }
 }
 
@@ -107,27 +104,6 @@ fn weights_of_classes_go_to_real_images_only() {
     let last = loader(options).batch(0, 6).unwrap();
     assert_eq!(last.labels.classes().unwrap()[..3], [0, 1, 0]);
     assert_eq!(last.weights, [0.5, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-}
-
-struct Drawn;
-
-impl Augmentation for Drawn {
-    fn parameters_per_sample(&self) -> usize {
-        2
-    }
-    fn draw(&self, epoch: u64, index: u32, parameters: &mut [f32]) {
-        parameters.copy_from_slice(&[epoch as f32, index as f32]);
-    }
-}
-
-#[test]
-fn augmentation_has_its_place() {
-    let options = LoaderOptions { augmentation: Some(Arc::new(Drawn)), ..LoaderOptions::new(3) };
-    let loader = loader(options);
-    let batch = loader.batch(7, 1).unwrap();
-    assert_eq!(batch.augmentation.as_deref(), Some(&[7.0, 3.0, 7.0, 4.0, 7.0, 5.0][..]));
-    loader.recycle(batch);
-    assert_eq!(loader.batch(8, 0).unwrap().augmentation.as_deref(), Some(&[8.0, 0.0, 8.0, 1.0, 8.0, 2.0][..]));
 }
 
 /// Images of which number 20 breaks in a given way.

@@ -76,7 +76,7 @@ mod tests {
     use crate::{
         autodiff,
         graph::{Graph, GraphError, Value},
-        ops::{Conv2dOptions, Padding, WindowOptions},
+        ops::{Argmax, Conv2dOptions, Padding, WindowOptions},
         plan::{Plan, PlanOptions, Step, Target},
         tensor::TensorType,
     };
@@ -175,7 +175,7 @@ mod tests {
             let bias = graph.feed("bias", TensorType::f32([CHANNELS]));
             let y = graph.add(x, bias)?;
             let y = graph.relu(y)?;
-            graph.max_pool2d(y, &options, true)
+            graph.max_pool2d(y, &options, Argmax::Kept)
         });
         let expected = [("conv2d+add+relu", 2), ("max_pool2d", 1), ("max_pool2d_grad+relu_grad", 2), ("sum", 1)];
         expect(steps, &expected);

@@ -60,7 +60,7 @@ mod tests {
     use crate::{
         autodiff,
         graph::{Graph, GraphError, Value},
-        ops::{Padding, WindowOptions},
+        ops::{Argmax, Padding, WindowOptions},
         plan::{Plan, PlanOptions, Step, Target},
         tensor::TensorType,
     };
@@ -106,7 +106,7 @@ mod tests {
         let images = graph.feed("images", TensorType::f32([2, 4, 4, 3]));
         let options =
             WindowOptions { kernel: [2; 2], stride: [2; 2], dilation: [1; 2], padding: Padding::Valid, ceil: false };
-        let y = graph.max_pool2d(images, &options, false).unwrap();
+        let y = graph.max_pool2d(images, &options, Argmax::Dropped).unwrap();
         let loss = graph.sum(y, &[0, 1, 2, 3]).unwrap();
         graph.output("loss", loss);
         let gradients = autodiff::gradients(&mut graph, loss, &[images]).unwrap();
