@@ -16,6 +16,7 @@ pub mod nn;
 pub mod ops;
 pub mod plan;
 pub mod report;
+pub mod settings;
 pub mod tasks;
 pub mod tensor;
 pub mod train;

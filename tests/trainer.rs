@@ -129,7 +129,7 @@ fn a_lost_device_leaves_the_last_checkpoint_and_the_way_on() {
     let error = trainer.run().unwrap_err();
     let message = error.to_string();
     assert!(matches!(error, TrainError::DeviceLost { checkpoint: Some(_), .. }), "{message}");
-    assert!(message.contains("cable") && message.contains("--resume"), "{message}");
+    assert!(message.contains("cable") && message.contains("`resume` from"), "{message}");
     assert_eq!(read_card(&folder.path().join("last.safetensors")).unwrap().progress.step, 2 * BATCHES);
     assert!(resumed(folder.path()) == undisturbed());
 }

@@ -20,7 +20,7 @@ use gabor::{
 };
 use indicatif::ProgressBar;
 
-use super::{console::Console, devices, values};
+use super::{console::Console, devices};
 
 /// Measure how fast this machine computes, and how near to what it could do
 ///
@@ -44,7 +44,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// How to choose kernels on a GPU
-    #[arg(long, value_name = "HOW", value_parser = values::tuning(), default_value = "off")]
+    #[arg(long, value_name = "HOW", default_value = "off")]
     tune: Tuning,
     /// Threads to compute with on the CPU [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

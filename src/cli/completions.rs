@@ -3,10 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
-
-use super::Cli;
 
 /// Print the completions of a shell
 ///
@@ -21,7 +19,7 @@ pub struct CompletionsArgs {
 
 impl CompletionsArgs {
     pub fn run(self) -> Result<ExitCode> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "gabor", &mut std::io::stdout());
+        clap_complete::generate(self.shell, &mut super::command(), "gabor", &mut std::io::stdout());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -3,57 +3,54 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result};
 use gabor::{
     data::{self, DataError, OpenOptions, Splits},
     gpu::Tuning,
     train::{Recipe, write_whole},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
 
 use super::values::{self, Normalise};
 
-/// A run: what, on which data, how and where.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RunConfig {
-    /// The folder of the data; none for the bundled part of MNIST.
-    pub data: Option<PathBuf>,
-    /// A name of the zoo.
-    pub model: String,
-    /// What to compute on.
-    pub device: String,
-    /// How much time may go into finding fast kernels on a GPU.
-    pub tune: Tuning,
-    /// How images are normalised.
-    pub normalise: Normalise,
-    /// Seconds between checkpoints within an epoch.
-    pub checkpoint_every: f64,
-    /// Whether each step is logged.
-    pub log_steps: bool,
-    /// How the data is opened.
-    pub images: OpenOptions,
-    /// How the model is trained.
-    pub recipe: Recipe,
-}
+/// Seconds between checkpoints, at most: 30 years.
+const MOST_SECONDS: f64 = 1e9;
 
-impl Default for RunConfig {
-    fn default() -> Self {
-        Self {
-            data: None,
-            model: "seed-cnn".into(),
-            device: "auto".into(),
-            tune: Tuning::Quick,
-            normalise: Normalise::Data,
-            checkpoint_every: 60.0,
-            log_steps: false,
-            images: OpenOptions::default(),
-            recipe: Recipe::default(),
-        }
+gabor::settings! {
+    /// A run: what, on which data, how and where.
+    #[command(next_help_heading = "Model and device")]
+    pub struct RunConfig {
+        /// The folder of the data [default: the bundled part of MNIST]
+        #[arg(help_heading = None)]
+        pub data: Option<PathBuf> = None;
+        /// The network; `gabor models` tells more
+        #[arg(long, value_name = "NAME", value_parser = values::model())]
+        pub model: String = "seed-cnn".into(), check values::check_model;
+        /// What to compute on: auto (the best GPU, else the CPU), gpu, cpu, or the number or a part of the name of a
+        /// device of `gabor devices`
+        #[arg(long, value_name = "NAME", group = "with_resume")]
+        pub device: String = "auto".into();
+        /// How to choose kernels on a GPU; the choice is kept in the run folder
+        #[arg(long, value_name = "HOW")]
+        pub tune: Tuning = Tuning::Quick;
+        /// How the model is trained.
+        #[command(flatten)]
+        pub recipe: Recipe = Recipe::default(), check Recipe::check;
+        /// How the data is opened.
+        #[command(flatten)]
+        pub images: OpenOptions = OpenOptions::default(), check OpenOptions::check;
+        /// Normalisation: data (the training images' mean and standard deviation), imagenet, none (pixels / 255), or
+        /// MEAN/STD with a number a channel, of pixels in 0..1
+        #[arg(long, value_name = "HOW", help_heading = "Images")]
+        pub normalise: Normalise = Normalise::Data;
+        /// Seconds between checkpoints within an epoch; 0 for one after each step
+        #[arg(long, value_name = "SECONDS", help_heading = "Run", group = "with_resume")]
+        pub checkpoint_every: f64 = 60.0, in 0.0..=MOST_SECONDS;
+        /// Log each step to steps.csv
+        #[arg(long, help_heading = "Run", group = "with_resume")]
+        pub log_steps: bool = false;
     }
 }
 
@@ -62,19 +59,11 @@ impl RunConfig {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let config: Self =
             toml::from_str(&text).with_context(|| format!("{} is no configuration of a run", path.display()))?;
-        config.check().with_context(|| format!("{} has a setting that cannot be", path.display()))?;
+        config
+            .check()
+            .map_err(Error::msg)
+            .with_context(|| format!("{} has a setting that cannot be", path.display()))?;
         Ok(config)
-    }
-
-    /// Checks what can be checked without the data.
-    pub fn check(&self) -> Result<()> {
-        self.recipe.check().map_err(anyhow::Error::msg)?;
-        let seconds = self.checkpoint_every;
-        ensure!(
-            Duration::try_from_secs_f64(seconds).is_ok(),
-            "checkpoint_every {seconds} must be a number of seconds, 0 or more"
-        );
-        values::check_model(&self.model)
     }
 
     /// What a person calls the data.
@@ -90,7 +79,10 @@ impl RunConfig {
 
 /// Opens the data at `path`, or the bundled data, showing how far it is where that takes a while.
 pub fn open_data(path: Option<&Path>, options: &OpenOptions) -> Result<Splits, DataError> {
-    let Some(path) = path else { return data::bundled(options) };
+    // A file of labels alone is of images beside it.
+    let beside = options.labels.as_ref().map(|labels| labels.parent().unwrap_or(Path::new("")));
+    let beside = beside.map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
+    let Some(path) = path.or(beside) else { return data::bundled(options) };
     let style = ProgressStyle::with_template("reading images {bar:24} {pos}/{len}  {eta} left");
     let bar = ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let splits = data::open_with_progress(path, options, &|done, total| {

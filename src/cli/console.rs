@@ -2,11 +2,15 @@
 
 use std::{
     borrow::Cow,
+    error::Error,
     io::{self, Write},
 };
 
 use anyhow::Result;
-use clap::builder::styling::{AnsiColor, Style};
+use clap::{
+    Arg, Command,
+    builder::styling::{AnsiColor, Style},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -84,12 +88,35 @@ fn printable(text: &str) -> Cow<'_, str> {
     text.chars().map(escape).collect()
 }
 
+/// The flags of a command, by which its errors say what to do: those of the library name settings, in backticks.
+#[derive(Default)]
+pub struct Flags(Vec<(String, String)>);
+
+impl Flags {
+    pub fn of(command: Option<&Command>) -> Self {
+        let flag =
+            |arg: &Arg| Some((format!("`{}`", arg.get_id()), format!("`{}` (--{})", arg.get_id(), arg.get_long()?)));
+        Self(command.into_iter().flat_map(Command::get_arguments).filter_map(flag).collect())
+    }
+
+    /// What `error` says, with the flag after each setting that it names.
+    fn explain(&self, error: &(dyn Error + 'static)) -> String {
+        let message = error.to_string();
+        if error.is::<toml::de::Error>() {
+            // It is about a file, and may list all settings.
+            return message;
+        }
+        self.0.iter().fold(message, |message, (setting, flag)| message.replace(setting, flag))
+    }
+}
+
 /// Prints an error and its causes to standard error.
-pub fn print_error(error: &anyhow::Error) {
+pub fn print_error(error: &anyhow::Error, flags: &Flags) {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-    let mut said = printable(&error.to_string()).into_owned();
+    let mut messages = error.chain().map(|error| printable(&flags.explain(error)).into_owned());
+    let mut said = messages.next().unwrap_or_default();
     anstream::eprintln!("{style}error:{style:#} {said}");
-    for cause in error.chain().skip(1).map(|cause| printable(&cause.to_string()).into_owned()) {
+    for cause in messages {
         // Many messages quote their cause already.
         if !said.contains(&cause) {
             anstream::eprintln!("  because: {cause}");
@@ -119,6 +146,13 @@ mod tests {
     fn a_name_cannot_steer_the_terminal() {
         assert_eq!(printable("a\tb\nä"), "a\tb\nä");
         assert_eq!(printable("cat\u{1b}]0;x\u{7}\r\u{9b}2J"), "cat\\u{1b}]0;x\\u{7}\\r\\u{9b}2J");
+    }
+
+    #[test]
+    fn a_setting_is_named_with_its_flag() {
+        let command = Command::new("train").arg(Arg::new("learning_rate").long("lr"));
+        let explained = Flags::of(Some(&command)).explain(&*anyhow::anyhow!("a lower `learning_rate`, or `strict`"));
+        assert_eq!(explained, "a lower `learning_rate` (--lr), or `strict`");
     }
 
     #[test]

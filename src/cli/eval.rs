@@ -22,7 +22,6 @@ use super::{
     console::Console,
     devices,
     run_folder::{WeightsChoice, config_beside, kernels_beside, weights_file},
-    values,
 };
 
 /// Measure a trained model on images
@@ -52,7 +51,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// How to choose kernels on a GPU, where the run has not chosen
-    #[arg(long, value_name = "HOW", value_parser = values::tuning(), default_value = "off")]
+    #[arg(long, value_name = "HOW", default_value = "off")]
     tune: Tuning,
     /// Print one JSON object
     #[arg(long)]
@@ -201,9 +200,10 @@ const MOST_CLASSES_SHOWN: usize = 20;
 
 fn table(split: Split, evaluation: &Evaluation) -> String {
     let mut text = String::new();
+    let names = evaluation.metrics.iter().map(|metric| metric.name.chars().count()).max().unwrap_or(0).max(14);
     let head = |text: &mut String, name: &str, value: &str| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<22}  {value}");
+        let _ = writeln!(text, "{name:<names$}  {value}");
     };
     head(&mut text, "images", &format!("{} ({})", evaluation.images, split.name()));
     evaluation.metrics.iter().for_each(|metric| head(&mut text, &metric.name, &metric.shown()));

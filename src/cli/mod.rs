@@ -22,11 +22,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use anyhow::Result;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use gabor::kernel::InstructionSet;
 use tracing_subscriber::EnvFilter;
 
-use console::Console;
+use console::{Console, Flags};
 
 /// Train, evaluate and use convolutional image classifiers on any GPU, or on the CPU where there is none.
 #[derive(Parser)]
@@ -42,7 +43,7 @@ use console::Console;
 
 `gabor COMMAND --help` explains each command."
 )]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
@@ -74,16 +75,34 @@ struct Verbosity {
     verbose: u8,
 }
 
-impl Cli {
-    /// Runs the command and returns the process's exit code: 0, or 1 after an error, which has been printed.
-    pub fn run(self) -> ExitCode {
-        self.verbosity.start_log();
-        let console = Console::new(self.verbosity.quiet);
-        if let Err(error) = InstructionSet::chosen() {
-            console::print_error(&error.into());
-            return ExitCode::FAILURE;
+/// The command with all that it takes.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("train", train::complete)
+}
+
+/// Runs the command that the arguments of the process say and returns its exit code: 0, or 1 after an error, which has
+/// been printed.
+pub fn run() -> ExitCode {
+    let mut command = command();
+    let mut matches = command.get_matches_mut();
+    let flags = Flags::of(matches.subcommand_name().and_then(|name| command.find_subcommand(name)));
+    let cli = Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit());
+    cli.verbosity.start_log();
+    match cli.run() {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::print_error(&error, &flags);
+            ExitCode::FAILURE
         }
-        let result = match self.command {
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<ExitCode> {
+        InstructionSet::chosen()?;
+        let console = Console::new(self.verbosity.quiet);
+        match self.command {
             Command::Train(args) => args.run(console),
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),
@@ -95,14 +114,6 @@ impl Cli {
             Command::Profile(args) => args.run(console),
             Command::Download(args) => args.run(console),
             Command::Completions(args) => args.run(),
-        };
-        match result {
-            Ok(code) => code,
-            Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-            Err(error) => {
-                console::print_error(&error);
-                ExitCode::FAILURE
-            }
         }
     }
 }

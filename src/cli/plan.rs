@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use gabor::{
     bench::{Program, synthetic_normalisation},
+    data::height_width,
     device::Device,
     gpu::Tuning,
     graph::{self, Graph, Variables},
@@ -52,7 +53,7 @@ pub struct PlanArgs {
 #[derive(Args)]
 pub struct StepArgs {
     /// Size of the images: N or HxW
-    #[arg(long, value_name = "SIZE", value_parser = values::image_size, default_value = "32")]
+    #[arg(long, value_name = "SIZE", value_parser = height_width, default_value = "32")]
     image_size: (usize, usize),
     /// 1 for grey, 3 for RGB
     #[arg(long, value_name = "N", value_parser = ["1", "3"], default_value = "3")]
@@ -67,7 +68,7 @@ pub struct StepArgs {
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// How to choose kernels on a GPU
-    #[arg(long, value_name = "HOW", value_parser = values::tuning(), default_value = "off")]
+    #[arg(long, value_name = "HOW", default_value = "off")]
     tune: Tuning,
     /// Compute cheap values again in the backward pass instead of keeping them, and say what that saves
     #[arg(long)]

@@ -12,10 +12,9 @@ use gabor::{
 use serde_json::{Value, json};
 
 use super::{
-    console::{self, Console},
+    console::{self, Console, Flags},
     devices,
     run_folder::{WeightsChoice, kernels_beside, weights_file},
-    values,
 };
 
 /// Say what is in images
@@ -41,7 +40,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// How to choose kernels on a GPU, where the run has not chosen
-    #[arg(long, value_name = "HOW", value_parser = values::tuning(), default_value = "off")]
+    #[arg(long, value_name = "HOW", default_value = "off")]
     tune: Tuning,
     /// Print one JSON object
     #[arg(long)]
@@ -87,7 +86,7 @@ impl PredictArgs {
                     Err(error) => {
                         failed = true;
                         objects.push(json!({"image": path, "error": error.to_string()}));
-                        console::print_error(&error.into());
+                        console::print_error(&error.into(), &Flags::default());
                     }
                 }
             }

@@ -2,14 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gabor::{
-    data::{Dataset, Fit, Normalisation, download::PublicSet},
-    gpu::Tuning,
+    data::{Dataset, Normalisation, download::PublicSet},
     models::{self, Model, ZOO},
-    ops::Optimizer,
-    train::Schedule,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,56 +16,23 @@ pub fn model() -> PossibleValuesParser {
 }
 
 /// Fails with the list of models where the zoo has none of that name.
-pub fn check_model(name: &str) -> Result<()> {
+pub fn check_model(name: &str) -> Result<(), String> {
     let names: Vec<&str> = ZOO.iter().map(|entry| entry.name).collect();
-    ensure!(names.contains(&name), "there is no model {name:?}; the models are {}", names.join(", "));
-    Ok(())
+    if names.contains(&name) {
+        return Ok(());
+    }
+    Err(format!("there is no model {name:?}; the models are {}", names.join(", ")))
 }
 
 /// The model of that name of the zoo.
 pub fn zoo_model(name: &str, input: [usize; 3], classes: usize) -> Result<Model> {
-    check_model(name)?;
+    check_model(name).map_err(Error::msg)?;
     models::build(name, input, classes).with_context(|| format!("the model {name} cannot be built"))
-}
-
-/// Names of optimizers.
-pub fn optimizer() -> impl TypedValueParser<Value = Optimizer> {
-    PossibleValuesParser::new(Optimizer::NAMES)
-        .try_map(|name| Optimizer::from_name(&name).ok_or("no optimizer of that name"))
-}
-
-/// Names of schedules.
-pub fn schedule() -> impl TypedValueParser<Value = Schedule> {
-    PossibleValuesParser::new(Schedule::NAMES)
-        .try_map(|name| Schedule::from_name(&name).ok_or("no schedule of that name"))
 }
 
 /// Names of data sets that can be downloaded.
 pub fn public_set() -> impl TypedValueParser<Value = PublicSet> {
     PossibleValuesParser::new(PublicSet::ALL.map(PublicSet::name)).try_map(|name| name.parse::<PublicSet>())
-}
-
-/// `off`, `quick` or `full`.
-pub fn tuning() -> impl TypedValueParser<Value = Tuning> {
-    let values = [
-        PossibleValue::new("off").help("An estimate of the cost chooses kernels"),
-        PossibleValue::new("quick").help("About five seconds of timing the most important ones"),
-        PossibleValue::new("full").help("Up to two minutes of timing all"),
-    ];
-    PossibleValuesParser::new(values).map(|name| match name.as_str() {
-        "quick" => Tuning::Quick,
-        "full" => Tuning::Full,
-        _ => Tuning::Off,
-    })
-}
-
-/// `crop` or `stretch`.
-pub fn fit() -> impl TypedValueParser<Value = Fit> {
-    let values = [
-        PossibleValue::new("crop").help("The largest centred part of the input's proportions"),
-        PossibleValue::new("stretch").help("The whole image, whatever that does to its proportions"),
-    ];
-    PossibleValuesParser::new(values).map(|name| if name == "crop" { Fit::Crop } else { Fit::Stretch })
 }
 
 /// `PATTERN=X`: a pattern of names and a number of at least 0.
@@ -78,16 +42,6 @@ pub fn of_pattern(text: &str) -> Result<(String, f64), String> {
     parts
         .filter(|(_, number)| number.is_finite() && *number >= 0.0)
         .ok_or_else(|| "give a pattern of names and a number of at least 0, such as fc.*=10".to_string())
-}
-
-/// A side `N`, or `HxW`.
-pub fn image_size(text: &str) -> Result<(usize, usize), String> {
-    let side = |text: &str| text.parse::<usize>().ok().filter(|side| *side > 0);
-    let sides = match text.split_once(['x', 'X']) {
-        Some((height, width)) => side(height).zip(side(width)),
-        None => side(text).map(|side| (side, side)),
-    };
-    sides.ok_or_else(|| "give the side of a square such as 64, or height and width such as 48x64".to_string())
 }
 
 /// How images are normalised.
@@ -170,15 +124,6 @@ impl From<Normalise> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn image_sizes() {
-        assert_eq!(image_size("64"), Ok((64, 64)));
-        assert_eq!(image_size("48x64"), Ok((48, 64)));
-        for text in ["", "0", "x3", "4x", "1x2x3", "-1"] {
-            assert!(image_size(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn normalisations_are_written_as_they_are_read() {

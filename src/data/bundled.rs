@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{DataError, OpenOptions, Splits, idx};
+use super::{DataError, LabelKind, OpenOptions, Splits, idx};
 
 /// The share of the training images that is held out for validation where the options name none.
 const VALIDATION: f64 = 0.1;
@@ -24,7 +24,10 @@ pub fn bundled(options: &OpenOptions) -> Result<Splits, DataError> {
         include_bytes!("../../data/mnist/t10k-labels-idx1-ubyte.gz"),
     ];
     let options = &OpenOptions { validation: options.validation.or(Some(VALIDATION)), ..options.clone() };
-    options.check()?;
+    options.check().map_err(DataError::Option)?;
+    if options.label_kind == Some(LabelKind::MultiLabel) {
+        return Err(DataError::Option(format!("images of {NAME} are of one class each")));
+    }
     idx::open_bytes(NAME, train, test, options)?.divide(Path::new(NAME), options)
 }
 

@@ -208,8 +208,8 @@ pub enum DataError {
 
     /// Images cannot be read, and the options were strict about it.
     #[error(
-        "{count} of {total} images cannot be read; the first is {}: {reason}. Replace or remove them, or open the \
-         data without strict to skip them", path.display()
+        "{count} of {total} images cannot be read; the first is {}: {reason}. Replace or remove them, or leave out \
+         `strict` to skip them", path.display()
     )]
     UnreadableImages {
         /// How many cannot be read.
@@ -225,7 +225,7 @@ pub enum DataError {
     /// A split leaves a part without images.
     #[error(
         "{images} images are too few for the split {ratio}: its {part} part would be empty; add images or choose \
-         another ratio"
+         another `split`"
     )]
     EmptySplit {
         /// How many images there are to split.

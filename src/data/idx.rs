@@ -262,7 +262,7 @@ mod tests {
         // Each class has one image, which training keeps.
         assert!(matches!(data::open(folder.path(), &options), Err(DataError::EmptySplit { .. })));
         let options = OpenOptions { validation: Some(1.5), ..OpenOptions::default() };
-        assert!(data::open(folder.path(), &options).unwrap_err().to_string().contains("between 0 and 1"));
+        assert!(data::open(folder.path(), &options).unwrap_err().to_string().contains("`validation` is 1.5"));
     }
 
     #[test]

@@ -23,12 +23,13 @@ const CLASSES: [&str; 7] = ["label", "labels", "class", "classes", "category", "
 
 /// How many classes an image has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelKind {
-    /// One.
-    Single,
-    /// Any number of them.
-    Multi,
+    /// Each image is of one class.
+    Classification,
+    /// Each image is of any number of classes.
+    MultiLabel,
 }
 
 /// An image with its classes, as the file has them.
@@ -63,11 +64,11 @@ pub(super) fn open(
     let text = String::from_utf8(text).map_err(|_| broken("it is no text (UTF-8)".into()))?;
     let beside = labels.parent().unwrap_or(Path::new(""));
     let find = |path: &str| [root, beside].map(|folder| folder.join(path)).into_iter().find(|path| path.is_file());
-    let table = read(&text, options.labels_are, |path| find(path).is_some()).map_err(&broken)?;
+    let table = read(&text, options.label_kind, |path| find(path).is_some()).map_err(&broken)?;
 
-    let kind = options.labels_are.unwrap_or(match table.several {
-        true => LabelKind::Multi,
-        false => LabelKind::Single,
+    let kind = options.label_kind.unwrap_or(match table.several {
+        true => LabelKind::MultiLabel,
+        false => LabelKind::Classification,
     });
     let mut lines: HashMap<&str, u64> = HashMap::new();
     for row in &table.rows {
@@ -200,18 +201,18 @@ fn records(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
 
 /// What separates the classes of a cell, if anything does.
 fn separator(cells: &[&str], kind: Option<LabelKind>) -> Option<char> {
-    if kind == Some(LabelKind::Single) {
+    if kind == Some(LabelKind::Classification) {
         return None;
     }
     let found = SEPARATORS.into_iter().find(|separator| cells.iter().any(|cell| cell.contains(*separator)));
     // Names of classes may have spaces, so that these separate only where several classes are asked for.
-    found.or(if kind == Some(LabelKind::Multi) { Some(' ') } else { None })
+    found.or(if kind == Some(LabelKind::MultiLabel) { Some(' ') } else { None })
 }
 
 /// The labels of rows as numbers.
 fn labels_of(rows: &[Row], classes: &[String], kind: LabelKind) -> Result<Labels, String> {
     let numbers: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
-    if kind == LabelKind::Single {
+    if kind == LabelKind::Classification {
         let label = |row: &Row| match &row.classes[..] {
             [class] => Ok(numbers[class.as_str()] as u32),
             [] => Err(format!("line {} gives {} no class", row.line, row.path)),
@@ -243,7 +244,7 @@ mod tests {
         let table = read(text, kind, |_| false)?;
         let classes: BTreeSet<String> = table.rows.iter().flat_map(|row| row.classes.clone()).collect();
         let classes = table.columns.unwrap_or_else(|| classes.into_iter().collect());
-        let kind = kind.unwrap_or(if table.several { LabelKind::Multi } else { LabelKind::Single });
+        let kind = kind.unwrap_or(if table.several { LabelKind::MultiLabel } else { LabelKind::Classification });
         let labels = labels_of(&table.rows, &classes, kind)?;
         Ok((classes, labels))
     }
@@ -277,7 +278,7 @@ mod tests {
         ] {
             assert_eq!(labels(text, None).unwrap(), expected, "{text}");
         }
-        let spaced = labels("a.jpg,red round\nb.jpg,\nc.jpg,round\n", Some(LabelKind::Multi)).unwrap();
+        let spaced = labels("a.jpg,red round\nb.jpg,\nc.jpg,round\n", Some(LabelKind::MultiLabel)).unwrap();
         assert_eq!(spaced, expected);
     }
 
@@ -290,8 +291,8 @@ mod tests {
             ("a.jpg,cat\nb.jpg\n", None, "line 2 has 1 columns"),
             ("a.jpg,cat,dog\n", None, "3 columns"),
             ("path,red,round\na.jpg,1,2\n", None, "line 2 has \"2\" in the column round"),
-            ("a.jpg,cat\nb.jpg,\n", Some(LabelKind::Single), "line 2 gives b.jpg no class"),
-            ("path,red,round\na.jpg,1,1\n", Some(LabelKind::Single), "the classes red, round"),
+            ("a.jpg,cat\nb.jpg,\n", Some(LabelKind::Classification), "line 2 gives b.jpg no class"),
+            ("path,red,round\na.jpg,1,1\n", Some(LabelKind::Classification), "the classes red, round"),
         ] {
             let error = labels(text, kind).unwrap_err();
             assert!(error.contains(part), "{text:?}: {error}");

@@ -51,7 +51,7 @@ pub use error::DataError;
 pub use label_file::LabelKind;
 pub use labels::{Label, Labels};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
-pub use open::{OpenOptions, Skipped, Splits, open, open_with_progress};
+pub use open::{OpenOptions, Skipped, Splits, height_width, open, open_with_progress};
 pub use size::{Fit, ImageSize};
 pub use split::SplitRatio;
 pub use statistics::Normalisation;

@@ -3,80 +3,93 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::cache::Cached;
 use super::dataset::MemoryImages;
 use super::split::stratified;
 use super::{DataError, Dataset, DecodeLimits, Fit, ImageSize, LabelKind, SplitRatio, cifar, folder, idx, label_file};
+use crate::settings::between;
 
-/// How to open data. The defaults suit most data sets.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OpenOptions {
-    /// A file that says what is in the images of a folder: CSV with a path and a class, a path and a column a class, or a
-    /// path and several classes in a cell; or a path and a class a line. `None`: as the folder itself is laid out.
-    pub labels: Option<PathBuf>,
-    /// How many classes an image has. `None`: as the file of labels looks.
-    pub labels_are: Option<LabelKind>,
-    /// Height and width that images are converted to. `None`: their own size; for a folder of images, the size of its
-    /// images if a sample of 64 all have one size, else 224x224.
-    pub height_width: Option<(usize, usize)>,
-    /// 1 for grey, 3 for RGB. `None`: as the images are; for a folder of images, grey if a sample of 64 all are.
-    pub channels: Option<usize>,
-    /// What to do about another aspect ratio.
-    pub fit: Fit,
-    /// How to divide data that has only one set of images.
-    pub split: SplitRatio,
-    /// The share of the training images (0 to 1, exclusive) to take as validation part where the data has a test part
-    /// but no validation part. `None`: no validation part then.
-    pub validation: Option<f64>,
-    /// Seed of the split.
-    pub seed: u64,
-    /// Fail on images that cannot be read, instead of skipping them with a warning.
-    pub strict: bool,
-    /// The bytes of memory that decoded images may take; images beyond are decoded again each time.
-    pub cache_bytes: usize,
-    /// Decode also the images that the cache cannot hold once on opening, so that unreadable ones are found and skipped
-    /// now. Without it such an image ends the epoch that meets it with an error.
-    pub verify: bool,
-    /// What one image may cost to decode.
-    pub limits: DecodeLimits,
+crate::settings! {
+    /// How to open data. The defaults suit most data sets.
+    #[command(next_help_heading = "Images")]
+    pub struct OpenOptions {
+        /// A file that says what is in the images of DATA: a CSV of a path and a class, of a path and several classes in a
+        /// cell (a.jpg,red|round), of a path and a column a class with 1 and 0; or a path and a class a line.
+        #[arg(long, value_name = "FILE")]
+        pub labels: Option<PathBuf> = None;
+        /// Whether an image is of one class or of several [default: as the file of labels looks].
+        #[arg(long = "task", value_name = "NAME")]
+        pub label_kind: Option<LabelKind> = None;
+        /// Size to convert images to: N or HxW [default: their own, or 224 for a folder of many sizes].
+        #[arg(long = "image-size", value_name = "SIZE", value_parser = height_width)]
+        pub height_width: Option<(usize, usize)> = None, check check_sides;
+        /// 1 for grey, 3 for RGB [default: as the images are].
+        #[arg(long, value_name = "N", value_parser = channels())]
+        pub channels: Option<usize> = None, check check_channels;
+        /// What to do about another aspect ratio.
+        #[arg(long, value_name = "HOW")]
+        pub fit: Fit = Fit::Crop;
+        /// Ratio of training, validation and test images of data without such parts, or of only training and validation
+        /// images such as 9:1.
+        #[arg(long, value_name = "RATIO")]
+        pub split: SplitRatio = SplitRatio::default();
+        /// Seed of the split, apart from that of training so that runs of many seeds are measured on the same images.
+        #[arg(long, value_name = "N")]
+        #[serde(alias = "seed")]
+        pub split_seed: u64 = 0, in 0..;
+        /// Share of the training images to validate on, for data with test but no validation images [default: none].
+        #[arg(long, value_name = "SHARE")]
+        pub validation: Option<f64> = None, in between(0.0, 1.0);
+        /// Fail on images that cannot be read instead of skipping them.
+        #[arg(long)]
+        pub strict: bool = false;
+        /// Memory for decoded images in MiB [default: 2048].
+        #[arg(long = "cache-mib", value_name = "N", value_parser = mebibytes)]
+        pub cache_bytes: usize = 2 << 30, in 0..;
+        /// Decode also the images that the cache cannot hold once on opening, so that unreadable ones are found and
+        /// skipped now. Without it such an image ends the epoch that meets it with an error.
+        #[arg(skip)]
+        pub verify: bool = true;
+        /// What one image may cost to decode.
+        #[arg(skip)]
+        pub limits: DecodeLimits = DecodeLimits::default();
+    }
 }
 
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self {
-            labels: None,
-            labels_are: None,
-            height_width: None,
-            channels: None,
-            fit: Fit::default(),
-            split: SplitRatio::default(),
-            validation: None,
-            seed: 0,
-            strict: false,
-            cache_bytes: 2 << 30,
-            verify: true,
-            limits: DecodeLimits::default(),
-        }
-    }
+/// Height and width from the side of a square, `N`, or `HxW`.
+///
+/// # Errors
+/// If the text is neither.
+pub fn height_width(text: &str) -> Result<(usize, usize), String> {
+    let side = |text: &str| text.parse::<usize>().ok().filter(|side| *side > 0);
+    let sides = match text.split_once(['x', 'X']) {
+        Some((height, width)) => side(height).zip(side(width)),
+        None => side(text).map(|side| (side, side)),
+    };
+    sides.ok_or_else(|| "give the side of a square such as 64, or height and width such as 48x64".to_string())
+}
+
+#[cfg(feature = "cli")]
+fn channels() -> impl clap::builder::TypedValueParser<Value = usize> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(["1", "3"]).try_map(|text| text.parse::<usize>())
+}
+
+#[cfg(feature = "cli")]
+fn mebibytes(text: &str) -> Result<usize, std::num::ParseIntError> {
+    Ok(text.parse::<usize>()?.saturating_mul(1 << 20))
+}
+
+fn check_sides(sides: &Option<(usize, usize)>) -> Result<(), String> {
+    let (height, width) = sides.unwrap_or((1, 1));
+    ImageSize::new(height, width, 1).check().map_err(|error| error.to_string())
+}
+
+fn check_channels(channels: &Option<usize>) -> Result<(), String> {
+    ImageSize::new(1, 1, channels.unwrap_or(1)).check().map_err(|error| error.to_string())
 }
 
 impl OpenOptions {
-    pub(super) fn check(&self) -> Result<(), DataError> {
-        if self.labels.is_none() && self.labels_are == Some(LabelKind::Multi) {
-            let message = "several classes an image need a file of labels that says which";
-            return Err(DataError::Option(message.into()));
-        }
-        match self.validation {
-            Some(share) if !(share > 0.0 && share < 1.0) => Err(DataError::Option(format!(
-                "a validation share of {share} is not possible: give a number between 0 and 1, such as 0.1"
-            ))),
-            _ => self.target(ImageSize::new(1, 1, 1)).check(),
-        }
-    }
-
     /// The size to convert images of size `native` to.
     pub(super) fn target(&self, native: ImageSize) -> ImageSize {
         let (height, width) = self.height_width.unwrap_or((native.height, native.width));
@@ -151,7 +164,11 @@ pub fn open_with_progress(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Splits, DataError> {
     let path = path.as_ref();
-    options.check()?;
+    options.check().map_err(DataError::Option)?;
+    if options.labels.is_none() && options.label_kind == Some(LabelKind::MultiLabel) {
+        let message = "`label_kind` multi-label needs a file of `labels` that says which classes each image is of";
+        return Err(DataError::Option(message.into()));
+    }
     if !path.exists() {
         return Err(DataError::NotFound { path: path.into() });
     }
@@ -196,7 +213,7 @@ impl Opened {
             _ => None,
         };
         if let Some(ratio) = ratio {
-            let parts = stratified(&train, ratio, options.seed)?;
+            let parts = stratified(&train, ratio, options.split_seed)?;
             train = parts.train;
             val = Some(parts.val);
             test = test.or(parts.test);
@@ -240,4 +257,24 @@ pub(super) fn read_class_names(path: &Path, most: usize) -> Result<Vec<String>, 
         });
     }
     Ok(names().map(String::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_of_images() {
+        assert_eq!(height_width("64"), Ok((64, 64)));
+        assert_eq!(height_width("48x64"), Ok((48, 64)));
+        for text in ["", "0", "x3", "4x", "1x2x3", "-1"] {
+            assert!(height_width(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_name_of_a_setting_is_read() {
+        let options: OpenOptions = toml::from_str("seed = 3\n").unwrap();
+        assert_eq!(options.split_seed, 3);
+    }
 }

@@ -63,11 +63,12 @@ impl fmt::Display for ImageSize {
 /// How an image of another aspect ratio becomes the input size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Fit {
-    /// The largest centred part with the aspect ratio of the input, resized. Keeps proportions.
+    /// The largest centred part of the input's proportions.
     #[default]
     Crop,
-    /// The whole image, resized in each direction by itself. Keeps everything in the picture.
+    /// The whole image, whatever that does to its proportions.
     Stretch,
 }
 

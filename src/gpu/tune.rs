@@ -23,13 +23,16 @@ use crate::{
 /// How much time may go into finding fast kernels before a program runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Tuning {
-    /// None: an estimate of the cost chooses. What the cache holds is not used.
+    /// An estimate of the cost chooses kernels.
+    ///
+    /// What the cache holds is not used.
     #[default]
     Off,
-    /// About five seconds, on the calls that take most of the step.
+    /// About five seconds of timing the most important ones.
     Quick,
-    /// Up to two minutes, on every call.
+    /// Up to two minutes of timing all.
     Full,
 }
 

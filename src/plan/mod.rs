@@ -218,7 +218,7 @@ impl Step {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PlanError {
     /// No GPU kernel takes these shapes.
-    #[error("layer {layer}: {op}({types}) has no kernel for this device; use --device cpu")]
+    #[error("layer {layer}: {op}({types}) has no kernel for this device; use the `device` cpu")]
     NoKernel {
         /// Path of the layer.
         layer: String,
@@ -230,7 +230,7 @@ pub enum PlanError {
     /// A value does not fit into one buffer of the device.
     #[error(
         "layer {layer}: {what} needs a buffer of {bytes} bytes, and this device's limit is {limit}; \
-         use a smaller batch, smaller images or --device cpu"
+         use a smaller `batch_size`, smaller images or the `device` cpu"
     )]
     TooLarge {
         /// Path of the layer.

@@ -7,6 +7,9 @@ use crate::{
     tensor::TensorType,
 };
 
+/// Classes that an image may be taken for and still count in the top-5 accuracy, which needs more classes than that.
+const TOP: usize = 5;
+
 /// Images are of one of some classes each. The network ends in logits, f32 `[batch, classes]`; the loss is the
 /// cross-entropy of their softmax; inference answers with probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Tally for Hits {
         let rank = ahead.count();
         let valid = row[label].is_finite();
         self.correct += u64::from(valid && rank == 0);
-        self.in_top5 += u64::from(valid && rank < 5);
+        self.in_top5 += u64::from(valid && rank < TOP);
         self.confusion[label][largest(row)] += 1;
     }
 
@@ -86,7 +89,9 @@ impl Tally for Hits {
         };
         let per_class = self.confusion.iter().enumerate().map(of_class).collect();
         let mut metrics = vec![Metric::share("accuracy", share(self.correct, all))];
-        metrics.push(Metric::share("top-5 accuracy", share(self.in_top5, all)));
+        if self.confusion.len() > TOP {
+            metrics.push(Metric::share("top-5 accuracy", share(self.in_top5, all)));
+        }
         Evaluation { images, loss, metrics, per_class, confusion: Some(self.confusion) }
     }
 }

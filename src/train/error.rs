@@ -47,8 +47,8 @@ pub enum TrainError {
     #[error(
         "a batch of {batch} images needs {bytes} bytes, and the limit of {device} is {limit}: {}",
         match .largest {
-            Some(largest) => format!("the largest batch that fits is {largest}; use --batch-size {largest}"),
-            None => "not even a single image fits; use smaller images, a smaller model or --device cpu".to_string(),
+            Some(largest) => format!("the largest batch that fits is {largest}; use this `batch_size`"),
+            None => "not even a single image fits; use smaller images, a smaller model or the `device` cpu".to_string(),
         }
     )]
     BatchTooLarge {
@@ -66,8 +66,8 @@ pub enum TrainError {
     /// The loss stopped being a number.
     #[error(
         "the loss became {loss} at step {step} (epoch {epoch}); the first value that is not finite appeared in {place}. \
-         The weights are those before that step. A lower learning rate (--lr), gradient clipping (--clip-norm 1) or a \
-         warm-up (--warmup-steps) usually helps"
+         The weights are those before that step. A lower `learning_rate`, gradient clipping by a \
+         `clip_norm` of 1 or `warmup_steps` usually help"
     )]
     NotFinite {
         /// The loss: NaN or infinite.
@@ -83,7 +83,7 @@ pub enum TrainError {
     #[error(
         "the device was lost: {reason}. {}",
         match .checkpoint {
-            Some(folder) => format!("The last checkpoint is whole; go on with gabor train --resume {}", folder.display()),
+            Some(folder) => format!("The last checkpoint is whole: `resume` from {}", folder.display()),
             None => "There is no checkpoint yet: begin anew".to_string(),
         }
     )]
@@ -98,7 +98,7 @@ pub enum TrainError {
         "{source}. {}",
         match .checkpoint {
             Some(folder) => format!(
-                "The run has a checkpoint; once the image is there again go on with gabor train --resume {}",
+                "The run has a checkpoint; once the image is there again `resume` from {}",
                 folder.display()
             ),
             None => "There is no checkpoint: begin anew".to_string(),

@@ -4,6 +4,8 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::{self, above};
+
 /// How the learning rate varies over a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
@@ -25,17 +27,31 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The names that [`Schedule::from_name`] knows.
-    pub const NAMES: [&str; 4] = ["constant", "cosine", "linear", "step"];
+    /// One of each; `step` drops tenfold after each third of the run.
+    pub const ALL: [Self; 4] =
+        [Self::Constant, Self::Cosine, Self::Linear, Self::Step { factor: 0.1, every: 1.0 / 3.0 }];
 
-    /// The schedule of that name; `step` drops tenfold after each third of the run.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "constant" => Some(Schedule::Constant),
-            "cosine" => Some(Schedule::Cosine),
-            "linear" => Some(Schedule::Linear),
-            "step" => Some(Schedule::Step { factor: 0.1, every: 1.0 / 3.0 }),
-            _ => None,
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Cosine => "cosine",
+            Self::Linear => "linear",
+            Self::Step { .. } => "step",
+        }
+    }
+
+    /// Checks that every number is in its range.
+    ///
+    /// # Errors
+    /// With a message that names the number, its value and the range.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Step { factor, every } => {
+                settings::check("factor", factor, &(0.0..))?;
+                settings::check("every", every, &above(0.0))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -57,6 +73,17 @@ impl Schedule {
     }
 }
 
+#[cfg(feature = "cli")]
+impl clap::ValueEnum for Schedule {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(self.name().into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,10 +100,21 @@ mod tests {
 
     #[test]
     fn step_drops_at_each_share() {
-        let schedule = Schedule::from_name("step").unwrap();
+        let schedule = Schedule::ALL[3];
         let factor = |step| schedule.factor(step, 300, 0);
         assert_eq!(factor(99), 1.0);
         assert!((factor(100) - 0.1).abs() < 1e-12);
         assert!((factor(299) - 0.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_schedule_is_read_by_its_name_and_checked() {
+        for schedule in Schedule::ALL {
+            assert!(toml::to_string(&schedule).unwrap().contains(&format!("name = \"{}\"", schedule.name())));
+            assert_eq!(schedule.check(), Ok(()));
+        }
+        let error = |factor, every| Schedule::Step { factor, every }.check().unwrap_err();
+        assert!(error(0.5, 0.0).contains("`every` is 0 and must be above 0"));
+        assert!(error(f64::NAN, 0.5).contains("`factor` is NaN"));
     }
 }

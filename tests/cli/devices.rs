@@ -130,7 +130,7 @@ fn a_batch_that_does_not_fit_a_gpu_is_answered_with_one_that_does() {
     let Some(gpu) = software_gpu(&place) else { return };
     let finished = place.run(&format!("train shapes --device {gpu} --batch-size 1000000"));
     let finished = finished.expect_error(&["a batch of 1000000 images needs", "the largest batch that fits is"]);
-    let largest = finished.err.split_once("use --batch-size ").unwrap().1.lines().next().unwrap();
+    let largest = finished.err.split_once("the largest batch that fits is ").unwrap().1.split(';').next().unwrap();
     let plan = format!("plan seed-cnn --image-size 12 --channels 1 --classes 3 --device {gpu} --batch-size {largest}");
     place.run(&plan).expect_code(0);
 }

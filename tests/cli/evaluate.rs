@@ -14,7 +14,7 @@ fn evaluation_has_the_figures_of_training() {
     let result = place.json("eval run --device cpu --json");
     assert_eq!((&result["images"], &result["split"]), (&12.into(), &"test".into()));
     assert!(result["accuracy"].as_f64().unwrap() > 0.9, "{result}");
-    assert!(result["loss"].as_f64().unwrap() > 0.0 && result["top5_accuracy"] == 1.0, "{result}");
+    assert!(result["loss"].as_f64().unwrap() > 0.0 && result["top5_accuracy"].is_null(), "{result}");
     assert_eq!(result["per_class"].as_array().unwrap().len(), 3);
     assert_eq!(result["per_class"][1]["class"], "down");
     let confusion: Vec<Vec<u64>> = serde_json::from_value(result["confusion"].clone()).unwrap();

@@ -1,7 +1,11 @@
 //! `gabor train`.
 
 mod args;
+mod given;
 mod run;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 pub use args::TrainArgs;
+pub use given::complete;

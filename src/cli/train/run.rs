@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 use gabor::{
     data::{Dataset, Loader, LoaderOptions, Normalisation, Order, Splits},
     plan::Choices,
@@ -64,7 +64,7 @@ pub struct Job {
 impl Job {
     fn prepare(config: RunConfig, normalisation: Option<Normalisation>, kernels: Choices) -> Result<(Self, Session)> {
         // First what needs no data: opening that can take a while.
-        config.check()?;
+        config.check().map_err(Error::msg)?;
         let executor = devices::open(&config.device, config.tune, kernels)?;
         let splits = open_data(config.data.as_deref(), &config.images)?;
         let size = splits.image_size();

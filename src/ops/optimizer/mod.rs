@@ -75,16 +75,16 @@ pub enum Optimizer {
 
 /// Keras's defaults.
 mod defaults {
-    pub(super) fn beta1() -> f64 {
+    pub(super) const fn beta1() -> f64 {
         0.9
     }
-    pub(super) fn beta2() -> f64 {
+    pub(super) const fn beta2() -> f64 {
         0.999
     }
-    pub(super) fn epsilon() -> f64 {
+    pub(super) const fn epsilon() -> f64 {
         1e-7
     }
-    pub(super) fn rho() -> f64 {
+    pub(super) const fn rho() -> f64 {
         0.9
     }
 }
@@ -93,6 +93,17 @@ impl Default for Optimizer {
     /// Adam with Keras's settings.
     fn default() -> Self {
         Self::Adam { beta1: defaults::beta1(), beta2: defaults::beta2(), epsilon: defaults::epsilon() }
+    }
+}
+
+#[cfg(feature = "cli")]
+impl clap::ValueEnum for Optimizer {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(self.name().into())
     }
 }
 
@@ -131,18 +142,24 @@ impl Optimizer {
         }
     }
 
-    /// The names that [`Optimizer::from_name`] knows.
-    pub const NAMES: [&str; 4] = ["sgd", "adam", "adamw", "rmsprop"];
-
-    /// The optimizer of that name, with Keras's defaults.
-    pub fn from_name(name: &str) -> Option<Self> {
+    /// One of each, with Keras's defaults.
+    pub const ALL: [Self; 4] = {
         let (beta1, beta2, epsilon) = (defaults::beta1(), defaults::beta2(), defaults::epsilon());
-        match name {
-            "sgd" => Some(Self::Sgd { momentum: 0.0, nesterov: false }),
-            "adam" => Some(Self::Adam { beta1, beta2, epsilon }),
-            "adamw" => Some(Self::AdamW { beta1, beta2, epsilon }),
-            "rmsprop" => Some(Self::RmsProp { rho: defaults::rho(), epsilon, momentum: 0.0 }),
-            _ => None,
+        [
+            Self::Sgd { momentum: 0.0, nesterov: false },
+            Self::Adam { beta1, beta2, epsilon },
+            Self::AdamW { beta1, beta2, epsilon },
+            Self::RmsProp { rho: defaults::rho(), epsilon, momentum: 0.0 },
+        ]
+    };
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sgd { .. } => "sgd",
+            Self::Adam { .. } => "adam",
+            Self::AdamW { .. } => "adamw",
+            Self::RmsProp { .. } => "rmsprop",
         }
     }
 

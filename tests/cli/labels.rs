@@ -1,0 +1,97 @@
+use std::{fmt::Write, fs};
+
+use image::{GrayImage, Luma};
+use serde_json::Value;
+
+use crate::support::Workplace;
+
+const TRAIN: &str = "train photos --labels labels.csv --device cpu --batch-size 16 --lr 0.003";
+
+/// A folder of 120 images of 12x12, each with stripes across, down, both or neither, and their labels.
+fn photos() -> Workplace {
+    let place = Workplace::new();
+    fs::create_dir(place.path("photos")).unwrap();
+    let mut labels = "path,tags\n".to_string();
+    for number in 0..120u32 {
+        let (across, down) = (number % 2 == 0, number / 2 % 3 == 0);
+        let striped = |at: u32, on: bool| if on && (at + number / 6) / 2 % 2 == 0 { 80 } else { 0 };
+        let level = |x: u32, y: u32| 30 + number % 40 + striped(y, across) + striped(x, down);
+        let image = GrayImage::from_fn(12, 12, |x, y| Luma([level(x, y) as u8]));
+        image.save(place.path("photos").join(format!("{number:03}.png"))).unwrap();
+        let tags = [("across", across), ("down", down)];
+        let tags: Vec<&str> = tags.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        writeln!(labels, "{number:03}.png,{}", tags.join("|")).unwrap();
+    }
+    fs::write(place.path("labels.csv"), labels).unwrap();
+    place
+}
+
+#[test]
+fn images_of_several_classes_are_trained_evaluated_and_predicted() {
+    let place = photos();
+    let result = place.json(&format!("{TRAIN} --epochs 12 --balance-classes --out run --json"));
+    assert_eq!((&result["task"], &result["test"]["images"]), (&"multi-label".into(), &12.into()));
+    assert!(result["test"]["mean_average_precision"].as_f64().unwrap() > 0.9, "{result}");
+    let metrics = place.read("run/metrics.csv");
+    assert!(
+        metrics.starts_with("epoch,step,train_loss,train_accuracy,val_loss,val_mean_average_precision,val_accuracy,")
+    );
+
+    // The weights alone are a whole model.
+    fs::create_dir(place.path("elsewhere")).unwrap();
+    fs::rename(place.path("run/best.safetensors"), place.path("elsewhere/model.safetensors")).unwrap();
+    let result = place.json("eval run --weights last --split all --device cpu --json");
+    assert_eq!(result["images"], 120);
+    let images: Vec<&Value> = result["per_class"].as_array().unwrap().iter().map(|class| &class["images"]).collect();
+    assert_eq!(images, [60, 40]);
+    for figure in ["average_precision", "precision", "recall", "f1"] {
+        assert!(result["per_class"][1][figure].as_f64().unwrap() > 0.8, "{figure} in {result}");
+    }
+    let shown = place.run("eval run --weights last --device cpu").expect_code(0).out;
+    for words in ["mean average precision", "exact match", "recall", "down"] {
+        assert!(shown.contains(words), "no {words} in {shown}");
+    }
+    // Across and down, and neither.
+    let result = place.json("predict elsewhere/model.safetensors photos/000.png photos/003.png --json --device cpu");
+    let probability = |image: usize, rank: usize| result["images"][image]["predictions"][rank]["probability"].as_f64();
+    assert!(probability(0, 1).unwrap() > 0.5 && probability(1, 0).unwrap() < 0.5, "{result}");
+}
+
+#[test]
+fn a_run_of_several_classes_is_resumed_bit_for_bit() {
+    let place = photos();
+    place.run(&format!("{TRAIN} --epochs 3 --out whole")).expect_code(0);
+    place.run(&format!("{TRAIN} --epochs 3 --max-steps 7 --out parts")).expect_code(0);
+    place.run("train --resume parts --max-steps 1000 --device cpu").expect_code(0);
+    assert!(place.bytes("whole/last.safetensors") == place.bytes("parts/last.safetensors"));
+}
+
+#[test]
+fn a_file_of_one_class_an_image_trains_a_classifier() {
+    let place = photos();
+    let labels: String = (0..120).map(|at| format!("photos/{at:03}.png {}\n", ["odd", "even"][(at + 1) % 2])).collect();
+    fs::write(place.path("labels.txt"), labels).unwrap();
+    let result = place.json("train --labels labels.txt --device cpu --epochs 2 --out run --json");
+    assert_eq!((&result["task"], &result["model"]), (&"classification".into(), &"seed-cnn".into()));
+    assert_eq!(place.read("run/classes.txt"), "even\nodd\n");
+}
+
+#[test]
+fn labels_that_cannot_be_are_named() {
+    let place = photos();
+    place.run("train photos --labels missing.csv --device cpu").expect_error(&["missing.csv"]);
+    place.run("train photos --task multi-label --device cpu").expect_error(&["file of labels"]);
+    for (text, words) in [
+        ("path,tags\n", &["labels.csv", "no line after"][..]),
+        ("000.png,across\n000.png,down\n", &["lines 1 and 2 are both of 000.png"]),
+        ("path,label\nnowhere.png,across\n", &["nowhere.png of line 2"]),
+        ("path,across,down\n000.png,1,maybe\n", &["line 2", "maybe", "column down"]),
+    ] {
+        fs::write(place.path("labels.csv"), text).unwrap();
+        place.run(TRAIN).expect_error(words);
+    }
+    fs::write(place.path("labels.csv"), "path,across,down\n000.png,1,1\n001.png,0,1\n").unwrap();
+    place
+        .run(&format!("{TRAIN} --task classification"))
+        .expect_error(&["line 2 gives 000.png the classes across, down"]);
+}
