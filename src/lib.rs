@@ -1,4 +1,12 @@
 //! Train, evaluate and deploy convolutional image classifiers on any GPU, or on the CPU where there is none.
+//!
+//! Features, all of them on by default:
+//! - `gpu`: training on GPUs through wgpu, in `gpu`. Without it the CPU computes, and `device::open` says so to who asks
+//!   for a GPU.
+//! - `images`: folders of image files, and their decoder `data::ImageDecoder`. Without it images come from IDX and CIFAR
+//!   files, from memory or from a [`data::ImageSource`].
+//! - `download`: public data sets from the net, in `data::download`.
+//! - `cli`: what the program `gabor` needs, all of the above included.
 
 #![warn(missing_docs)]
 
@@ -8,6 +16,7 @@ pub mod check;
 pub mod cpu;
 pub mod data;
 pub mod device;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod graph;
 pub mod kernel;

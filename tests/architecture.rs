@@ -1,10 +1,11 @@
-//! The architecture as ARCHITECTURE.md states it: imports run downward only, and nothing outside of `src/ops/` names an
-//! operation.
+//! The architecture as ARCHITECTURE.md states it: imports run downward only, nothing outside of `src/ops/` names an
+//! operation, and the library without its features is light.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The rooms of the library, in the table's order, each with those that it may import.
@@ -133,4 +134,29 @@ fn nothing_outside_of_ops_names_an_operation() {
         wrong.extend(said.map(|kind| format!("{} says {kind:?}", path.display())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The crates that a build compiles, this one included; `None` where there is no cargo to ask.
+fn crates(options: &[&str]) -> Option<usize> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut tree = Command::new(cargo);
+    tree.args(["tree", "--offline", "--package=gabor", "--edges=normal,build", "--prefix=none", "--no-dedupe"]);
+    let output = match tree.args(["--format={p}"]).args(options).current_dir(root()).output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("crates were not counted, cargo does not run: {error}");
+            return None;
+        }
+    };
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<&str> = text.lines().filter_map(|line| line.split(" (").next()).collect();
+    Some(crates.len())
+}
+
+#[test]
+fn the_library_without_features_compiles_few_crates() {
+    let Some(full) = crates(&[]) else { return };
+    let light = crates(&["--no-default-features"]).expect("cargo ran before");
+    assert!(light > 1 && 10 * light <= 4 * full, "{light} of {full} crates");
 }

@@ -4,14 +4,17 @@
 mod gradients;
 #[cfg(test)]
 mod instruction_sets;
+#[cfg(feature = "gpu")]
 mod kernels;
 #[cfg(test)]
 mod reference;
+#[cfg(feature = "gpu")]
 mod training;
 
 pub use gradients::{gradients, gradients_of, gradients_of_examples};
+#[cfg(feature = "gpu")]
 pub use kernels::{KernelReport, ShaderReport, check_kernels, gpu_matches_cpu, kernels_of, software_gpu};
-
+#[cfg(feature = "gpu")]
 pub use training::{Network, STEPS, TrainingReport, check_training, networks};
 
 #[cfg(test)]

@@ -15,8 +15,7 @@ use clap::{
 };
 use gabor::{
     bench::{self, Case, Figure, Report, Roofline, Scale, WORKLOADS},
-    gpu::Tuning,
-    plan::{Choices, Executor, Target},
+    plan::{Choices, Executor, Target, Tuning},
 };
 use indicatif::ProgressBar;
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Error, Result};
 use gabor::{
     data::{self, DataError, OpenOptions, Splits},
-    gpu::Tuning,
+    plan::Tuning,
     train::{Recipe, write_whole},
 };
 use indicatif::{ProgressBar, ProgressStyle};

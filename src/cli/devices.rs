@@ -6,9 +6,9 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use gabor::{
     device::{self, Device},
-    gpu::{AdapterInfo, DeviceChoice, Tuning},
+    gpu::{AdapterInfo, DeviceChoice},
     kernel::InstructionSet,
-    plan::{Choices, Executor},
+    plan::{Choices, Executor, Tuning},
 };
 use serde_json::json;
 

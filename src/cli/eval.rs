@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use gabor::{
     data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, Splits},
-    gpu::Tuning,
+    plan::Tuning,
     tasks::Evaluation,
     train::{Card, Classifier, read_card},
 };

@@ -8,12 +8,11 @@ use gabor::{
     bench::{Program, synthetic_normalisation},
     data::height_width,
     device::Device,
-    gpu::Tuning,
     graph::{self, Graph, Variables},
     models::Model,
     nn::Parameters,
     ops,
-    plan::{Choices, Executor, PassReport, Plan, PlanOptions, Step, Work},
+    plan::{Choices, Executor, PassReport, Plan, PlanOptions, Step, Tuning, Work},
     report::Table,
     train::{Recipe, inference_graph, training_graph, write_whole},
 };

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use gabor::{
     data::{DecodeLimits, ImageDecoder, ImageSize},
-    gpu::Tuning,
+    plan::Tuning,
     train::{Classifier, Prediction, read_card},
 };
 use serde_json::{Value, json};

@@ -6,31 +6,12 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits};
-use serde::{Deserialize, Serialize};
 
 use super::size::convert;
-use super::{DataError, Fit, ImageSize};
+use super::{DataError, DecodeLimits, Fit, ImageSize};
 
 /// The extensions, in lower case, of the files that are taken for images.
 pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
-
-/// What one image may cost, so that a small file that claims a huge picture (a decompression bomb) is refused before it
-/// is decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DecodeLimits {
-    /// The longest side in pixels.
-    pub max_side: u32,
-    /// The most bytes, of the file and of the decoded picture with the decoder's working memory.
-    pub max_bytes: u64,
-}
-
-impl Default for DecodeLimits {
-    /// Sides of up to 32,768 pixels and 512 MiB.
-    fn default() -> Self {
-        Self { max_side: 32_768, max_bytes: 512 << 20 }
-    }
-}
 
 /// Reads image files of any size and colour type as u8 HWC images of one size.
 ///

@@ -54,6 +54,17 @@ pub enum DataError {
         found: String,
     },
 
+    /// A folder without IDX or CIFAR files, in a build that decodes no image files.
+    #[error(
+        "{} holds neither IDX nor CIFAR files, and gabor was built without the feature images, by which it reads \
+         folders of images",
+        path.display()
+    )]
+    NoDecoder {
+        /// The folder.
+        path: PathBuf,
+    },
+
     /// Images that could be read when the data was opened are gone or damaged now, most of them.
     #[error(
         "{lost} of the {images} images of {name} cannot be read any more, the last one for this reason: {source}; see \

@@ -3,12 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::dataset::MOST_CLASSES;
 use super::folder::{has_image_name, read_images};
 use super::open::Opened;
-use super::{DataError, Labels, OpenOptions};
+use super::{DataError, LabelKind, Labels, OpenOptions};
 
 /// Bytes that a file of labels may have.
 const MOST_BYTES: u64 = 1 << 30;
@@ -20,17 +18,6 @@ const SEPARATORS: [char; 3] = ['|', ';', ','];
 const PATHS: [&str; 7] = ["path", "file", "filename", "file_name", "image", "image_path", "image_name"];
 /// How a column may be called that holds classes.
 const CLASSES: [&str; 7] = ["label", "labels", "class", "classes", "category", "tags", "target"];
-
-/// How many classes an image has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[serde(rename_all = "kebab-case")]
-pub enum LabelKind {
-    /// Each image is of one class.
-    Classification,
-    /// Each image is of any number of classes.
-    MultiLabel,
-}
 
 /// An image with its classes, as the file has them.
 struct Row {

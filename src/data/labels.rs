@@ -1,5 +1,18 @@
 //! What is to be recognised in images.
 
+use serde::{Deserialize, Serialize};
+
+/// How many classes an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelKind {
+    /// Each image is of one class.
+    Classification,
+    /// Each image is of any number of classes.
+    MultiLabel,
+}
+
 /// What is to be recognised in each of some images.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {

@@ -17,9 +17,9 @@
 //! # }
 //! ```
 //!
-//! - [`open`] finds out what a folder holds (IDX files, CIFAR binary files, class folders of images) and returns
-//!   [`Splits`] of [`Dataset`]s; [`bundled`] is the small part of MNIST that ships with this crate; `download`
-//!   (with the feature of that name) fetches whole public sets.
+//! - [`open`] finds out what a folder holds (IDX files, CIFAR binary files, with the feature `images` class folders of
+//!   images) and returns [`Splits`] of [`Dataset`]s; [`bundled`] is the small part of MNIST that ships with this crate;
+//!   `download` (with the feature of that name) fetches whole public sets.
 //! - A [`Dataset`] gives any image by its index as u8 pixels in HWC order, all of one size.
 //! - A [`Loader`] makes batches ahead of training on other threads. Which images a batch holds depends on the seed, the
 //!   epoch and the batch's number alone, so that a resumed run sees exactly what the uninterrupted one would have.
@@ -29,12 +29,15 @@ mod bundled;
 mod cache;
 mod cifar;
 mod dataset;
+#[cfg(feature = "images")]
 mod decode;
 #[cfg(feature = "download")]
 pub mod download;
 mod error;
+#[cfg(feature = "images")]
 mod folder;
 mod idx;
+#[cfg(feature = "images")]
 mod label_file;
 mod labels;
 mod loader;
@@ -46,12 +49,12 @@ mod statistics;
 
 pub use bundled::bundled;
 pub use dataset::{Dataset, ImageSource, MOST_CLASSES};
-pub use decode::{DecodeLimits, IMAGE_EXTENSIONS, ImageDecoder};
+#[cfg(feature = "images")]
+pub use decode::{IMAGE_EXTENSIONS, ImageDecoder};
 pub use error::DataError;
-pub use label_file::LabelKind;
-pub use labels::{Label, Labels};
+pub use labels::{Label, LabelKind, Labels};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
-pub use open::{OpenOptions, Skipped, Splits, height_width, open, open_with_progress};
+pub use open::{DecodeLimits, OpenOptions, Skipped, Splits, height_width, open, open_with_progress};
 pub use size::{Fit, ImageSize};
 pub use split::SplitRatio;
 pub use statistics::Normalisation;

@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::cache::Cached;
 use super::dataset::MemoryImages;
 use super::split::stratified;
-use super::{DataError, Dataset, DecodeLimits, Fit, ImageSize, LabelKind, SplitRatio, cifar, folder, idx, label_file};
+use super::{DataError, Dataset, Fit, ImageSize, LabelKind, SplitRatio, cifar, idx};
+#[cfg(feature = "images")]
+use super::{folder, label_file};
 use crate::settings::between;
 
 crate::settings! {
@@ -94,6 +98,24 @@ impl OpenOptions {
     pub(super) fn target(&self, native: ImageSize) -> ImageSize {
         let (height, width) = self.height_width.unwrap_or((native.height, native.width));
         ImageSize::new(height, width, self.channels.unwrap_or(native.channels))
+    }
+}
+
+/// What one image may cost, so that a small file that claims a huge picture (a decompression bomb) is refused before it
+/// is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DecodeLimits {
+    /// The longest side in pixels.
+    pub max_side: u32,
+    /// The most bytes, of the file and of the decoded picture with the decoder's working memory.
+    pub max_bytes: u64,
+}
+
+impl Default for DecodeLimits {
+    /// Sides of up to 32,768 pixels and 512 MiB.
+    fn default() -> Self {
+        Self { max_side: 32_768, max_bytes: 512 << 20 }
     }
 }
 
@@ -185,6 +207,31 @@ pub fn open_with_progress(
         folder::open(path, options, progress)?
     };
     opened.divide(path, options)
+}
+
+/// Stands in for the module that reads folders of images, in a build that decodes none.
+#[cfg(not(feature = "images"))]
+mod folder {
+    use super::*;
+
+    pub fn open(path: &Path, _: &OpenOptions, _: &(dyn Fn(usize, usize) + Sync)) -> Result<Opened, DataError> {
+        Err(DataError::NoDecoder { path: path.into() })
+    }
+}
+
+/// Stands in for the module that reads files of labels, likewise.
+#[cfg(not(feature = "images"))]
+mod label_file {
+    use super::*;
+
+    pub fn open(
+        path: &Path,
+        _: &Path,
+        _: &OpenOptions,
+        _: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Opened, DataError> {
+        Err(DataError::NoDecoder { path: path.into() })
+    }
 }
 
 /// What a format makes of a path: the parts that the data itself has.

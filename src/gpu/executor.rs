@@ -7,12 +7,13 @@ use super::{
     profile::profile,
     program::{Arenas, Program, variable},
     readback::Readback,
-    tune::{Tuner, Tuning, tune},
+    tune::{Tuner, tune},
 };
 use crate::{
     graph::{Graph, Variable, VariableId, Variables},
     plan::{
         BufferKind, Choices, Executor, ExecutorError, Outputs, Plan, PlanOptions, ProgramId, Target, Timing, Tuned,
+        Tuning,
     },
     tensor::{Tensor, TensorType},
 };

@@ -22,4 +22,3 @@ pub use executor::GpuExecutor;
 pub use pipeline::Checks;
 pub use shader::{assemble, shader_files};
 pub use single::run_candidate;
-pub use tune::Tuning;

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use anstream::adapter::strip_str;
 use include_dir::{Dir, include_dir};
 use sha2::{Digest, Sha256};
 use wesl::{CompileOptions, EscapeMangler, Features, ModulePath, ResolveError, Resolver, syntax::PathOrigin};
@@ -36,8 +35,14 @@ pub fn assemble(shader: &Shader) -> Result<String, GpuError> {
         ..CompileOptions::default()
     };
     let compiled = wesl::compile_sourcemap(&root, &modules, &EscapeMangler, &options);
-    // WESL colours its messages, wherever they go.
-    compiled.map(|result| result.to_string()).map_err(|error| failed(strip_str(&error.to_string()).to_string()))
+    compiled.map(|result| result.to_string()).map_err(|error| failed(uncoloured(&error.to_string())))
+}
+
+/// Without the escape sequences of colours: WESL colours its messages, wherever they go.
+fn uncoloured(message: &str) -> String {
+    let mut parts = message.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or(part, |(_, rest)| rest))
 }
 
 /// Names of the shader files that have an entry point, as [`Source::File`] has them.

@@ -16,33 +16,18 @@ use sha2::{Digest, Sha256};
 use super::{Gpu, GpuExecutor, cache, profile::profile, shader};
 use crate::{
     graph::{Graph, Variables},
-    plan::{BufferKind, Choices, Executor, ExecutorError, Plan, PlanOptions, ProgramId, Target, Tuned, Work, call},
+    plan::{
+        BufferKind, Choices, Executor, ExecutorError, Plan, PlanOptions, ProgramId, Target, Tuned, Tuning, Work, call,
+    },
     tensor::{DType, Tensor, TensorType},
 };
 
-/// How much time may go into finding fast kernels before a program runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-pub enum Tuning {
-    /// An estimate of the cost chooses kernels.
-    ///
-    /// What the cache holds is not used.
-    #[default]
-    Off,
-    /// About five seconds of timing the most important ones.
-    Quick,
-    /// Up to two minutes of timing all.
-    Full,
-}
-
-impl Tuning {
-    fn budget(self) -> Duration {
-        match self {
-            Tuning::Off => Duration::ZERO,
-            Tuning::Quick => Duration::from_secs(5),
-            Tuning::Full => Duration::from_secs(120),
-        }
+/// How long tuning may take.
+fn budget(tuning: Tuning) -> Duration {
+    match tuning {
+        Tuning::Off => Duration::ZERO,
+        Tuning::Quick => Duration::from_secs(5),
+        Tuning::Full => Duration::from_secs(120),
     }
 }
 
@@ -108,7 +93,7 @@ impl Tuner {
     pub fn new(gpu: &Gpu, tuning: Tuning, known: Choices) -> Self {
         let cache = gpu.cache_folder().filter(|_| tuning != Tuning::Off).map(|folder| folder.join(cache_name(gpu)));
         let cached = cache.as_deref().map(read_cache).unwrap_or_default();
-        Self { tuning, left: tuning.budget(), choices: known, cached, cache }
+        Self { tuning, left: budget(tuning), choices: known, cached, cache }
     }
 
     /// Takes the choice that the cache has for a call; false where it has none that is good enough.

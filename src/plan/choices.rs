@@ -13,6 +13,22 @@ use crate::kernel::gpu::Candidate;
 #[serde(transparent)]
 pub struct Choices(BTreeMap<String, String>);
 
+/// How much time may go into finding fast kernels before a program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Tuning {
+    /// An estimate of the cost chooses kernels.
+    ///
+    /// What the cache holds is not used.
+    #[default]
+    Off,
+    /// About five seconds of timing the most important ones.
+    Quick,
+    /// Up to two minutes of timing all.
+    Full,
+}
+
 /// Name of a call in [`Choices`]: the operation and a hash of all that its kernels are made of but the text of the
 /// shader files. Equal calls of a plan have one name.
 pub fn call(op: &str, candidates: &[Candidate]) -> String {

@@ -10,7 +10,7 @@ mod passes;
 mod placement;
 mod table;
 
-pub use choices::{Choices, call};
+pub use choices::{Choices, Tuning, call};
 pub use executor::{Executor, ExecutorError, Outputs, ProgramId, Timing, Tuned};
 pub use memory::MemoryUse;
 pub use passes::PassReport;
