@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt, str::FromStr, sync::OnceLock};
 
-use super::GpuError;
+use super::{GpuError, wait::block_on};
 
 /// What is known of an adapter before it is opened.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -166,10 +166,10 @@ fn vendor(id: u32) -> String {
 
 /// The adapters of this machine, in the order in which [`DeviceChoice::Named`] numbers them.
 pub fn adapters() -> Vec<AdapterInfo> {
-    enumerate().iter().map(|adapter| AdapterInfo::new(&adapter.get_info())).collect()
+    block_on(enumerate()).iter().map(|adapter| AdapterInfo::new(&adapter.get_info())).collect()
 }
 
-pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
+pub(super) async fn enumerate() -> Vec<wgpu::Adapter> {
     // One for the whole process: drivers list no adapters any more after some dozens of them.
     static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
     let instance = INSTANCE.get_or_init(|| {
@@ -180,7 +180,7 @@ pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
         };
         wgpu::Instance::new(descriptor.with_env())
     });
-    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
+    instance.enumerate_adapters(wgpu::Backends::PRIMARY).await
 }
 
 #[cfg(test)]

@@ -1,11 +1,6 @@
 //! Moving tensors into and out of buffers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
-use super::{Gpu, GpuError, pipeline::Pipeline};
+use super::{Gpu, GpuError, pipeline::Pipeline, wait::Signal};
 use crate::tensor::{DType, Tensor, TensorType};
 
 /// Bytes rounded up to what copies and bindings can span: bytes are packed four to a word.
@@ -26,21 +21,21 @@ pub(super) fn write(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8])
     }
 }
 
-/// Reads `bytes` at `offset`, waiting for everything submitted before.
-pub(super) fn read(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>, GpuError> {
+/// Reads `bytes` at `offset`, after everything submitted before.
+pub(super) async fn read(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>, GpuError> {
     let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
     let staging = gpu.buffer("readback", bytes, usage)?;
-    let done = Arc::new(AtomicBool::new(false));
+    let done = Signal::default();
     let submission = gpu.catch("reading a buffer", || {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, padded(bytes));
         let submission = gpu.queue.submit([encoder.finish()]);
         // Failure shows when the range is asked for.
-        let flag = done.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |_| flag.store(true, Ordering::Release));
+        let set = done.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |_| set.set());
         submission
     })?;
-    gpu.wait_for_callback("reading a buffer", submission, &done)?;
+    gpu.finished(Some(submission), &done).await?;
     let mapped =
         staging.get_mapped_range(..).map_err(|error| GpuError::invalid("reading a buffer", error.to_string()))?;
     Ok(mapped[..bytes as usize].to_vec())

@@ -1,14 +1,8 @@
 //! An open device, and what has gone wrong with it.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use super::{
@@ -16,6 +10,7 @@ use super::{
     adapter::{self, AdapterInfo, DeviceChoice},
     pipeline::Pipelines,
     units::units,
+    wait::block_on,
 };
 use crate::kernel::gpu::Limits;
 
@@ -37,13 +32,34 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Pipelines,
     cache: Option<PathBuf>,
-    failures: Arc<Failures>,
+    pub(super) failures: Arc<Failures>,
 }
 
+/// What has gone wrong with a device out of turn.
 #[derive(Debug, Default)]
-struct Failures {
+pub(super) struct Failures {
     lost: Mutex<Option<String>>,
     uncaptured: Mutex<Option<GpuError>>,
+}
+
+impl Failures {
+    /// Notes that the device is lost.
+    pub fn lose(&self, reason: String) {
+        lock(&self.lost).get_or_insert(reason);
+    }
+
+    /// Keeps an error for the next check.
+    pub fn remember(&self, error: GpuError) {
+        lock(&self.uncaptured).get_or_insert(error);
+    }
+
+    /// Fails where the device is lost, or with an error that was remembered since the last check.
+    pub fn check(&self) -> Result<(), GpuError> {
+        if let Some(reason) = &*lock(&self.lost) {
+            return Err(GpuError::Lost { reason: reason.clone() });
+        }
+        lock(&self.uncaptured).take().map_or(Ok(()), Err)
+    }
 }
 
 impl Gpu {
@@ -52,8 +68,16 @@ impl Gpu {
     /// # Errors
     /// Where the adapter does not exist or gives no device.
     pub fn open(choice: &DeviceChoice) -> Result<Option<Arc<Self>>, GpuError> {
+        block_on(Self::open_async(choice))
+    }
+
+    /// As [`Gpu::open`], for a caller that may not block.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_async(choice: &DeviceChoice) -> Result<Option<Arc<Self>>, GpuError> {
         let cache = dirs::cache_dir().map(|dir| dir.join("gabor"));
-        Self::open_with(choice, cache)
+        Self::open_with_async(choice, cache).await
     }
 
     /// As [`Gpu::open`], with compiled pipelines and the choice of kernels kept in the folder `cache`, or nowhere.
@@ -61,10 +85,18 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::open`].
     pub fn open_with(choice: &DeviceChoice, cache: Option<PathBuf>) -> Result<Option<Arc<Self>>, GpuError> {
-        let mut adapters = adapter::enumerate();
+        block_on(Self::open_with_async(choice, cache))
+    }
+
+    /// As [`Gpu::open_with`], for a caller that may not block.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_with_async(choice: &DeviceChoice, cache: Option<PathBuf>) -> Result<Option<Arc<Self>>, GpuError> {
+        let mut adapters = adapter::enumerate().await;
         let infos: Vec<AdapterInfo> = adapters.iter().map(|a| AdapterInfo::new(&a.get_info())).collect();
         match choice.among(&infos)? {
-            Some(at) => Self::request(&adapters.swap_remove(at), cache).map(|gpu| Some(Arc::new(gpu))),
+            Some(at) => Ok(Some(Arc::new(Self::request(&adapters.swap_remove(at), cache).await?))),
             None => Ok(None),
         }
     }
@@ -84,7 +116,7 @@ impl Gpu {
         Ok(devices)
     }
 
-    fn request(adapter: &wgpu::Adapter, cache: Option<PathBuf>) -> Result<Self, GpuError> {
+    async fn request(adapter: &wgpu::Adapter, cache: Option<PathBuf>) -> Result<Self, GpuError> {
         let adapter_info = adapter.get_info();
         let info = AdapterInfo::new(&adapter_info);
         let descriptor = wgpu::DeviceDescriptor {
@@ -93,24 +125,26 @@ impl Gpu {
             required_limits: adapter.limits(),
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
             .map_err(|error| GpuError::Unusable { adapter: info.name.clone(), message: error.to_string() })?;
 
         let failures = Arc::new(Failures::default());
         let on_loss = failures.clone();
         device.set_device_lost_callback(move |_, message| {
-            lock(&on_loss.lost).get_or_insert(message);
+            on_loss.lose(message);
         });
         let on_error = failures.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
-            lock(&on_error.uncaptured).get_or_insert(translate("GPU", error));
+            on_error.remember(translate("GPU", error));
         }));
 
         let limits = limits(&device, &adapter_info, &info);
         let pipelines = Pipelines::new(&device, &adapter_info, cache.clone());
         let mut gpu = Self { info, limits, device, queue, pipelines, cache, failures };
         if !gpu.info.software() {
-            gpu.limits.units = units(&gpu).unwrap_or(gpu.limits.units);
+            gpu.limits.units = units(&gpu).await.unwrap_or(gpu.limits.units);
         }
         Ok(gpu)
     }
@@ -145,51 +179,7 @@ impl Gpu {
     /// # Errors
     /// See above.
     pub fn check(&self) -> Result<(), GpuError> {
-        if let Some(reason) = &*lock(&self.failures.lost) {
-            return Err(GpuError::Lost { reason: reason.clone() });
-        }
-        lock(&self.failures.uncaptured).take().map_or(Ok(()), Err)
-    }
-
-    /// Waits until `submission`, or where there is none everything submitted so far, has finished.
-    pub(super) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
-        self.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
-    }
-
-    /// Waits until `submission` has finished and the callback of what was mapped for it has set `done`.
-    pub(super) fn wait_for_callback(
-        &self,
-        what: &str,
-        submission: wgpu::SubmissionIndex,
-        done: &AtomicBool,
-    ) -> Result<(), GpuError> {
-        const LONG: Duration = Duration::from_secs(10);
-        self.wait(Some(submission))?;
-        // Another thread that waits for this device may be the one that calls back, and not have come to it yet.
-        let began = Instant::now();
-        while !done.load(Ordering::Acquire) {
-            if began.elapsed() > LONG {
-                return Err(GpuError::invalid(what, "the device finished without handing over what it computed"));
-            }
-            self.poll(wgpu::PollType::Poll)?;
-            thread::yield_now();
-        }
-        Ok(())
-    }
-
-    /// Runs the callbacks of what has finished.
-    pub(super) fn poll(&self, poll: wgpu::PollType) -> Result<(), GpuError> {
-        self.check()?;
-        // wgpu panics where the device is lost while it is being waited for.
-        match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
-            Ok(Ok(_)) => self.check(),
-            Ok(Err(error)) => Err(GpuError::invalid("waiting for the GPU", error.to_string())),
-            Err(panic) => {
-                let reason = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "it stopped answering".into());
-                lock(&self.failures.lost).get_or_insert(reason);
-                self.check()
-            }
-        }
+        self.failures.check()
     }
 
     /// Runs `body`, which calls wgpu on this thread only, and returns the first error that wgpu reports meanwhile.
@@ -198,8 +188,8 @@ impl Gpu {
         let scopes = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
             .map(|filter| self.device.push_error_scope(filter));
         let result = body();
-        // Scopes are a stack: the last one pushed is popped first.
-        let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop())).collect::<Vec<_>>();
+        // Scopes are a stack: the last one pushed is popped first. Native ones know their error at once.
+        let errors = scopes.into_iter().rev().map(|scope| block_on(scope.pop())).collect::<Vec<_>>();
         self.check()?;
         match errors.into_iter().flatten().next() {
             Some(error) => Err(translate(what, error)),
@@ -278,7 +268,7 @@ mod tests {
         let gpu = Gpu::open_with(&DeviceChoice::Named(name), None).unwrap().unwrap();
         assert_eq!(gpu.check(), Ok(()));
         gpu.device.destroy();
-        assert!(matches!(gpu.wait(None), Err(GpuError::Lost { .. })));
+        assert!(matches!(block_on(gpu.wait(None)), Err(GpuError::Lost { .. })));
         assert!(matches!(gpu.buffer("buffer", 4, wgpu::BufferUsages::STORAGE), Err(GpuError::Lost { .. })));
     }
 

@@ -8,6 +8,7 @@ use super::{
     program::{Arenas, Program, variable},
     readback::Readback,
     tune::{Tuner, tune},
+    wait::block_on,
 };
 use crate::{
     graph::{Graph, Variable, VariableId, Variables},
@@ -102,6 +103,89 @@ fn write_feeds(gpu: &Gpu, feeds: &[(&wgpu::Buffer, &Tensor)]) {
     }
 }
 
+/// What waits for the device, for callers that may not block; [`Executor`] has the same, blocking.
+impl GpuExecutor {
+    /// As [`Executor::tune`].
+    ///
+    /// # Errors
+    /// As [`Executor::tune`].
+    pub async fn tune_async(
+        &mut self,
+        graph: &Graph,
+        variables: &Variables,
+        options: PlanOptions,
+    ) -> Result<Tuned, ExecutorError> {
+        tune(&self.gpu, &mut self.tuner, graph, variables, options).await
+    }
+
+    /// As [`Executor::run`]: it waits where four runs are under way.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn run_async(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
+        let gpu = self.gpu.clone();
+        let (program, readback) = &mut self.programs[program.0];
+        let feeds = matched(program, feeds)?;
+        let first = program.first_step(self.changes);
+        let submitted = readback.acquire(&gpu).await.and_then(|outputs| {
+            gpu.catch("running a plan", || {
+                write_feeds(&gpu, &feeds);
+                let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                program.encode(first, &mut encoder);
+                readback.encode(program, &mut encoder, &outputs);
+                let submission = gpu.queue.submit([encoder.finish()]);
+                readback.submitted(&gpu, outputs, submission);
+            })
+        });
+        if submitted.is_ok() {
+            self.changes += u64::from(program.plan.changes_variables);
+            program.prepared = Some(self.changes);
+        }
+        submitted.map_err(|error| self.error(error, 0))
+    }
+
+    /// As [`Executor::collect`].
+    ///
+    /// # Errors
+    /// As [`Executor::collect`].
+    pub async fn collect_async(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError> {
+        let collected = self.programs[program.0].1.collect(&self.gpu, wait).await;
+        collected.map_err(|error| self.error(error, 0))
+    }
+
+    /// As [`Executor::profile`].
+    ///
+    /// # Errors
+    /// As [`Executor::profile`].
+    pub async fn profile_async(
+        &mut self,
+        program: ProgramId,
+        feeds: &[(&str, &Tensor)],
+    ) -> Result<Vec<Timing>, ExecutorError> {
+        let (program, _) = &self.programs[program.0];
+        let feeds = matched(program, feeds)?;
+        let first = program.first_step(self.changes);
+        let timed = match self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds)) {
+            Ok(()) => profile(&self.gpu, program, |step| step >= first).await,
+            Err(error) => Err(error),
+        };
+        self.changes += u64::from(program.plan.changes_variables);
+        timed.map_err(|error| self.error(error, 0))
+    }
+
+    /// As [`Executor::read`].
+    ///
+    /// # Errors
+    /// As [`Executor::read`].
+    pub async fn read_async(&mut self, id: VariableId) -> Result<Tensor, ExecutorError> {
+        let (variable, device) = (&self.variables[id.0], &self.buffers[id.0]);
+        let ty = TensorType { dtype: variable.dtype, shape: [variable.elements].into() };
+        let bytes = ty.bytes() as u64;
+        let read = buffer::read(&self.gpu, device, 0, bytes).await.map(|bytes| buffer::tensor(&ty, &bytes));
+        read.map_err(|error| self.error(error, bytes))
+    }
+}
+
 impl Executor for GpuExecutor {
     fn device(&self) -> String {
         self.gpu.info().name.clone()
@@ -126,53 +210,12 @@ impl Executor for GpuExecutor {
         Ok(())
     }
 
-    fn tune(&mut self, graph: &Graph, variables: &Variables, options: PlanOptions) -> Result<Tuned, ExecutorError> {
-        tune(&self.gpu, &mut self.tuner, graph, variables, options)
-    }
-
     fn load(&mut self, plan: Plan) -> Result<ProgramId, ExecutorError> {
         let bytes = plan.memory.planned + plan.memory.resident;
         let made = Program::new(&self.gpu, plan, &self.buffers, &mut self.arenas, self.checks)
             .and_then(|program| Readback::new(&self.gpu, &program).map(|readback| (program, readback)));
         self.programs.push(made.map_err(|error| self.error(error, bytes))?);
         Ok(ProgramId(self.programs.len() - 1))
-    }
-
-    fn run(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
-        let gpu = self.gpu.clone();
-        let (program, readback) = &mut self.programs[program.0];
-        let feeds = matched(program, feeds)?;
-        let first = program.first_step(self.changes);
-        let submitted = readback.acquire(&gpu).and_then(|outputs| {
-            gpu.catch("running a plan", || {
-                write_feeds(&gpu, &feeds);
-                let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                program.encode(first, &mut encoder);
-                readback.encode(program, &mut encoder, &outputs);
-                let submission = gpu.queue.submit([encoder.finish()]);
-                readback.submitted(&gpu, outputs, submission);
-            })
-        });
-        if submitted.is_ok() {
-            self.changes += u64::from(program.plan.changes_variables);
-            program.prepared = Some(self.changes);
-        }
-        submitted.map_err(|error| self.error(error, 0))
-    }
-
-    fn collect(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError> {
-        let collected = self.programs[program.0].1.collect(&self.gpu, wait);
-        collected.map_err(|error| self.error(error, 0))
-    }
-
-    fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
-        let (program, _) = &self.programs[program.0];
-        let feeds = matched(program, feeds)?;
-        let first = program.first_step(self.changes);
-        let written = self.gpu.catch("writing inputs", || write_feeds(&self.gpu, &feeds));
-        let timed = written.and_then(|()| profile(&self.gpu, program, |step| step >= first));
-        self.changes += u64::from(program.plan.changes_variables);
-        timed.map_err(|error| self.error(error, 0))
     }
 
     fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {
@@ -192,19 +235,36 @@ impl Executor for GpuExecutor {
         written.map_err(|error| self.error(error, 0))
     }
 
+    fn tune(&mut self, graph: &Graph, variables: &Variables, options: PlanOptions) -> Result<Tuned, ExecutorError> {
+        block_on(self.tune_async(graph, variables, options))
+    }
+
+    fn run(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
+        block_on(self.run_async(program, feeds))
+    }
+
+    fn collect(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Outputs>, ExecutorError> {
+        block_on(self.collect_async(program, wait))
+    }
+
+    fn profile(&mut self, program: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<Vec<Timing>, ExecutorError> {
+        block_on(self.profile_async(program, feeds))
+    }
+
     fn read(&mut self, id: VariableId) -> Result<Tensor, ExecutorError> {
-        let (variable, device) = (&self.variables[id.0], &self.buffers[id.0]);
-        let ty = TensorType { dtype: variable.dtype, shape: [variable.elements].into() };
-        let bytes = ty.bytes() as u64;
-        let read = buffer::read(&self.gpu, device, 0, bytes).map(|bytes| buffer::tensor(&ty, &bytes));
-        read.map_err(|error| self.error(error, bytes))
+        block_on(self.read_async(id))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check::software_gpu, cpu::CpuExecutor, gpu::DeviceChoice, tensor::DType};
+    use crate::{
+        check::{self, software_gpu},
+        cpu::CpuExecutor,
+        gpu::DeviceChoice,
+        tensor::DType,
+    };
 
     fn executor() -> Option<GpuExecutor> {
         software_gpu().map(GpuExecutor::new)
@@ -247,6 +307,61 @@ mod tests {
         }
         assert_eq!(gpu.read(id).unwrap().as_f32(), Some(&[5.5, 15.5, 25.5][..]));
         assert!(gpu.collect(program, true).unwrap().is_empty());
+    }
+
+    /// A least-squares fit by gradient descent: its losses, and the weights at the end.
+    fn fit() -> (Graph, Variables, VariableId) {
+        let mut variables = Variables::new();
+        let id = variables.add("weight", DType::F32, 6);
+        let mut graph = Graph::new();
+        let weight = graph.variable(id, 0, TensorType::f32([3, 2]));
+        let x = graph.feed("x", TensorType::f32([4, 3]));
+        let y = graph.dense(x, weight).unwrap();
+        let target = graph.constant(check::random([4, 2], 7));
+        let off = graph.subtract(y, target).unwrap();
+        let squares = graph.multiply(off, off).unwrap();
+        let loss = graph.sum(squares, &[0, 1]).unwrap();
+        let gradient = crate::autodiff::gradients(&mut graph, loss, &[weight]).unwrap()[0];
+        let step = graph.scale(gradient, -0.05).unwrap();
+        let next = graph.add(weight, step).unwrap();
+        let next = graph.reshape(next, [6]).unwrap();
+        graph.assign(id, next);
+        graph.output("loss", loss);
+        (graph, variables, id)
+    }
+
+    #[test]
+    fn training_without_blocking_gives_the_same_numbers() {
+        const STEPS: usize = 9;
+        let (graph, variables, id) = fit();
+        let inputs: Vec<Tensor> = (0..STEPS as u64).map(|step| check::random([4, 3], step)).collect();
+        let Some(shared) = software_gpu() else { return };
+        let choice = DeviceChoice::Named(shared.info().name.clone());
+
+        let mut blocking = GpuExecutor::new(shared);
+        blocking.declare(&variables).unwrap();
+        let program = load(&mut blocking, &graph);
+        for x in &inputs {
+            blocking.run(program, &[("x", x)]).unwrap();
+        }
+        let expected = (blocking.collect(program, true).unwrap(), blocking.read(id).unwrap());
+
+        let trained = pollster::block_on(async {
+            let gpu = Gpu::open_with_async(&choice, None).await.unwrap().unwrap();
+            let mut executor = GpuExecutor::new(gpu);
+            executor.declare(&variables).unwrap();
+            let program = load(&mut executor, &graph);
+            let mut losses = Vec::new();
+            for x in &inputs {
+                executor.run_async(program, &[("x", x)]).await.unwrap();
+                losses.extend(executor.collect_async(program, false).await.unwrap());
+            }
+            losses.extend(executor.collect_async(program, true).await.unwrap());
+            (losses, executor.read_async(id).await.unwrap())
+        });
+        let losses: Vec<f32> = expected.0.iter().map(|outputs| outputs[0].1.as_f32().unwrap()[0]).collect();
+        assert!(losses.len() == STEPS && losses.first() != losses.last(), "{losses:?}");
+        assert_eq!(trained, expected);
     }
 
     #[test]

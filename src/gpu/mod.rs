@@ -14,6 +14,7 @@ mod shader;
 mod single;
 mod tune;
 mod units;
+mod wait;
 
 pub use adapter::{AdapterInfo, AdapterKind, DeviceChoice, adapters};
 pub use device::{Gpu, for_tests};

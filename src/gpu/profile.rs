@@ -9,13 +9,18 @@ use crate::plan::Timing;
 const BATCH: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
 /// Runs the commands of the steps of `program` that `wanted` names, timing each.
-pub(super) fn profile(gpu: &Gpu, program: &Program, wanted: impl Fn(usize) -> bool) -> Result<Vec<Timing>, GpuError> {
+pub(super) async fn profile(
+    gpu: &Gpu,
+    program: &Program,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<Vec<Timing>, GpuError> {
     let commands: Vec<&(usize, Command)> = program.commands.iter().filter(|(step, _)| wanted(*step)).collect();
     let mut timings: Vec<Timing> = Vec::with_capacity(commands.len());
     let on_device = |command: &Command| gpu.has_timestamps() && (command.is_dispatch() || gpu.times_copies());
     for run in commands.chunk_by(|(_, a), (_, b)| on_device(a) && on_device(b)) {
         for batch in run.chunks(BATCH) {
-            let times = if on_device(&batch[0].1) { device_times(gpu, batch)? } else { host_times(gpu, batch)? };
+            let times =
+                if on_device(&batch[0].1) { device_times(gpu, batch).await? } else { host_times(gpu, batch).await? };
             // The clocks of two batches do not compare: one is taken to begin where the one before ended.
             let end = timings.last().map_or(Duration::ZERO, |last| last.start + last.time);
             timings.extend(batch.iter().zip(times).map(|((step, command), (start, time))| {
@@ -31,7 +36,10 @@ pub(super) fn profile(gpu: &Gpu, program: &Program, wanted: impl Fn(usize) -> bo
 }
 
 /// Each command between two timestamps, a dispatch in a pass of its own: beginning, from that of the first, and length.
-pub(super) fn device_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
+pub(super) async fn device_times(
+    gpu: &Gpu,
+    commands: &[&(usize, Command)],
+) -> Result<Vec<(Duration, Duration)>, GpuError> {
     let count = 2 * commands.len() as u32;
     let bytes = u64::from(count) * 8;
     let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
@@ -61,18 +69,18 @@ pub(super) fn device_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<
         encoder.resolve_query_set(&query_set, 0..count, &resolved, 0);
         gpu.queue.submit([encoder.finish()]);
     })?;
-    let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&buffer::read(gpu, &resolved, 0, bytes)?);
+    let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&buffer::read(gpu, &resolved, 0, bytes).await?);
     let period = f64::from(gpu.queue.get_timestamp_period());
     let between = |from: u64, to: u64| Duration::from_nanos((to.saturating_sub(from) as f64 * period) as u64);
     Ok(ticks.chunks_exact(2).map(|pair| (between(ticks[0], pair[0]), between(pair[0], pair[1]))).collect())
 }
 
 /// Each command submitted alone and waited for: beginning and length.
-fn host_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
+async fn host_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<(Duration, Duration)>, GpuError> {
     let mut times = Vec::with_capacity(commands.len());
     let begun = Instant::now();
     for (_, command) in commands {
-        gpu.wait(None)?;
+        gpu.wait(None).await?;
         let start = Instant::now();
         let submission = gpu.catch("timing", || {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
@@ -83,7 +91,7 @@ fn host_times(gpu: &Gpu, commands: &[&(usize, Command)]) -> Result<Vec<(Duration
             }
             gpu.queue.submit([encoder.finish()])
         })?;
-        gpu.wait(Some(submission))?;
+        gpu.wait(Some(submission)).await?;
         times.push((start - begun, start.elapsed()));
     }
     Ok(times)

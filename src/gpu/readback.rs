@@ -1,17 +1,12 @@
 //! Bringing the outputs of runs back to the host without stalling the device.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::collections::VecDeque;
 
 use super::{
     Gpu, GpuError,
     buffer::{self, padded},
     program::Program,
+    wait::Signal,
 };
 use crate::{plan::Outputs, tensor::TensorType};
 
@@ -33,7 +28,7 @@ struct Run {
     buffer: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
     /// The device is done and the buffer is mapped.
-    done: Arc<AtomicBool>,
+    done: Signal,
 }
 
 impl Readback {
@@ -51,10 +46,10 @@ impl Readback {
     }
 
     /// A buffer for the next run; where all are in use, waits for the oldest run.
-    pub fn acquire(&mut self, gpu: &Gpu) -> Result<wgpu::Buffer, GpuError> {
+    pub async fn acquire(&mut self, gpu: &Gpu) -> Result<wgpu::Buffer, GpuError> {
         self.harvest(gpu)?;
         if self.free.is_empty() {
-            self.wait_for_oldest(gpu)?;
+            self.wait_for_oldest(gpu).await?;
         }
         self.free.pop().ok_or_else(|| GpuError::invalid("reading outputs", "no buffer became free"))
     }
@@ -69,36 +64,36 @@ impl Readback {
 
     /// Takes note of a run that was submitted with `buffer`.
     pub fn submitted(&mut self, gpu: &Gpu, buffer: wgpu::Buffer, submission: wgpu::SubmissionIndex) {
-        let done = Arc::new(AtomicBool::new(false));
-        let flag = done.clone();
+        let done = Signal::default();
+        let set = done.clone();
         if self.layout.is_empty() {
-            gpu.queue.on_submitted_work_done(move || flag.store(true, Ordering::Release));
+            gpu.queue.on_submitted_work_done(move || set.set());
         } else {
             // Failure shows when the range is asked for.
-            buffer.map_async(wgpu::MapMode::Read, .., move |_| flag.store(true, Ordering::Release));
+            buffer.map_async(wgpu::MapMode::Read, .., move |_| set.set());
         }
         self.under_way.push_back(Run { buffer, submission, done });
     }
 
     /// The outputs of finished runs that were not taken yet; with `wait`, of all runs.
-    pub fn collect(&mut self, gpu: &Gpu, wait: bool) -> Result<Vec<Outputs>, GpuError> {
-        gpu.poll(wgpu::PollType::Poll)?;
+    pub async fn collect(&mut self, gpu: &Gpu, wait: bool) -> Result<Vec<Outputs>, GpuError> {
+        gpu.poll()?;
         self.harvest(gpu)?;
         while wait && !self.under_way.is_empty() {
-            self.wait_for_oldest(gpu)?;
+            self.wait_for_oldest(gpu).await?;
         }
         Ok(std::mem::take(&mut self.finished))
     }
 
-    fn wait_for_oldest(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
+    async fn wait_for_oldest(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
         let Some(run) = self.under_way.front() else { return Ok(()) };
-        gpu.wait_for_callback("reading outputs", run.submission.clone(), &run.done)?;
+        gpu.finished(Some(run.submission.clone()), &run.done).await?;
         self.harvest(gpu)
     }
 
     /// Reads the runs at the front that are done.
     fn harvest(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
-        while self.under_way.front().is_some_and(|run| run.done.load(Ordering::Acquire)) {
+        while self.under_way.front().is_some_and(|run| run.done.is_set()) {
             let Some(run) = self.under_way.pop_front() else { break };
             self.finished.push(self.read(gpu, &run.buffer)?);
             self.free.push(run.buffer);

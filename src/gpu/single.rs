@@ -1,12 +1,12 @@
 //! One operation on one kernel, for tests: outputs and scratch memory are poisoned first.
 
-use super::{Checks, Gpu, GpuError, buffer};
+use super::{Checks, Gpu, GpuError, buffer, wait::block_on};
 use crate::{
     kernel::{
         Signature,
         gpu::{Binding, Candidate},
     },
-    tensor::{Tensor, TensorType},
+    tensor::Tensor,
 };
 
 /// A quiet NaN as a float, a large number as an integer.
@@ -18,6 +18,17 @@ const POISON: u32 = 0x7fc0_dead;
 /// # Errors
 /// Where the kernel does not compile, or its buffers do not fit the device.
 pub fn run_candidate(
+    gpu: &Gpu,
+    candidate: &Candidate,
+    signature: &Signature,
+    inputs: &[Tensor],
+    in_place: &[(usize, usize)],
+    checks: Checks,
+) -> Result<Vec<Tensor>, GpuError> {
+    block_on(run(gpu, candidate, signature, inputs, in_place, checks))
+}
+
+async fn run(
     gpu: &Gpu,
     candidate: &Candidate,
     signature: &Signature,
@@ -72,12 +83,11 @@ pub fn run_candidate(
         drop(compute);
         gpu.queue.submit([encoder.finish()]);
     })?;
-    output.iter().zip(&signature.outputs).map(|((output, _), ty)| read(gpu, output, ty)).collect()
-}
-
-fn read(gpu: &Gpu, output: &wgpu::Buffer, ty: &TensorType) -> Result<Tensor, GpuError> {
-    let bytes = buffer::read(gpu, output, 0, ty.bytes() as u64)?;
-    Ok(buffer::tensor(ty, &bytes))
+    let mut outputs = Vec::with_capacity(output.len());
+    for ((output, _), ty) in output.iter().zip(&signature.outputs) {
+        outputs.push(buffer::tensor(ty, &buffer::read(gpu, output, 0, ty.bytes() as u64).await?));
+    }
+    Ok(outputs)
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ fn calls(plan: &Plan, gpu: &Gpu) -> Vec<Call> {
 }
 
 /// See [`Executor::tune`].
-pub(super) fn tune(
+pub(super) async fn tune(
     gpu: &std::sync::Arc<Gpu>,
     tuner: &mut Tuner,
     graph: &Graph,
@@ -183,7 +183,7 @@ pub(super) fn tune(
     let mut open: Vec<Call> =
         all.into_iter().filter(|call| tuner.choices.get(&call.name).is_none() && !tuner.recall(call)).collect();
     if !open.is_empty() {
-        match bench.choose(&mut open, variables, &tuner.choices, tuner.tuning, &mut tuner.left) {
+        match bench.choose(&mut open, variables, &tuner.choices, tuner.tuning, &mut tuner.left).await {
             Ok(timed) => tuned.timed = timed,
             // Another copy of the step may not fit beside what there is: for this run the estimate has to do.
             Err(ExecutorError::OutOfMemory { .. }) => {
@@ -215,7 +215,7 @@ impl Bench<'_> {
 
     /// Finds the best kernel of each of the `open` calls, the longest first, while there is time `left`: compiling the
     /// kernels that would run anyway is not counted. Returns how many calls it got to.
-    fn choose(
+    async fn choose(
         &mut self,
         open: &mut [Call],
         variables: &Variables,
@@ -228,7 +228,7 @@ impl Bench<'_> {
         }
         self.executor.declare(variables)?;
         let program = self.load(known)?;
-        let times = self.in_turns(&[program], |_| true)?.remove(0);
+        let times = self.in_turns(&[program], |_| true).await?.remove(0);
         self.executor.programs.clear();
         let start = Instant::now();
         let deadline = start + *left;
@@ -247,11 +247,11 @@ impl Bench<'_> {
             if Instant::now() >= deadline {
                 break;
             }
-            self.round(round, known, deadline)?;
+            self.round(round, known, deadline).await?;
             timed += round.len();
         }
         let finished = &mut open[..timed];
-        if finished.iter().any(|call| call.best != 0) && !self.gains(finished, known)? {
+        if finished.iter().any(|call| call.best != 0) && !self.gains(finished, known).await? {
             finished.iter_mut().for_each(|call| call.best = 0);
         }
         *left = left.saturating_sub(start.elapsed());
@@ -259,7 +259,7 @@ impl Bench<'_> {
     }
 
     /// Times the alternatives of some calls, one of each beside those of the others.
-    fn round(&mut self, calls: &mut [Call], known: &Choices, deadline: Instant) -> Result<(), ExecutorError> {
+    async fn round(&mut self, calls: &mut [Call], known: &Choices, deadline: Instant) -> Result<(), ExecutorError> {
         let most = calls.iter().map(|call| call.kernels.len()).max().unwrap_or(0);
         let steps: HashSet<usize> = calls.iter().flat_map(|call| &call.steps).copied().collect();
         let (mut alternatives, mut programs) = (vec![0], vec![self.load(known)?]);
@@ -272,9 +272,10 @@ impl Bench<'_> {
                 choices.set(&call.name, &call.kernels[alternative]);
             }
             // Drivers finish compiling in the first run.
-            let loaded = self
-                .load(&choices)
-                .and_then(|program| self.profile(program, |step| steps.contains(&step)).map(|_| program));
+            let loaded = match self.load(&choices) {
+                Ok(program) => self.profile(program, |step| steps.contains(&step)).await.map(|_| program),
+                Err(error) => Err(error),
+            };
             match loaded {
                 Ok(program) => {
                     alternatives.push(alternative);
@@ -288,7 +289,7 @@ impl Bench<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let times = self.in_turns(&programs, |step| steps.contains(&step))?;
+        let times = self.in_turns(&programs, |step| steps.contains(&step)).await?;
         self.executor.programs.clear();
         for call in calls {
             let first = call.in_steps(&times[0]);
@@ -306,7 +307,7 @@ impl Bench<'_> {
     }
 
     /// Shortest time of each step that is `wanted` in each of the programs, which run in turns.
-    fn in_turns(
+    async fn in_turns(
         &mut self,
         programs: &[ProgramId],
         wanted: impl Fn(usize) -> bool + Copy,
@@ -315,7 +316,7 @@ impl Bench<'_> {
         let start = Instant::now();
         while !software && start.elapsed() < WARM_UP {
             for program in programs {
-                self.profile(*program, wanted)?;
+                self.profile(*program, wanted).await?;
             }
         }
         let mut best = vec![Times::new(); programs.len()];
@@ -325,7 +326,7 @@ impl Bench<'_> {
                 break;
             }
             for (program, best) in programs.iter().zip(&mut best) {
-                for (step, time) in self.profile(*program, wanted)? {
+                for (step, time) in self.profile(*program, wanted).await? {
                     best.entry(step).and_modify(|best| *best = time.min(*best)).or_insert(time);
                 }
             }
@@ -334,8 +335,8 @@ impl Bench<'_> {
     }
 
     /// Time of each step that is `wanted` in one run.
-    fn profile(&self, program: ProgramId, wanted: impl Fn(usize) -> bool) -> Result<Times, ExecutorError> {
-        let timings = profile(self.executor.gpu(), &self.executor.programs[program.0].0, wanted);
+    async fn profile(&self, program: ProgramId, wanted: impl Fn(usize) -> bool) -> Result<Times, ExecutorError> {
+        let timings = profile(self.executor.gpu(), &self.executor.programs[program.0].0, wanted).await;
         let mut sums = Times::new();
         for timing in timings.map_err(|error| self.executor.error(error, 0))? {
             *sums.entry(timing.step).or_default() += timing.time;
@@ -344,7 +345,7 @@ impl Bench<'_> {
     }
 
     /// Whether the whole step is faster with what was found.
-    fn gains(&mut self, calls: &[Call], known: &Choices) -> Result<bool, ExecutorError> {
+    async fn gains(&mut self, calls: &[Call], known: &Choices) -> Result<bool, ExecutorError> {
         let mut choices = known.clone();
         for call in calls {
             choices.set(&call.name, &call.kernels[call.best]);
@@ -361,8 +362,8 @@ impl Bench<'_> {
             }
             for (program, best) in programs.iter().zip(&mut best) {
                 let start = Instant::now();
-                self.executor.run(*program, &feeds)?;
-                self.executor.collect(*program, true)?;
+                self.executor.run_async(*program, &feeds).await?;
+                self.executor.collect_async(*program, true).await?;
                 if round > 0 {
                     *best = start.elapsed().min(*best);
                 }

@@ -19,12 +19,13 @@ const RISING: usize = 3;
 
 /// The number of compute units of a GPU, from the user's cache folder or measured; `None` where there is no such folder, so
 /// that it would be measured each time anew, or no clock on the device.
-pub(super) fn units(gpu: &Gpu) -> Option<u32> {
+pub(super) async fn units(gpu: &Gpu) -> Option<u32> {
     let path = cache_path(gpu).filter(|_| gpu.has_timestamps())?;
     if let Some(known) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
         return Some(known);
     }
     let measured = measure(gpu, MANY, ROUNDS)
+        .await
         .inspect_err(|error| tracing::warn!("compute units were not counted: {error}"))
         .ok()?;
     tracing::debug!("{} has {measured} compute units", gpu.info().name);
@@ -43,7 +44,7 @@ fn cache_path(gpu: &Gpu) -> Option<PathBuf> {
 }
 
 /// How much faster `many` workgroups run together than one after the other: each keeps a unit busy by itself.
-fn measure(gpu: &Gpu, many: u32, rounds: usize) -> Result<u32, GpuError> {
+async fn measure(gpu: &Gpu, many: u32, rounds: usize) -> Result<u32, GpuError> {
     let elements = (many * LINEAR_WORKGROUP) as usize;
     // The chains of multiplications and additions tend to 2.
     let shader = Shader::file("probe/fma")
@@ -63,7 +64,7 @@ fn measure(gpu: &Gpu, many: u32, rounds: usize) -> Result<u32, GpuError> {
         (0, Command::Dispatch { name, pipeline, group, workgroups: [workgroups, 1, 1] })
     };
     let probes: Vec<(usize, Command)> = (0..TIMES).flat_map(|_| [probe(many), probe(1)]).collect();
-    let times = device_times(gpu, &probes.iter().collect::<Vec<_>>())?;
+    let times = device_times(gpu, &probes.iter().collect::<Vec<_>>()).await?;
     let count = |pair: &[(_, std::time::Duration)]| {
         f64::from(many) * pair[1].1.as_secs_f64() / pair[0].1.as_secs_f64().max(1e-9)
     };
@@ -75,14 +76,14 @@ fn measure(gpu: &Gpu, many: u32, rounds: usize) -> Result<u32, GpuError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::software_gpu;
+    use crate::{check::software_gpu, gpu::wait::block_on};
 
     #[test]
     fn units_are_counted_and_not_without_a_place_to_remember_them() {
         let Some(gpu) = software_gpu() else { return };
         // As many as cores, which other tests keep busy meanwhile.
-        let units = measure(&gpu, 64, 512).unwrap();
+        let units = block_on(measure(&gpu, 64, 512)).unwrap();
         assert!((1..64).contains(&units), "{units}");
-        assert_eq!(super::units(&gpu), None);
+        assert_eq!(block_on(super::units(&gpu)), None);
     }
 }
