@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     graph::{Backward, Graph, GraphError, Source, Value},
-    tensor::Tensor,
+    tensor::{DType, Tensor, TensorType},
 };
 
 /// Appends the nodes that compute the gradient of the sum of `of` with respect to each value of `wrt`, by reverse
@@ -14,9 +14,9 @@ use crate::{
 /// If an operation on the way has no gradient, or `of` does not depend on a value of `wrt`.
 pub fn gradients(graph: &mut Graph, of: Value, wrt: &[Value]) -> Result<Vec<Value>, GraphError> {
     let needed = depends_on(graph, of, wrt);
-    let shape = graph.shape(of).clone();
+    let TensorType { dtype, shape } = graph.ty(of).clone();
     let ones = Tensor::f32(shape.clone(), vec![1.0; shape.elements()]);
-    let seed = graph.constant(ones);
+    let seed = graph.constant(if dtype == DType::F16 { ones.to_f16() } else { ones });
     let mut grads: HashMap<Value, Value> = HashMap::from([(of, seed)]);
 
     for at in (0..=of.node).rev() {

@@ -21,6 +21,8 @@ const LIMITS: Limits = Limits {
     subgroup: Some((32, 32)),
     units: 32,
     software: false,
+    f16: false,
+    adapter: String::new(),
 };
 
 fn expect_equal_plans(name: &str, graph: &Graph, parameters: &Parameters, options: PlanOptions) {

@@ -28,6 +28,8 @@ fn limits(software: bool, subgroup: Option<(u32, u32)>) -> Limits {
         units: 96,
         subgroup,
         software,
+        f16: true,
+        adapter: String::new(),
     }
 }
 
@@ -37,17 +39,20 @@ fn devices() -> Vec<Limits> {
     subgroups.into_iter().flat_map(|subgroup| [false, true].map(|software| limits(software, subgroup))).collect()
 }
 
+/// The text, the conditions, and whether an expression is fused into it and whether it holds 16-bit floats.
+type Kind = (Source, Vec<&'static str>, [bool; 2]);
+
 /// The shaders of all kernels that operations declare, in each combination of conditions, a few specialisations each.
 /// Constants differ between these and hardly change what a translator sees.
 fn all_shaders() -> Vec<Shader> {
     const EACH: usize = 3;
     let devices = devices();
-    let mut found: HashMap<(Source, Vec<&str>, bool), HashSet<Shader>> = HashMap::new();
+    let mut found: HashMap<Kind, HashSet<Shader>> = HashMap::new();
     let examples = ops::examples().into_iter().flat_map(|(_, examples)| examples).chain(bench::examples());
     for example in examples {
         let candidates = check::kernels_of(&example, &devices).expect("a graph");
         for shader in candidates.into_iter().flat_map(|candidate| candidate.passes).map(|pass| pass.shader) {
-            let key = (shader.source.clone(), shader.features.clone(), shader.fused.is_some());
+            let key = (shader.source.clone(), shader.features.clone(), [shader.fused.is_some(), shader.holds_f16()]);
             let kept = found.entry(key).or_default();
             if kept.len() < EACH {
                 kept.insert(shader);
@@ -81,9 +86,10 @@ fn shaders_translate_for_every_platform() {
         let Source::File(name) = &shader.source else { panic!("the shaders of operations are files") };
         let text = assemble(shader).unwrap_or_else(|error| panic!("{name}: {error}"));
         let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
-        // What a device without optional features takes, or with the one that the shader is for.
+        // What a device without optional features takes, or with those that the shader is for.
         let subgroups = shader.features.contains(&"SUBGROUPS");
-        let capabilities = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        let mut capabilities = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        capabilities.set(Capabilities::SHADER_FLOAT16, shader.holds_f16());
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|error| panic!("{name}: {error:?}"));

@@ -1,8 +1,8 @@
 // The gradient of a depthwise convolution's weight:
 //     output[split, tap, c] = sum over positions p of the split of x[p's window at tap, c] dy[p, c].
 //
-// binding 0  x       [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, CHANNELS] f32
-// binding 1  dy      [BATCH, TARGET_HEIGHT, TARGET_WIDTH, CHANNELS] f32
+// binding 0  x       [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, CHANNELS] f32 or f16
+// binding 1  dy      [BATCH, TARGET_HEIGHT, TARGET_WIDTH, CHANNELS] f32 or f16
 // binding 2  output  [SPLITS, KERNEL_HEIGHT, KERNEL_WIDTH, 1, CHANNELS] f32
 //
 // An invocation owns one Element (f32, or vec4<f32> of four channels) of all taps of one row of the window: it walks the
@@ -13,15 +13,14 @@ import package::constants::{
     BATCH, CHANNELS, CHUNK, SPLITS, KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_HEIGHT, STRIDE_WIDTH, DILATION_HEIGHT,
     DILATION_WIDTH, BEFORE_HEIGHT, BEFORE_WIDTH, SOURCE_HEIGHT, SOURCE_WIDTH, TARGET_HEIGHT, TARGET_WIDTH,
 };
+import package::lib::element::{Element, HeldElement};
 import package::lib::index::linear;
 
-@if(VECTOR) alias Element = vec4<f32>;
-@if(!VECTOR) alias Element = f32;
 @if(VECTOR) const UNITS: u32 = CHANNELS / 4u;
 @if(!VECTOR) const UNITS: u32 = CHANNELS;
 
-@group(0) @binding(0) var<storage, read> x: array<Element>;
-@group(0) @binding(1) var<storage, read> dy: array<Element>;
+@group(0) @binding(0) var<storage, read> x: array<HeldElement>;
+@group(0) @binding(1) var<storage, read> dy: array<HeldElement>;
 @group(0) @binding(2) var<storage, read_write> output: array<Element>;
 
 @compute @workgroup_size(256)
@@ -50,12 +49,12 @@ fn main(
         }
         let start = (line / TARGET_HEIGHT * SOURCE_HEIGHT + u32(row)) * SOURCE_WIDTH;
         for (var j = 0u; j < TARGET_WIDTH; j++) {
-            let gradient = dy[(line * TARGET_WIDTH + j) * UNITS + channel];
+            let gradient = Element(dy[(line * TARGET_WIDTH + j) * UNITS + channel]);
             for (var t = 0u; t < KERNEL_WIDTH; t++) {
                 let column = i32(j * STRIDE_WIDTH + t * DILATION_WIDTH) - i32(BEFORE_WIDTH);
                 // What is outside reads the first element instead, so that no read waits for a branch.
                 let within = u32(column) < SOURCE_WIDTH;
-                let value = x[select(0u, (start + u32(column)) * UNITS + channel, within)];
+                let value = Element(x[select(0u, (start + u32(column)) * UNITS + channel, within)]);
                 sums[t] = fma(select(Element(0.0), value, within), gradient, sums[t]);
             }
         }

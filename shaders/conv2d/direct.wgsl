@@ -3,7 +3,7 @@
 // With BACKWARD it is the gradient of the input: the source is the gradient of the output, the weight is transposed, and z
 // counts the phases (see axis.wgsl).
 //
-// binding 0      source  [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, GROUPS * K] f32
+// binding 0      source  [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, GROUPS * K] f32 or f16
 // binding 1, 2   weight and output, see factors.wgsl
 // binding 3 + i  additional input i of the epilogue
 //
@@ -14,9 +14,10 @@
 import package::constants::{BATCH, K, N, GROUPS, ROWS, VECTORS, KERNEL_WIDTH};
 import package::conv2d::axis::{Axis, Corner, rows_of, columns_of, corner_of, reach, target_of, inside};
 import package::conv2d::factors::{load_weight, store};
+import package::lib::held::Held;
 import package::lib::index::workgroup;
 
-@group(0) @binding(0) var<storage, read> source: array<f32>;
+@group(0) @binding(0) var<storage, read> source: array<Held>;
 
 const COLUMNS: u32 = 4u * VECTORS;
 const BLOCKS_N: u32 = (N + COLUMNS - 1u) / COLUMNS;
@@ -71,7 +72,7 @@ fn main(
             for (var channel = 0u; channel < K; channel++) {
                 var values: array<f32, ROWS>;
                 for (var i = 0u; i < ROWS; i++) {
-                    values[i] = select(0.0, source[starts[i] + channel], within[i]);
+                    values[i] = select(0.0, f32(source[starts[i] + channel]), within[i]);
                 }
                 for (var j = 0u; j < VECTORS; j++) {
                     let w = load_weight(tap, group, channel, n + 4u * j);

@@ -1,8 +1,8 @@
 // The gradient of a convolution's weight as a matrix product over all positions:
 //     output[split, k, n] = sum over positions p of the split of x[p's window at tap(k), channel(k)] dy[p, n].
 //
-// binding 0  x       [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, CHANNELS] f32
-// binding 1  dy      [BATCH, TARGET_HEIGHT, TARGET_WIDTH, N] f32
+// binding 0  x       [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, CHANNELS] f32 or f16
+// binding 1  dy      [BATCH, TARGET_HEIGHT, TARGET_WIDTH, N] f32 or f16
 // binding 2  output  [SPLITS, KERNEL_HEIGHT, KERNEL_WIDTH, CHANNELS, N] f32
 //
 // A workgroup of THREADS_M * THREADS_N owns a tile of 4 * VECTORS_M * THREADS_M rows k and 4 * VECTORS_N * THREADS_N
@@ -22,12 +22,13 @@ import package::constants::{
 import package::conv2d::axis::{Axis, Corner, rows_of, columns_of, corner_of, reach, tap_bits, taps_inside};
 import package::conv2d::tile::{INVOCATIONS, TILE_M4, TILE_N4, SUMS, ONE_A, FOUR_A, a_tile, b_tile, multiply};
 import package::lib::block::block_of;
+import package::lib::held::{Held, Held4};
 import package::lib::index::workgroup;
 
-@if(VECTOR_K) @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@if(!VECTOR_K) @group(0) @binding(0) var<storage, read> x: array<f32>;
-@if(VECTOR_N) @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
-@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> dy: array<f32>;
+@if(VECTOR_K) @group(0) @binding(0) var<storage, read> x: array<Held4>;
+@if(!VECTOR_K) @group(0) @binding(0) var<storage, read> x: array<Held>;
+@if(VECTOR_N) @group(0) @binding(1) var<storage, read> dy: array<Held4>;
+@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> dy: array<Held>;
 @if(VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
 @if(!VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<f32>;
 
@@ -109,8 +110,8 @@ struct Place {
 }
 
 fn load_a(places: Numbers) -> vec4<f32> {
-    @if(VECTOR_K) { return x[places]; }
-    @if(!VECTOR_K) { return vec4<f32>(x[places.x], x[places.y], x[places.z], x[places.w]); }
+    @if(VECTOR_K) { return vec4<f32>(x[places]); }
+    @if(!VECTOR_K) { return vec4<f32>(Held4(x[places.x], x[places.y], x[places.z], x[places.w])); }
 }
 
 // What is outside reads the first element of the image instead.
@@ -133,9 +134,11 @@ fn existing(value: vec4<f32>, place: Place) -> vec4<f32> {
 fn load_b(at: u32, last: u32, rest: u32) -> vec4<f32> {
     var place = at;
     @if(EDGE_P) { place = min(at, last); }
-    @if(VECTOR_N) { return dy[place]; }
+    @if(VECTOR_N) { return vec4<f32>(dy[place]); }
     @if(!VECTOR_N) {
-        return vec4<f32>(dy[place], dy[place + min(1u, rest)], dy[place + min(2u, rest)], dy[place + min(3u, rest)]);
+        return vec4<f32>(Held4(
+            dy[place], dy[place + min(1u, rest)], dy[place + min(2u, rest)], dy[place + min(3u, rest)],
+        ));
     }
 }
 
@@ -209,7 +212,7 @@ fn main(
             a_places[i] = place_of_a(taps, row_a + i);
         }
         for (var i = 0u; i < LOADS_A; i++) {
-            @if(WIDE) { a[i] = x[a_places[0].at + i * STEP_A]; }
+            @if(WIDE) { a[i] = vec4<f32>(x[a_places[0].at + i * STEP_A]); }
             @if(!WIDE) { a[i] = load_a(a_places[i].at); }
         }
         for (var i = 0u; i < LOADS_B; i++) {
@@ -233,7 +236,7 @@ fn main(
                 a_places[i] = place_of_a(taps, next + row_a + i);
             }
             for (var i = 0u; i < LOADS_A; i++) {
-                @if(WIDE) { a[i] = x[a_places[0].at + i * STEP_A]; }
+                @if(WIDE) { a[i] = vec4<f32>(x[a_places[0].at + i * STEP_A]); }
                 @if(!WIDE) { a[i] = load_a(a_places[i].at); }
             }
             for (var i = 0u; i < LOADS_B; i++) {

@@ -1,8 +1,8 @@
 // The gradient of a convolution's weight without workgroup memory, of grouped channels too:
 //     output[split, tap, c, o] = sum over positions p of the split of x[p's window at tap, group(o) * K + c] dy[p, o].
 //
-// binding 0  x       [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, GROUPS * K] f32
-// binding 1  dy      [BATCH, TARGET_HEIGHT, TARGET_WIDTH, GROUPS * N] f32
+// binding 0  x       [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, GROUPS * K] f32 or f16
+// binding 1  dy      [BATCH, TARGET_HEIGHT, TARGET_WIDTH, GROUPS * N] f32 or f16
 // binding 2  output  [SPLITS, KERNEL_HEIGHT, KERNEL_WIDTH, K, GROUPS * N] f32
 //
 // An invocation owns ROWS neighbouring rows (tap, c) and 4 * VECTORS neighbouring columns o of one group: it walks the
@@ -17,11 +17,12 @@ import package::constants::{
     DILATION_HEIGHT, DILATION_WIDTH, BEFORE_HEIGHT, BEFORE_WIDTH, SOURCE_HEIGHT, SOURCE_WIDTH, TARGET_HEIGHT,
     TARGET_WIDTH,
 };
+import package::lib::held::{Held, Held4};
 import package::lib::index::workgroup;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@if(VECTOR_N) @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
-@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Held>;
+@if(VECTOR_N) @group(0) @binding(1) var<storage, read> dy: array<Held4>;
+@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> dy: array<Held>;
 @if(VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
 @if(!VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<f32>;
 
@@ -44,15 +45,15 @@ fn offset_of(k: u32) -> vec2<i32> {
 // Four neighbours of dy.
 fn load_dy(position: u32, group: u32, n: u32) -> vec4<f32> {
     let first = position * FILTERS + group * N;
-    @if(VECTOR_N) { return dy[(first + min(n, N - 4u)) / 4u]; }
+    @if(VECTOR_N) { return vec4<f32>(dy[(first + min(n, N - 4u)) / 4u]); }
     @if(!VECTOR_N) {
         let last = N - 1u;
-        return vec4<f32>(
+        return vec4<f32>(Held4(
             dy[first + min(n, last)],
             dy[first + min(n + 1u, last)],
             dy[first + min(n + 2u, last)],
             dy[first + min(n + 3u, last)],
-        );
+        ));
     }
 }
 
@@ -119,12 +120,12 @@ fn main(
             var values: array<f32, ROWS>;
             @if(ONE_TAP) let at = u32(start + i32(j * STRIDE_WIDTH)) * CHANNELS + channel;
             for (var r = 0u; r < ROWS; r++) {
-                @if(ONE_TAP) { values[r] = x[at + r]; }
+                @if(ONE_TAP) { values[r] = f32(x[at + r]); }
                 @if(!ONE_TAP) {
                     let source = vec2<i32>(row, i32(j * STRIDE_WIDTH)) + offsets[r];
                     let within = u32(source.x) < SOURCE_HEIGHT && u32(source.y) < SOURCE_WIDTH;
                     let pixel = (image + u32(source.x)) * SOURCE_WIDTH + u32(source.y);
-                    values[r] = select(0.0, x[select(0u, pixel * CHANNELS + channels[r], within)], within);
+                    values[r] = select(0.0, f32(x[select(0u, pixel * CHANNELS + channels[r], within)]), within);
                 }
             }
             for (var v = 0u; v < VECTORS; v++) {

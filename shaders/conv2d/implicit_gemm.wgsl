@@ -4,9 +4,9 @@
 // is the gradient of the input: the source is the gradient of the output, b the weight transposed, and z counts the
 // phases (see axis.wgsl), so that no known zero is multiplied.
 //
-// binding 0      source  [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, K] f32
-// binding 1      weight  [KERNEL_HEIGHT, KERNEL_WIDTH, K, N] f32
-// binding 2      output  [SPLITS, BATCH, TARGET_HEIGHT, TARGET_WIDTH, N] f32
+// binding 0      source  [BATCH, SOURCE_HEIGHT, SOURCE_WIDTH, K] f32 or f16
+// binding 1      weight  [KERNEL_HEIGHT, KERNEL_WIDTH, K, N] f32 or f16
+// binding 2      output  [SPLITS, BATCH, TARGET_HEIGHT, TARGET_WIDTH, N] f32 or f16
 // binding 3 + i  additional input i of the epilogue
 //
 // A workgroup of THREADS_M * THREADS_N owns a tile of 4 * VECTORS_M * THREADS_M positions and 4 * VECTORS_N * THREADS_N
@@ -33,16 +33,16 @@ import package::conv2d::tile::{
     INVOCATIONS, TILE_M4, TILE_N4, SUMS, ONE_A, FOUR_A, a_tile, b_tile, multiply,
 };
 @if(MOMENTS) import package::conv2d::moments::measure;
-import package::fused::{Element, fused};
+import package::fused::{Stored, fused};
 import package::lib::block::block_of;
+import package::lib::held::{Held, Held4};
 import package::lib::index::workgroup;
 
-@if(VECTOR_K) @group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
-@if(!VECTOR_K) @group(0) @binding(0) var<storage, read> source: array<f32>;
-@if(VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<f32>;
-@if(VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
-@if(!VECTOR_N) @group(0) @binding(2) var<storage, read_write> output: array<f32>;
+@if(VECTOR_K) @group(0) @binding(0) var<storage, read> source: array<Held4>;
+@if(!VECTOR_K) @group(0) @binding(0) var<storage, read> source: array<Held>;
+@if(VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<Held4>;
+@if(!VECTOR_N) @group(0) @binding(1) var<storage, read> weight: array<Held>;
+@group(0) @binding(2) var<storage, read_write> output: array<Stored>;
 
 const N4: u32 = (N + 3u) / 4u;
 
@@ -137,8 +137,8 @@ fn place_of_a(window: Window, at: u32) -> Place {
 }
 
 fn load_a(at: Numbers) -> vec4<f32> {
-    @if(VECTOR_K) { return source[at]; }
-    @if(!VECTOR_K) { return vec4<f32>(source[at.x], source[at.y], source[at.z], source[at.w]); }
+    @if(VECTOR_K) { return vec4<f32>(source[at]); }
+    @if(!VECTOR_K) { return vec4<f32>(Held4(source[at.x], source[at.y], source[at.z], source[at.w])); }
 }
 
 fn existing(value: vec4<f32>, place: Place) -> vec4<f32> {
@@ -158,11 +158,11 @@ fn place_of_b(first: u32, unit: u32, own: OwnB, i: u32) -> u32 {
 
 // Four neighbours in a row of b from `at` on, of which `rest` are followed by another.
 fn load_b(at: u32, rest: u32) -> vec4<f32> {
-    @if(VECTOR_N) { return weight[at]; }
+    @if(VECTOR_N) { return vec4<f32>(weight[at]); }
     @if(!VECTOR_N) {
-        return vec4<f32>(
+        return vec4<f32>(Held4(
             weight[at], weight[at + min(1u, rest)], weight[at + min(2u, rest)], weight[at + min(3u, rest)],
-        );
+        ));
     }
 }
 
@@ -170,17 +170,17 @@ fn load_b(at: u32, rest: u32) -> vec4<f32> {
 fn store(pixel: u32, n4: u32, value: vec4<f32>) {
     if n4 < N4 {
         let at = pixel * N4 + n4;
-        output[at] = fused(value, at);
+        output[at] = Stored(fused(value, at));
     }
 }
 
 @if(!VECTOR_N)
 fn store(pixel: u32, n4: u32, value: vec4<f32>) {
     let at = pixel * N + n4 * 4u;
-    if n4 * 4u < N { output[at] = fused(value.x, at); }
-    if n4 * 4u + 1u < N { output[at + 1u] = fused(value.y, at + 1u); }
-    if n4 * 4u + 2u < N { output[at + 2u] = fused(value.z, at + 2u); }
-    if n4 * 4u + 3u < N { output[at + 3u] = fused(value.w, at + 3u); }
+    if n4 * 4u < N { output[at] = Stored(fused(value.x, at)); }
+    if n4 * 4u + 1u < N { output[at + 1u] = Stored(fused(value.y, at + 1u)); }
+    if n4 * 4u + 2u < N { output[at + 2u] = Stored(fused(value.z, at + 2u)); }
+    if n4 * 4u + 3u < N { output[at + 3u] = Stored(fused(value.w, at + 3u)); }
 }
 
 // What an invocation fetches for a step: of two rows of a, and of b.

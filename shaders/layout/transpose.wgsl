@@ -1,6 +1,6 @@
 // Transposition of matrices: output[b, c, r] = input[b, r, c].
 //
-// binding 0  input   [BATCH, ROWS, COLUMNS] of u32 or f32, moved as they are
+// binding 0  input   [BATCH, ROWS, COLUMNS] of u32 or f32, with F16 of f16, moved as they are
 // binding 1  output  [BATCH, COLUMNS, ROWS]
 //
 // A workgroup of 256 owns a tile of 32 by 32: 32 invocations read along a row at a time and write along a column. The
@@ -8,15 +8,18 @@
 import package::constants::{BATCH, ROWS, COLUMNS};
 import package::lib::index::workgroup;
 
-@group(0) @binding(0) var<storage, read> input: array<u32>;
-@group(0) @binding(1) var<storage, read_write> output: array<u32>;
+@if(F16) alias Item = f16;
+@if(!F16) alias Item = u32;
+
+@group(0) @binding(0) var<storage, read> input: array<Item>;
+@group(0) @binding(1) var<storage, read_write> output: array<Item>;
 
 const TILE: u32 = 32u;
 const STEP: u32 = 256u / TILE;
 const TILES_DOWN: u32 = (ROWS + TILE - 1u) / TILE;
 const TILES_ACROSS: u32 = (COLUMNS + TILE - 1u) / TILE;
 
-var<workgroup> tile: array<u32, 1056>;
+var<workgroup> tile: array<Item, 1056>;
 
 @compute @workgroup_size(256)
 fn main(

@@ -34,6 +34,16 @@ fn safe_tanh(x: f32) -> f32 {
     return tanh(clamp(x, -15.0, 15.0));
 }
 
+// The nearest whole number from -128 to 127, ties to even; 0 for NaN, told by its bits as below.
+fn round_byte4(x: vec4<f32>) -> vec4<f32> {
+    let is_nan = (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+    return select(clamp(round(x), vec4<f32>(-128.0), vec4<f32>(127.0)), vec4<f32>(0.0), is_nan);
+}
+
+fn round_byte(x: f32) -> f32 {
+    return round_byte4(vec4<f32>(x)).x;
+}
+
 // 1 where neither infinite nor NaN, else 0, told by the exponent: compilers may assume that a comparison with a NaN
 // never happens.
 fn finite4(x: vec4<f32>) -> vec4<f32> {

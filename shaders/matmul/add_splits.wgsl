@@ -6,11 +6,11 @@
 //
 // An invocation owns one Element and adds its partial sums in order.
 import package::constants::{COUNT, SPLITS};
-import package::fused::{Element, fused};
+import package::fused::{Element, Stored, fused};
 import package::lib::index::linear;
 
 @group(0) @binding(0) var<storage, read> partial: array<Element>;
-@group(0) @binding(1) var<storage, read_write> y: array<Element>;
+@group(0) @binding(1) var<storage, read_write> y: array<Stored>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -24,6 +24,6 @@ fn main(
         for (var split = 1u; split < SPLITS; split++) {
             sum += partial[split * COUNT + i];
         }
-        y[i] = fused(sum, i);
+        y[i] = Stored(fused(sum, i));
     }
 }

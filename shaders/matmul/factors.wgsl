@@ -1,7 +1,7 @@
 // The factors of a matrix product as vec4s of their stored rows, of matrices stored either way round and of any extents.
 //
-// binding 0  a  [BATCH, M, K] f32, [BATCH, K, M] where TRANSPOSE_A is on
-// binding 1  b  [BATCH, K, N] f32, [BATCH, N, K] where TRANSPOSE_B is on
+// binding 0  a  [BATCH, M, K] f32 or f16, [BATCH, K, M] where TRANSPOSE_A is on
+// binding 1  b  [BATCH, K, N] f32 or f16, [BATCH, N, K] where TRANSPOSE_B is on
 //
 // A tile of a has TILE_M rows, one of b TILE_N columns, both 16 terms of the sum: 4 * TILE vec4s, which are numbered as
 // they are stored, so that neighbours read neighbours. A vec4 is fetched from its position in the first tile, which an
@@ -10,11 +10,12 @@
 // comes of them is not stored.
 // VECTOR_A, VECTOR_B: the stored rows are whole vec4s, and are read as such.
 import package::constants::{BATCH, M, N, K, TILE_M, TILE_N};
+import package::lib::held::{Held, Held4};
 
-@if(VECTOR_A) @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
-@if(!VECTOR_A) @group(0) @binding(0) var<storage, read> a: array<f32>;
-@if(VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
-@if(!VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<f32>;
+@if(VECTOR_A) @group(0) @binding(0) var<storage, read> a: array<Held4>;
+@if(!VECTOR_A) @group(0) @binding(0) var<storage, read> a: array<Held>;
+@if(VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<Held4>;
+@if(!VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<Held>;
 
 // Elements of what the buffers are read in.
 @if(VECTOR_A) const WIDTH_A: u32 = 4u;
@@ -64,8 +65,8 @@ fn position_b(matrix: u32, n: u32, number: u32) -> u32 {
 // The vec4 `k` terms, a multiple of 4, after `position`; `number` is its number in the tile.
 fn fetch_a(position: u32, number: u32, k: u32) -> vec4<f32> {
     let at = position + k / WIDTH_A * TERM_A;
-    @if(VECTOR_A) let value = a[select(at, min(at, LAST_A), EDGE_A)];
-    @if(!VECTOR_A) let value = vec4<f32>(a[min(at, LAST_A)], a[min(at + 1u, LAST_A)], a[min(at + 2u, LAST_A)], a[min(at + 3u, LAST_A)]);
+    @if(VECTOR_A) let value = vec4<f32>(a[select(at, min(at, LAST_A), EDGE_A)]);
+    @if(!VECTOR_A) let value = vec4<f32>(Held4(a[min(at, LAST_A)], a[min(at + 1u, LAST_A)], a[min(at + 2u, LAST_A)], a[min(at + 3u, LAST_A)]));
     if !EDGE_K {
         return value;
     }
@@ -76,8 +77,8 @@ fn fetch_a(position: u32, number: u32, k: u32) -> vec4<f32> {
 
 fn fetch_b(position: u32, number: u32, k: u32) -> vec4<f32> {
     let at = position + k / WIDTH_B * TERM_B;
-    @if(VECTOR_B) let value = b[select(at, min(at, LAST_B), EDGE_B)];
-    @if(!VECTOR_B) let value = vec4<f32>(b[min(at, LAST_B)], b[min(at + 1u, LAST_B)], b[min(at + 2u, LAST_B)], b[min(at + 3u, LAST_B)]);
+    @if(VECTOR_B) let value = vec4<f32>(b[select(at, min(at, LAST_B), EDGE_B)]);
+    @if(!VECTOR_B) let value = vec4<f32>(Held4(b[min(at, LAST_B)], b[min(at + 1u, LAST_B)], b[min(at + 2u, LAST_B)], b[min(at + 3u, LAST_B)]));
     if !EDGE_K {
         return value;
     }

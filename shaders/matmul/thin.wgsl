@@ -1,9 +1,9 @@
 // Matrix products of few rows: y[l] = op(a[l]) op(b[l]) for each l of a batch, then the epilogue. Reading b is what takes
 // time, and each element of it is read once.
 //
-// binding 0      a  [BATCH, M, K] f32, [BATCH, K, M] where TRANSPOSE_A is on; M is at most 8
-// binding 1      b  [BATCH, K, N] f32, [BATCH, N, K] where TRANSPOSE_B is on
-// binding 2      y  [BATCH, M, N] f32
+// binding 0      a  [BATCH, M, K] f32 or f16, [BATCH, K, M] where TRANSPOSE_A is on; M is at most 8
+// binding 1      b  [BATCH, K, N] f32 or f16, [BATCH, N, K] where TRANSPOSE_B is on
+// binding 2      y  [BATCH, M, N] f32 or f16
 // binding 3 + n  input 1 + n of the epilogue, broadcast to y; declared in package::fused
 //
 // A workgroup of 256 owns 32 columns of y, in 8 groups of 4. Of each group every row is the sum over 32 invocations, which
@@ -13,12 +13,13 @@
 // VECTOR_B: b is not transposed and N is a multiple of 4, so that b is read as vec4s. VECTOR_Y: N is a multiple of 4 and y
 // is written as vec4s.
 import package::constants::{BATCH, M, N, K};
+import package::lib::held::{Held, Held4};
 import package::lib::index::workgroup;
 import package::matmul::result::store;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@if(VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
-@if(!VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<Held>;
+@if(VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<Held4>;
+@if(!VECTOR_B) @group(0) @binding(1) var<storage, read> b: array<Held>;
 
 @if(TRANSPOSE_A) const ROW_A: u32 = 1u;
 @if(TRANSPOSE_A) const TERM_A: u32 = M;
@@ -58,11 +59,11 @@ fn main(
     let at = matrix * K * N + min(column + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(N - 1u)) * COLUMN_B;
     var sums: array<vec4<f32>, M>;
     for (var k = down; k < K; k += DOWN) {
-        @if(VECTOR_B) let terms = b[at + k * TERM_B / 4u];
+        @if(VECTOR_B) let terms = vec4<f32>(b[at + k * TERM_B / 4u]);
         @if(!VECTOR_B) let places = at + k * TERM_B;
-        @if(!VECTOR_B) let terms = vec4<f32>(b[places.x], b[places.y], b[places.z], b[places.w]);
+        @if(!VECTOR_B) let terms = vec4<f32>(Held4(b[places.x], b[places.y], b[places.z], b[places.w]));
         for (var row = 0u; row < M; row++) {
-            sums[row] = fma(vec4<f32>(a[matrix * M * K + row * ROW_A + k * TERM_A]), terms, sums[row]);
+            sums[row] = fma(vec4<f32>(f32(a[matrix * M * K + row * ROW_A + k * TERM_A])), terms, sums[row]);
         }
     }
     for (var row = 0u; row < M; row++) {

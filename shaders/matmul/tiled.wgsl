@@ -1,7 +1,7 @@
 // Matrix products by tiles in workgroup memory: y[l] = op(a[l]) op(b[l]) for each l of a batch, then the epilogue.
 //
 // bindings 0, 1  a, b: see matmul/factors.wgsl
-// binding 2      y  [SPLITS, BATCH, M, N] f32: the result, or with several SPLITS the sums over CHUNK terms each
+// binding 2      y  [SPLITS, BATCH, M, N] f32 or f16: the result, or with several SPLITS the sums over CHUNK terms each
 // binding 3 + n  input 1 + n of the epilogue, broadcast to y; declared in package::fused
 //
 // A workgroup of ACROSS x DOWN invocations owns a tile of TILE_M x TILE_N of y, an invocation 4 columns of it (8 where

@@ -1,16 +1,16 @@
 // A pointwise operation that takes the place of its first input: output[i] = fused(output[i], i).
 //
-// binding 0      output: any shape, read and written as COUNT elements of type Element (f32, or vec4<f32> of the innermost
-//                dimension)
+// binding 0      output: any shape, read and written as COUNT elements of type Stored (f32 or f16, or a vec4 of these
+//                of the innermost dimension)
 // binding 1 + n  further input n of the operation, broadcast to the output; declared in package::fused
 //
 // An invocation owns one Element of the output; a workgroup owns 256 in a row.
 // COUNT: number of Elements.
 import package::constants::COUNT;
-import package::fused::{Element, fused};
+import package::fused::{Element, Stored, fused};
 import package::lib::index::linear;
 
-@group(0) @binding(0) var<storage, read_write> output: array<Element>;
+@group(0) @binding(0) var<storage, read_write> output: array<Stored>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -20,6 +20,6 @@ fn main(
 ) {
     let i = linear(id, local, count);
     if i < COUNT {
-        output[i] = fused(output[i], i);
+        output[i] = Stored(fused(Element(output[i]), i));
     }
 }

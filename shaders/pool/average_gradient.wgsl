@@ -1,8 +1,8 @@
 // Gradient of average pooling: input_grad[n, h, w, c] = fused(sum of output_grad[n, oh, ow, c] / divisor(oh, ow)
 // over the windows (oh, ow) that have a tap at (h, w), in their order).
 //
-// binding 0  output_grad  [BATCH, OUT_HEIGHT, OUT_WIDTH, CHANNELS] f32
-// binding 1  input_grad   [BATCH, HEIGHT, WIDTH, CHANNELS] f32
+// binding 0  output_grad  [BATCH, OUT_HEIGHT, OUT_WIDTH, CHANNELS] f32 or f16
+// binding 1  input_grad   [BATCH, HEIGHT, WIDTH, CHANNELS] f32 or f16
 // binding 2 + n  input 1 + n of the epilogue, broadcast to the output; declared in package::fused
 //
 // An invocation owns one Element of input_grad (four neighbouring channels where VECTOR is on), a workgroup 256 in a
@@ -11,13 +11,14 @@ import package::constants::{
     COUNT, HEIGHT, WIDTH, CHANNELS, OUT_HEIGHT, OUT_WIDTH,
     KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, BEFORE_H, BEFORE_W,
 };
-import package::fused::{Element, fused};
+import package::fused::{Element, Stored, fused};
 import package::lib::average::divisor;
+import package::lib::element::HeldElement;
 import package::lib::index::linear;
 import package::lib::window::windows_at;
 
-@group(0) @binding(0) var<storage, read> output_grad: array<Element>;
-@group(0) @binding(1) var<storage, read_write> input_grad: array<Element>;
+@group(0) @binding(0) var<storage, read> output_grad: array<HeldElement>;
+@group(0) @binding(1) var<storage, read_write> input_grad: array<Stored>;
 
 const SPAN_H: u32 = (KERNEL_H - 1u) * DILATION_H + 1u;
 const SPAN_W: u32 = (KERNEL_W - 1u) * DILATION_W + 1u;
@@ -44,9 +45,10 @@ fn main(
         for (var ow = columns.begin; ow < columns.end; ow++) {
             let right = w + BEFORE_W - ow * STRIDE_W;
             if down % DILATION_H == 0u && right % DILATION_W == 0u {
-                sum += output_grad[((n * OUT_HEIGHT + oh) * OUT_WIDTH + ow) * CHANNELS + c] / divisor(oh, ow);
+                let at = ((n * OUT_HEIGHT + oh) * OUT_WIDTH + ow) * CHANNELS + c;
+                sum += Element(output_grad[at]) / divisor(oh, ow);
             }
         }
     }
-    input_grad[i] = fused(sum, i);
+    input_grad[i] = Stored(fused(sum, i));
 }

@@ -1,7 +1,7 @@
 // Global max pooling: output[n, c] = max over p of input[n, p, c]. NaN is larger than any number.
 //
-// binding 0  input   [BATCH, POSITIONS, CHANNELS] f32
-// binding 1  output  [BATCH, CHANNELS] f32
+// binding 0  input   [BATCH, POSITIONS, CHANNELS] f32 or f16
+// binding 1  output  [BATCH, CHANNELS] f32 or f16
 // binding 2  argmax  [BATCH, CHANNELS] u32: p of the first maximum
 //
 // A workgroup of 256 owns COLUMNS neighbouring channels of one image. Invocations are COLUMNS wide and 256 / COLUMNS
@@ -10,11 +10,12 @@
 // COLUMNS: power of two up to 64.
 import package::constants::{BATCH, POSITIONS, CHANNELS, COLUMNS};
 import package::lib::element::is_nan;
+import package::lib::held::Held;
 import package::lib::index::workgroup;
 import package::lib::subgroup::{exchanges, number};
 
-@group(0) @binding(0) var<storage, read> input: array<f32>;
-@group(0) @binding(1) var<storage, read_write> output: array<f32>;
+@group(0) @binding(0) var<storage, read> input: array<Held>;
+@group(0) @binding(1) var<storage, read_write> output: array<Held>;
 @group(0) @binding(2) var<storage, read_write> argmax: array<u32>;
 
 const DEPTH: u32 = 256u / COLUMNS;
@@ -62,9 +63,9 @@ fn main(
     // Invocations beyond the last position hold the first one.
     var best = Maximum(0.0, select(0u, depth, depth < POSITIONS));
     if inside {
-        best.value = input[(n * POSITIONS + best.position) * CHANNELS + c];
+        best.value = f32(input[(n * POSITIONS + best.position) * CHANNELS + c]);
         for (var p = depth + DEPTH; p < POSITIONS; p += DEPTH) {
-            best = larger(best, Maximum(input[(n * POSITIONS + p) * CHANNELS + c], p));
+            best = larger(best, Maximum(f32(input[(n * POSITIONS + p) * CHANNELS + c]), p));
         }
     }
     @if(SUBGROUPS) {
@@ -96,7 +97,7 @@ fn main(
         }
     }
     if depth == 0u && inside {
-        output[n * CHANNELS + c] = best.value;
+        output[n * CHANNELS + c] = Held(best.value);
         argmax[n * CHANNELS + c] = best.position;
     }
 }

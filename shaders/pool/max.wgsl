@@ -2,8 +2,8 @@
 // input[n, oh * STRIDE_H + kh * DILATION_H - BEFORE_H, ow * STRIDE_W + kw * DILATION_W - BEFORE_W, c],
 // where positions outside the image do not count. NaN is larger than any number.
 //
-// binding 0  input   [BATCH, HEIGHT, WIDTH, CHANNELS] f32
-// binding 1  output  [BATCH, OUT_HEIGHT, OUT_WIDTH, CHANNELS] f32
+// binding 0  input   [BATCH, HEIGHT, WIDTH, CHANNELS] f32 or f16
+// binding 1  output  [BATCH, OUT_HEIGHT, OUT_WIDTH, CHANNELS] f32 or f16
 // binding 2  argmax  the output's shape, u8: kh * KERNEL_W + kw of the first maximum (with ARGMAX)
 //
 // An invocation owns four neighbouring channels where VECTOR is on; else one output, or with ARGMAX four in a row
@@ -13,12 +13,12 @@ import package::constants::{
     COUNT, HEIGHT, WIDTH, CHANNELS, OUT_HEIGHT, OUT_WIDTH,
     KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, BEFORE_H, BEFORE_W,
 };
-import package::lib::element::{Element, Word, is_nan};
+import package::lib::element::{Element, HeldElement, Word, is_nan};
 import package::lib::index::linear;
 import package::lib::window::taps_of;
 
-@group(0) @binding(0) var<storage, read> input: array<Element>;
-@group(0) @binding(1) var<storage, read_write> output: array<Element>;
+@group(0) @binding(0) var<storage, read> input: array<HeldElement>;
+@group(0) @binding(1) var<storage, read_write> output: array<HeldElement>;
 @if(ARGMAX) @group(0) @binding(2) var<storage, read_write> argmax: array<u32>;
 
 struct Maximum {
@@ -40,7 +40,7 @@ fn maximum(i: u32) -> Maximum {
         let h = oh * STRIDE_H + kh * DILATION_H - BEFORE_H;
         for (var kw = columns.begin; kw < columns.end; kw++) {
             let w = ow * STRIDE_W + kw * DILATION_W - BEFORE_W;
-            let value = input[((n * HEIGHT + h) * WIDTH + w) * CHANNELS + c];
+            let value = Element(input[((n * HEIGHT + h) * WIDTH + w) * CHANNELS + c]);
             let larger = is_nan(value) | (!is_nan(best.value) & (value > best.value));
             best.value = select(best.value, value, larger);
             best.tap = select(best.tap, Word(kh * KERNEL_W + kw), larger);
@@ -59,7 +59,7 @@ fn main(
     @if(VECTOR || !ARGMAX) {
         if i < COUNT {
             let best = maximum(i);
-            output[i] = best.value;
+            output[i] = HeldElement(best.value);
             @if(ARGMAX) {
                 argmax[i] = best.tap.x | (best.tap.y << 8u) | (best.tap.z << 16u) | (best.tap.w << 24u);
             }
@@ -70,7 +70,7 @@ fn main(
             var taps = 0u;
             for (var lane = 0u; lane < min(4u, COUNT - i * 4u); lane++) {
                 let best = maximum(i * 4u + lane);
-                output[i * 4u + lane] = best.value;
+                output[i * 4u + lane] = HeldElement(best.value);
                 taps |= best.tap << (8u * lane);
             }
             argmax[i] = taps;

@@ -69,7 +69,7 @@ fn alternatives(plan: &Plan, target: &Target) -> Vec<(String, Choices)> {
         return Vec::new();
     };
     let Work::Run { op, signature, .. } = &step.work else { return Vec::new() };
-    let candidates = op.gpu(signature, limits);
+    let candidates = op.kernels(signature, limits);
     let call = plan::call(op.name(), &candidates);
     let choice = |candidate: Candidate| {
         let mut choices = Choices::default();

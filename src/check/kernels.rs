@@ -1,7 +1,7 @@
 //! GPU kernels against the CPU's, in double precision: what a device computes right and wrong.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,12 +18,16 @@ use crate::{
         gpu::{Candidate, Limits, Source},
     },
     plan::{Buffer, BufferKind, Executor, Location, MemoryUse, Plan, PlanOptions, Step, Target, Work},
-    tensor::{DType, Tensor, TensorData, TensorType},
+    tensor::{DType, Tensor, TensorType},
 };
 
 /// Roundings that a kernel may make besides those of its sums: functions of WGSL are exact to a few units in the last
 /// place (WGSL, "Accuracy of concrete floating point expressions").
 const ROUNDINGS: f64 = 8.0;
+
+/// What rounding a result of 16-bit floats, the GPU's and the CPU's, changes it by, relative to itself: twice the unit
+/// roundoff.
+const HALF_ROUNDING: f64 = 1.0 / 1024.0;
 
 /// What a rounding of each input may be magnified to, relative to what it does to the exact result.
 const MAGNIFICATION: f64 = 8.0;
@@ -35,6 +39,8 @@ pub struct KernelReport {
     pub shaders: BTreeMap<String, ShaderReport>,
     /// Examples that could not be computed at all, each with the reason.
     pub broken: Vec<String>,
+    /// Operations that were not checked with 16-bit floats, which the device does not have.
+    pub skipped: BTreeSet<String>,
 }
 
 /// What was found of one shader.
@@ -72,6 +78,7 @@ impl KernelReport {
     /// Takes over what `other` found.
     pub fn merge(&mut self, other: KernelReport) {
         self.broken.extend(other.broken);
+        self.skipped.extend(other.skipped);
         for (name, found) in other.shaders {
             let shader = self.shaders.entry(name).or_default();
             shader.cases += found.cases;
@@ -130,7 +137,8 @@ struct Deviation {
 ///
 /// A result may be off by what rounding accounts for: `(8 + √n) ε ‖exact‖` for sums of `n` terms, and where the exact
 /// result itself depends on the last bits of the inputs, as differences of nearly equal numbers do, by eight times what
-/// it changes by when each input is rounded another way.
+/// it changes by when each input is rounded another way. A result of 16-bit floats is rounded to these besides, which adds
+/// 2⁻¹⁰ of it.
 pub fn check_kernels(
     gpus: &[Arc<Gpu>],
     examples: &[Example],
@@ -161,7 +169,7 @@ pub fn kernels_of(example: &Example, limits: &[Limits]) -> Result<Vec<Candidate>
             let Ok(plan) = Plan::new(&problem.graph, &Target::Cpu, options) else { continue };
             for step in &plan.steps {
                 if let Work::Run { op, signature, .. } = &step.work {
-                    found.extend(limits.iter().flat_map(|limits| op.gpu(signature, limits)));
+                    found.extend(limits.iter().flat_map(|limits| op.kernels(signature, limits)));
                 }
             }
         }
@@ -230,6 +238,13 @@ enum Exact {
 impl Call<'_> {
     fn check(&self, gpu: &Gpu, checks: &[Checks], report: &mut KernelReport) {
         let candidates = self.candidates(gpu.limits());
+        if candidates.is_empty() && !gpu.limits().f16 {
+            let with_f16 = Limits { f16: true, ..gpu.limits().clone() };
+            if !self.candidates(&with_f16).is_empty() {
+                report.skipped.insert(self.op.name().to_string());
+                return;
+            }
+        }
         if candidates.is_empty() {
             return report.broken.push(format!("{} has no kernel for {:?}", self.op.name(), self.signature));
         }
@@ -255,7 +270,7 @@ impl Call<'_> {
         let mut candidates = Vec::new();
         for software in [limits.software, !limits.software] {
             for subgroup in [limits.subgroup, None] {
-                for candidate in self.op.gpu(self.signature, &Limits { software, subgroup, ..limits.clone() }) {
+                for candidate in self.op.kernels(self.signature, &Limits { software, subgroup, ..limits.clone() }) {
                     if !candidates.contains(&candidate) {
                         candidates.push(candidate);
                     }
@@ -277,10 +292,13 @@ impl Call<'_> {
             .map_err(|error| error.to_string())?;
         let mut worst = Deviation { error: 0.0, bound: 1.0 };
         for (at, (output, exact)) in outputs.iter().zip(exact).enumerate() {
-            let deviation = match (output.data(), exact) {
-                (TensorData::F32(got), Exact::Floats(want)) => {
-                    let error = relative_error(got, want).map_err(|error| format!("output {at}: {error}"))?;
+            let deviation = match (output.to_f32(), exact) {
+                (Some(got), Exact::Floats(want)) => {
+                    let error = relative_error(&got, want).map_err(|error| format!("output {at}: {error}"))?;
                     let mut bound = (ROUNDINGS + self.terms(at).sqrt()) * f64::from(f32::EPSILON);
+                    if output.ty().dtype == DType::F16 {
+                        bound += HALF_ROUNDING;
+                    }
                     if error > bound {
                         bound += MAGNIFICATION * sensitivity.get_or_insert_with(|| self.sensitivity())[at];
                     }
@@ -366,9 +384,9 @@ impl Call<'_> {
         };
         let program = cpu.load(plan).expect("a plan in memory");
         cpu.run(program, &[]).expect("a run without feeds");
-        let exact = |(place, ty): (&Location, &TensorType)| match ty.dtype {
-            DType::F32 => Exact::Floats(cpu.peek_float(program, *place)),
-            _ => Exact::Whole(cpu.peek(program, *place, ty)),
+        let exact = |(place, ty): (&Location, &TensorType)| match ty.dtype.is_float() {
+            true => Exact::Floats(cpu.peek_float(program, *place)),
+            false => Exact::Whole(cpu.peek(program, *place, ty)),
         };
         results.iter().zip(output_types).map(exact).collect()
     }
@@ -413,6 +431,10 @@ fn rounded_otherwise(tensor: &Tensor, seed: u64) -> Tensor {
 pub fn gpu_matches_cpu(examples: &[Example]) {
     let Some(_) = software_gpu() else { return };
     let report = check_kernels(gpu::for_tests(), examples, &[Checks::On, Checks::Off], || ());
+    if !report.skipped.is_empty() {
+        let skipped: Vec<&str> = report.skipped.iter().map(String::as_str).collect();
+        eprintln!("no 16-bit floats on this GPU: {} were not compared with them", skipped.join(", "));
+    }
     let failures = report.shaders.values().flat_map(|shader| &shader.failures).chain(&report.broken);
     let failures: Vec<&str> = failures.map(String::as_str).collect();
     assert!(report.is_right(), "wrong: {}\n{}", report.wrong().join(", "), failures.join("\n"));
@@ -439,7 +461,7 @@ impl Problem {
         let has_gradient = |at: &usize| {
             let mut graph = self.graph.clone();
             let elements = graph.shape(self.y).elements();
-            if graph.ty(self.y).dtype != DType::F32 {
+            if !graph.ty(self.y).dtype.is_float() {
                 return false;
             }
             let flat = graph.reshape(self.y, [elements]).expect("the same elements");

@@ -117,6 +117,7 @@ impl Problem {
         let elements = graph.shape(self.y).elements();
         let dy = graph.constant(Tensor::f32([elements], dy.as_f32().expect("a gradient of floats").to_vec()));
         let y = graph.reshape(self.y, [elements]).expect("the same elements");
+        let y = graph.cast(y, DType::F32).expect("floats");
         let product = graph.multiply(y, dy).expect("equal shapes");
         graph.sum(product, &[0]).expect("one axis")
     }
@@ -134,6 +135,6 @@ impl Problem {
 
     /// Numbers of the inputs that hold floats.
     fn float_inputs(&self) -> Vec<usize> {
-        (0..self.inputs.len()).filter(|at| self.inputs[*at].1.ty().dtype == DType::F32).collect()
+        (0..self.inputs.len()).filter(|at| self.inputs[*at].1.ty().dtype.is_float()).collect()
     }
 }

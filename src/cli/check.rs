@@ -152,6 +152,10 @@ impl fmt::Display for Report {
         for shader in &self.unused_shaders {
             writeln!(f, "not used on this device: {shader}")?;
         }
+        if !self.kernels.skipped.is_empty() {
+            let skipped: Vec<&str> = self.kernels.skipped.iter().map(String::as_str).collect();
+            writeln!(f, "not checked with 16-bit floats, which this device does not have: {}", skipped.join(", "))?;
+        }
         let failures = || {
             let shaders = self.kernels.shaders.iter();
             shaders.flat_map(|(name, shader)| shader.failures.iter().map(move |failure| (name, failure)))

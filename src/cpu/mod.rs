@@ -4,7 +4,7 @@ mod memory;
 
 use std::time::{Duration, Instant};
 
-use memory::Memory;
+use memory::{Memory, Widened};
 
 use crate::{
     graph::{VariableId, Variables},
@@ -29,6 +29,8 @@ struct Program<T: Real> {
     prepared: Option<u64>,
     /// The plan's own buffers; `None` for a variable.
     memory: Vec<Option<Memory<T>>>,
+    /// Where the steps' widened arguments lie, one step's over the other's.
+    _widened: Memory<T>,
     arguments: Vec<Arguments>,
     finished: Vec<Outputs>,
 }
@@ -38,6 +40,44 @@ struct Arguments {
     inputs: Vec<RawArg>,
     outputs: Vec<RawArg>,
     scratch: Option<RawArg>,
+    /// Those of them that are stored narrower than floats.
+    widened: Vec<Widened>,
+}
+
+/// Types of a step's inputs and outputs that are stored narrower than floats are computed, with their places among all.
+fn narrow(step: &Step) -> impl Iterator<Item = (usize, &TensorType)> {
+    let types = match &step.work {
+        Work::Copy => None,
+        Work::Run { signature, .. } => Some(signature.inputs.iter().chain(&signature.outputs)),
+    };
+    types.into_iter().flatten().enumerate().filter(|(_, ty)| ty.dtype.is_narrow())
+}
+
+/// Floats that a step's narrow arguments become.
+fn widened_elements(step: &Step) -> usize {
+    narrow(step).map(|(_, ty)| ty.elements()).sum()
+}
+
+impl Arguments {
+    /// Replaces the narrow arguments of `step` by windows of `floats`.
+    fn widen<T: Real>(&mut self, step: &Step, floats: &mut Memory<T>) {
+        let Work::Run { op, .. } = &step.work else { return };
+        let inputs = self.inputs.len();
+        let mut offset = 0;
+        for (at, ty) in narrow(step) {
+            let is_updated = op.in_place().iter().any(|(_, output)| inputs + output == at);
+            let argument = if at < inputs { &mut self.inputs[at] } else { &mut self.outputs[at - inputs] };
+            let stored = std::mem::replace(argument, floats.raw(offset, ty.elements()));
+            offset += ty.elements();
+            self.widened.push(Widened {
+                dtype: ty.dtype,
+                stored,
+                floats: *argument,
+                is_read: at < inputs || is_updated,
+                is_written: at >= inputs,
+            });
+        }
+    }
 }
 
 /// A float for which operations have a CPU kernel.
@@ -127,11 +167,15 @@ impl<T: Precision> CpuExecutor<T> {
                     unsafe { std::ptr::copy(from.start, to.start, from.elements * size) };
                 }
                 Work::Run { op, signature, .. } => {
+                    // SAFETY: as below; widened floats are the step's alone while it runs.
+                    arguments.widened.iter().filter(|arg| arg.is_read).for_each(|arg| unsafe { arg.widen::<T>() });
                     // SAFETY: the locations were resolved against memory that outlives the program and never moves.
                     // The planner gives values that meet in a step different buffers, except declared in-place pairs.
                     let args =
                         unsafe { Args::new(signature, &arguments.inputs, &arguments.outputs, arguments.scratch) };
                     T::call(op.as_ref(), args);
+                    // SAFETY: likewise; the kernel is done.
+                    arguments.widened.iter().filter(|arg| arg.is_written).for_each(|arg| unsafe { arg.round::<T>() });
                 }
             }
             done(at, step);
@@ -182,6 +226,7 @@ impl<T: Precision> Executor for CpuExecutor<T> {
                 }
             })
             .collect();
+        let mut floats = Memory::zeros(DType::F32, plan.steps.iter().map(widened_elements).max().unwrap_or(0));
         let mut arguments = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
             let mut raw = |location: &Location| {
@@ -191,13 +236,16 @@ impl<T: Precision> Executor for CpuExecutor<T> {
                 };
                 storage.raw(location.offset, location.elements)
             };
-            arguments.push(Arguments {
+            let mut arguments_of_step = Arguments {
                 inputs: step.inputs.iter().map(&mut raw).collect(),
                 outputs: step.outputs.iter().map(&mut raw).collect(),
                 scratch: step.scratch.first().map(&mut raw),
-            });
+                widened: Vec::new(),
+            };
+            arguments_of_step.widen(step, &mut floats);
+            arguments.push(arguments_of_step);
         }
-        self.programs.push(Program { plan, prepared: None, memory, arguments, finished: Vec::new() });
+        self.programs.push(Program { plan, prepared: None, memory, _widened: floats, arguments, finished: Vec::new() });
         Ok(ProgramId(self.programs.len() - 1))
     }
 

@@ -48,6 +48,8 @@ pub(super) fn tensor(ty: &TensorType, bytes: &[u8]) -> Tensor {
         DType::F32 => Tensor::f32(&ty.shape, bytemuck::pod_collect_to_vec(bytes)),
         DType::U32 => Tensor::u32(&ty.shape, bytemuck::pod_collect_to_vec(bytes)),
         DType::U8 => Tensor::u8(&ty.shape, bytes.to_vec()),
+        DType::F16 => Tensor::f16(&ty.shape, bytemuck::pod_collect_to_vec(bytes)),
+        DType::I8 => Tensor::i8(&ty.shape, bytemuck::pod_collect_to_vec(bytes)),
     }
 }
 

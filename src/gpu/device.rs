@@ -235,6 +235,8 @@ fn limits(device: &wgpu::Device, adapter: &wgpu::AdapterInfo, info: &AdapterInfo
         subgroup: subgroups.then_some((adapter.subgroup_min_size, adapter.subgroup_max_size)),
         units: info.kind.usual_units(),
         software: info.software(),
+        f16: device.features().contains(wgpu::Features::SHADER_F16),
+        adapter: info.name.clone(),
     }
 }
 

@@ -263,7 +263,7 @@ mod tests {
         check::{self, software_gpu},
         cpu::CpuExecutor,
         gpu::DeviceChoice,
-        tensor::DType,
+        tensor::{DType, f16},
     };
 
     fn executor() -> Option<GpuExecutor> {
@@ -285,6 +285,38 @@ mod tests {
         graph.assign(id, new);
         graph.output("doubled", doubled);
         graph
+    }
+
+    /// An odd number of halves, which end within a word: a variable, its update, a feed, and outputs of each narrow type.
+    #[test]
+    fn narrow_values_are_those_of_the_cpu() {
+        let Some(gpu) = executor().filter(|gpu| gpu.gpu().limits().f16) else { return };
+        let mut variables = Variables::new();
+        let id = variables.add("halves", DType::F16, 5);
+        let mut graph = Graph::new();
+        let old = graph.variable(id, 0, TensorType::f16([5]));
+        let x = graph.feed("x", TensorType::f16([5]));
+        let new = graph.add(old, x).unwrap();
+        let bytes = graph.cast(new, DType::I8).unwrap();
+        graph.assign(id, new);
+        graph.output("new", new);
+        graph.output("bytes", bytes);
+        let x = Tensor::f16([5], [1.5, -200.0, 0.1, 3e-6, 1000.0].map(f16::from_f32).to_vec());
+        let mut executors: [Box<dyn Executor>; 2] = [Box::new(CpuExecutor::new()), Box::new(gpu)];
+        let mut results = executors.iter_mut().map(|executor| {
+            executor.declare(&variables).unwrap();
+            executor.write(id, 0, &Tensor::f16([5], vec![f16::from_f32(0.25); 5])).unwrap();
+            let program = load(&mut **executor, &graph);
+            for _ in 0..2 {
+                executor.run(program, &[("x", &x)]).unwrap();
+            }
+            (executor.collect(program, true).unwrap(), executor.read(id).unwrap())
+        });
+        let [cpu, gpu] = [results.next(), results.next()];
+        assert_eq!(gpu, cpu);
+        let (outputs, halves) = cpu.unwrap();
+        assert_eq!(halves.to_f32().unwrap()[..2], [3.25, -399.75]);
+        assert_eq!(outputs[1][1].1, Tensor::i8([5], vec![3, -128, 0, 0, 127]));
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub fn assemble(shader: &Shader) -> Result<String, GpuError> {
         ..CompileOptions::default()
     };
     let compiled = wesl::compile_sourcemap(&root, &modules, &EscapeMangler, &options);
-    compiled.map(|result| result.to_string()).map_err(|error| failed(uncoloured(&error.to_string())))
+    let directive = if shader.holds_f16() { "enable f16;\n" } else { "" };
+    compiled.map(|result| format!("{directive}{result}")).map_err(|error| failed(uncoloured(&error.to_string())))
 }
 
 /// Without the escape sequences of colours: WESL colours its messages, wherever they go.

@@ -9,8 +9,8 @@ use crate::{
     tensor::Tensor,
 };
 
-/// A quiet NaN as a float, a large number as an integer.
-const POISON: u32 = 0x7fc0_dead;
+/// A quiet NaN as a float and as two 16-bit floats, a large number as an integer.
+const POISON: u32 = 0x7fc0_7fc0;
 
 /// Runs one kernel on `inputs` and returns the outputs. Outputs start as NaN, except those of the pairs
 /// (input, output) of `in_place`, which start as that input; scratch memory starts as NaN too.

@@ -19,7 +19,7 @@ use crate::{
     plan::{
         BufferKind, Choices, Executor, ExecutorError, Plan, PlanOptions, ProgramId, Target, Tuned, Tuning, Work, call,
     },
-    tensor::{DType, Tensor, TensorType},
+    tensor::{DType, Tensor, TensorType, f16},
 };
 
 /// How long tuning may take.
@@ -146,7 +146,7 @@ fn calls(plan: &Plan, gpu: &Gpu) -> Vec<Call> {
     let mut found: BTreeMap<String, Call> = BTreeMap::new();
     for (at, step) in plan.steps.iter().enumerate() {
         let Work::Run { op, signature, .. } = &step.work else { continue };
-        let candidates = op.gpu(signature, gpu.limits());
+        let candidates = op.kernels(signature, gpu.limits());
         if candidates.len() < 2 {
             continue;
         }
@@ -391,6 +391,7 @@ impl Bench<'_> {
             let tensor = match buffer.dtype {
                 // Weights of samples must not all be 0.
                 DType::F32 => Tensor::f32(shape, vec![1.0; buffer.elements]),
+                DType::F16 => Tensor::f16(shape, vec![f16::ONE; buffer.elements]),
                 dtype => Tensor::zeros(&TensorType { dtype, shape: shape.into() }),
             };
             Some((name.clone(), tensor))

@@ -25,6 +25,13 @@ impl Example {
         Self { inputs: inputs.into(), build: Arc::new(build) }
     }
 
+    /// The same with 16-bit floats for inputs of floats.
+    pub fn in_f16(&self) -> Self {
+        let is_float = |tensor: &Tensor| tensor.ty().dtype.is_float();
+        let half = |tensor: &Tensor| if is_float(tensor) { tensor.to_f16() } else { tensor.clone() };
+        Self { inputs: self.inputs.iter().map(half).collect(), build: self.build.clone() }
+    }
+
     /// Appends the operations to `graph`, where the inputs are `values`.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Attributes, AttributesError, DynOp, Graph, GraphError, Source, Value, Variable, VariableId, Variables};
-use crate::tensor::{DType, Tensor, TensorType};
+use crate::tensor::{DType, Tensor, TensorType, f16};
 
 /// What the file says it is.
 const FORMAT: &str = "gabor graph";
@@ -295,6 +295,11 @@ fn tensor(ty: TensorType, bytes: &[u8]) -> Tensor {
         DType::F32 => Tensor::f32(ty.shape, words().map(f32::from_le_bytes).collect()),
         DType::U32 => Tensor::u32(ty.shape, words().map(u32::from_le_bytes).collect()),
         DType::U8 => Tensor::u8(ty.shape, bytes.to_vec()),
+        DType::F16 => {
+            let halves = bytes.chunks_exact(2).map(|half| f16::from_le_bytes([half[0], half[1]]));
+            Tensor::f16(ty.shape, halves.collect())
+        }
+        DType::I8 => Tensor::i8(ty.shape, bytes.iter().map(|byte| *byte as i8).collect()),
     }
 }
 
@@ -377,6 +382,26 @@ mod tests {
             "\"outputs\": [{\"name\": \"z\", \"value\": [0, 1]},",
             "outputs[0]: node 0 has 1 outputs",
         );
+    }
+
+    #[test]
+    fn narrow_types_come_back() {
+        let (mut graph, mut variables) = (Graph::new(), Variables::new());
+        let weights = variables.add("weights", DType::F16, 3);
+        let x = graph.variable(weights, 0, TensorType::f16([3]));
+        let halves = [1.5, -0.0, f32::INFINITY].map(f16::from_f32).to_vec();
+        let half = graph.constant(Tensor::f16([3], halves.clone()));
+        let sum = graph.add(x, half).unwrap();
+        let byte = graph.cast(sum, DType::I8).unwrap();
+        graph.output("byte", byte);
+        let constant = graph.constant(Tensor::i8([3], vec![-128, 0, 127]));
+        graph.output("constant", constant);
+        let text = save(&graph, &variables).unwrap();
+        let (again, variables_again) = load(&text, &ops::make).unwrap();
+        assert_eq!(format!("{:?}", again.nodes()), format!("{:?}", graph.nodes()));
+        assert_eq!(format!("{variables_again:?}"), format!("{variables:?}"));
+        let Source::Constant(tensor) = &again.nodes()[1].source else { panic!("a constant") };
+        assert_eq!(**tensor, Tensor::f16([3], halves));
     }
 
     #[test]

@@ -121,6 +121,8 @@ pub trait DynOp: Op {
     fn cpu_f32(&self, args: cpu::Args<'_, f32>);
     /// The CPU kernel in double precision, for numerical differentiation.
     fn cpu_f64(&self, args: cpu::Args<'_, f64>);
+    /// The GPU kernels that take the types of this signature on a device of these limits, best guess first.
+    fn kernels(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate>;
 }
 
 impl<O: Op> DynOp for O {
@@ -130,5 +132,11 @@ impl<O: Op> DynOp for O {
 
     fn cpu_f64(&self, args: cpu::Args<'_, f64>) {
         self.cpu(args);
+    }
+
+    fn kernels(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
+        let mut candidates = self.gpu(signature, limits);
+        candidates.retain(|candidate| candidate.takes(signature, limits));
+        candidates
     }
 }

@@ -45,7 +45,8 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
-/// One argument: `elements` of the storage that begins at `start`. Floats are stored as the executor's [`Real`].
+/// One argument: `elements` of the storage that begins at `start`. Floats are stored as the executor's [`Real`], and so
+/// are narrower numbers while a kernel runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawArg {
     pub start: *mut u8,
@@ -130,23 +131,23 @@ impl<'a, T: Real> Inputs<'a, T> {
         &self.types[at]
     }
 
-    /// Input `at`, which holds floats.
+    /// Input `at`, which holds floats, or narrower numbers that the executor has widened to floats.
     pub fn float(&self, at: usize) -> &'a [T] {
-        self.slice(at, DType::F32)
+        self.slice(at, |dtype| dtype == DType::F32 || dtype.is_narrow())
     }
 
     /// Input `at`, which holds unsigned integers.
     pub fn uint(&self, at: usize) -> &'a [u32] {
-        self.slice(at, DType::U32)
+        self.slice(at, |dtype| dtype == DType::U32)
     }
 
     /// Input `at`, which holds bytes.
     pub fn byte(&self, at: usize) -> &'a [u8] {
-        self.slice(at, DType::U8)
+        self.slice(at, |dtype| dtype == DType::U8)
     }
 
-    fn slice<E>(&self, at: usize, dtype: DType) -> &'a [E] {
-        assert_eq!(self.types[at].dtype, dtype, "element type of input {at}");
+    fn slice<E>(&self, at: usize, holds: impl Fn(DType) -> bool) -> &'a [E] {
+        assert!(holds(self.types[at].dtype), "input {at} holds {}", self.types[at]);
         let raw = self.raw[at];
         // SAFETY: promised to Args::new; the element type was checked.
         unsafe { std::slice::from_raw_parts(raw.start.cast(), raw.elements) }
@@ -167,26 +168,26 @@ impl<'a, T: Real> Outputs<'a, T> {
         &self.types[at]
     }
 
-    /// Output `at`, which holds floats.
+    /// Output `at`, which holds floats, or narrower numbers to which the executor rounds these afterwards.
     ///
     /// # Panics
     /// If it was taken already or holds another element type; likewise in the other accessors.
     pub fn float(&mut self, at: usize) -> &'a mut [T] {
-        self.take(at, DType::F32)
+        self.take(at, |dtype| dtype == DType::F32 || dtype.is_narrow())
     }
 
     /// Output `at`, which holds unsigned integers.
     pub fn uint(&mut self, at: usize) -> &'a mut [u32] {
-        self.take(at, DType::U32)
+        self.take(at, |dtype| dtype == DType::U32)
     }
 
     /// Output `at`, which holds bytes.
     pub fn byte(&mut self, at: usize) -> &'a mut [u8] {
-        self.take(at, DType::U8)
+        self.take(at, |dtype| dtype == DType::U8)
     }
 
-    fn take<E>(&mut self, at: usize, dtype: DType) -> &'a mut [E] {
-        assert_eq!(self.types[at].dtype, dtype, "element type of output {at}");
+    fn take<E>(&mut self, at: usize, holds: impl Fn(DType) -> bool) -> &'a mut [E] {
+        assert!(holds(self.types[at].dtype), "output {at} holds {}", self.types[at]);
         assert_eq!(self.taken & (1 << at), 0, "output {at} was taken already");
         self.taken |= 1 << at;
         let raw = self.raw[at];

@@ -351,6 +351,8 @@ fn unary<T: Real>(function: Unary, a: View<'_, T>, out: &mut [T]) {
         Unary::Erf => map1(a, out, T::erf),
         Unary::Abs => map1(a, out, T::abs),
         Unary::IsFinite => map1(a, out, |a| if a.is_finite() { T::ONE } else { T::ZERO }),
+        Unary::RoundF16 => map1(a, out, T::round_f16),
+        Unary::RoundI8 => map1(a, out, T::round_i8),
     }
 }
 

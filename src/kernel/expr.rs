@@ -4,6 +4,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use serde::{Deserialize, Serialize};
 
+use crate::tensor::DType;
+
 /// A scalar expression over the elements of some inputs: what a pointwise operation, or a fused chain of them,
 /// computes for each element of its output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,10 @@ pub enum Unary {
     Abs,
     /// 1 where the argument is neither infinite nor NaN, else 0.
     IsFinite,
+    /// The nearest 16-bit float, ties to even; infinite beyond the largest.
+    RoundF16,
+    /// The nearest whole number from -128 to 127, ties to even; 0 for NaN.
+    RoundI8,
 }
 
 /// Functions of two arguments.
@@ -95,6 +101,15 @@ impl Expr {
     /// 1 where finite, else 0.
     pub fn is_finite(self) -> Self {
         self.unary(Unary::IsFinite)
+    }
+
+    /// As an element of type `dtype` holds it.
+    pub fn rounded(self, dtype: DType) -> Self {
+        match dtype {
+            DType::F16 => self.unary(Unary::RoundF16),
+            DType::I8 => self.unary(Unary::RoundI8),
+            DType::F32 | DType::U32 | DType::U8 => self,
+        }
     }
 
     /// `1 / (1 + e^-self)`

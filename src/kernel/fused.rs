@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use super::{
-    Extents, Reduction,
+    Extents, Reduction, Signature,
     expr::{Binary, Expr, Unary},
     gpu,
 };
-use crate::tensor::Shape;
+use crate::tensor::{DType, Shape, TensorType};
 
 /// How an input is indexed by the flat index of the output's element.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +115,9 @@ impl Access {
     }
 }
 
-/// Elements that one invocation computes at once: 4 where every input can be read as `vec4<f32>`, else 1.
-pub fn vector_width(inputs: &[&Shape], output: &Shape) -> usize {
-    let vectors = |shape: &&Shape| Access::of(shape, output).is_vector();
+/// Elements that one invocation computes at once: 4 where every input can be read in vectors of four, else 1.
+pub fn vector_width(inputs: &[&TensorType], output: &TensorType) -> usize {
+    let vectors = |input: &&TensorType| Access::of(&input.shape, &output.shape).is_vector();
     if output.elements().is_multiple_of(4) && inputs.iter().all(vectors) { 4 } else { 1 }
 }
 
@@ -126,40 +126,63 @@ fn element(width: usize) -> &'static str {
     if width == 4 { "vec4<f32>" } else { "f32" }
 }
 
+/// The type in which a buffer of `dtype` holds `width` elements; signed bytes lie four to a word.
+fn stored(dtype: DType, width: usize) -> &'static str {
+    match (dtype, width) {
+        (DType::F16, 4) => "vec4<f16>",
+        (DType::F16, _) => "f16",
+        (DType::I8, _) => "u32",
+        _ => element(width),
+    }
+}
+
 /// WGSL that declares input `n` at a binding, as it is read by `access`.
-fn declaration(n: usize, access: &Access, width: usize, binding: usize) -> String {
-    let stored = if access.splats() { "f32" } else { element(width) };
+fn declaration(n: usize, dtype: DType, access: &Access, width: usize, binding: usize) -> String {
+    let stored = stored(dtype, if access.splats() { 1 } else { width });
     format!("@group(0) @binding({binding}) var<storage, read> in{n}: array<{stored}>;\n")
 }
 
-/// WGSL of input `n` at `index`.
-fn load(n: usize, access: &Access, width: usize, index: &str) -> String {
-    if access.splats() { format!("{}(in{n}[{index}])", element(width)) } else { format!("in{n}[{index}]") }
+/// WGSL of input `n` at `index`, as floats.
+fn load(n: usize, dtype: DType, access: &Access, width: usize, index: &str) -> String {
+    let is_one = width == 1 || access.splats();
+    let value = match dtype {
+        DType::I8 if is_one => format!("signed_byte(in{n}[({index}) / 4u], {index})"),
+        DType::I8 => return format!("signed_bytes(in{n}[{index}])"),
+        DType::F16 => format!("{}(in{n}[{index}])", element(if is_one { 1 } else { width })),
+        DType::F32 | DType::U32 | DType::U8 => format!("in{n}[{index}]"),
+    };
+    if access.splats() { format!("{}({value})", element(width)) } else { value }
 }
 
-const IMPORTS: &str = "import package::lib::math::{erf, erf4, safe_tanh, safe_tanh4, finite, finite4};\n";
+const IMPORTS: &str =
+    "import package::lib::math::{erf, erf4, safe_tanh, safe_tanh4, finite, finite4, round_byte, round_byte4};
+import package::lib::bytes::{signed_byte, signed_bytes};
+";
 
-/// Text of the module `package::fused` for `expr` over inputs of these shapes, and the inputs that it reads: the others
+/// Text of the module `package::fused` for `expr` over inputs of these types, and the inputs that it reads: the others
 /// are not declared.
 ///
 /// It declares those inputs at the bindings from `first_binding` on and the function `fused(i)`, which computes element `i`
 /// of the output, or with `width` 4 the vector of elements `4 i` to `4 i + 3`. As an `epilogue`, `Input(0)` is an argument
-/// instead, `fused(value, i)`, and is not among the inputs. `Element` is the type of one value.
+/// instead, `fused(value, i)`, and is not among the inputs. `Element` is the type of one value, `Stored` that in which the
+/// output's buffer holds it.
 pub fn fused_module(
     expr: &Expr,
-    inputs: &[&Shape],
-    output: &Shape,
+    inputs: &[&TensorType],
+    output: &TensorType,
     width: usize,
     first_binding: usize,
     epilogue: bool,
 ) -> (String, Vec<usize>) {
     let read: Vec<usize> = (usize::from(epilogue)..inputs.len()).filter(|n| expr.uses(*n) > 0).collect();
-    let mut text = format!("{IMPORTS}alias Element = {};\n", element(width));
+    let mut text =
+        format!("{IMPORTS}alias Element = {};\nalias Stored = {};\n", element(width), stored(output.dtype, width));
     let mut body = String::new();
     for (at, &n) in read.iter().enumerate() {
-        let access = Access::of(inputs[n], output);
-        text += &declaration(n, &access, width, first_binding + at);
-        let _ = writeln!(body, "    let x{n} = {};", load(n, &access, width, &access.wgsl_index(width)));
+        let TensorType { dtype, shape } = inputs[n];
+        let access = Access::of(shape, &output.shape);
+        text += &declaration(n, *dtype, &access, width, first_binding + at);
+        let _ = writeln!(body, "    let x{n} = {};", load(n, *dtype, &access, width, &access.wgsl_index(width)));
     }
     let argument = if epilogue { "x0: Element, " } else { "" };
     let _ = write!(text, "fn fused({argument}i: u32) -> Element {{\n{body}    return {};\n}}\n", wgsl(expr, width));
@@ -179,11 +202,11 @@ pub enum Pass {
 
 /// Elements of each input that an invocation of a reduction's shader adds up at once: 4 neighbouring sums, or 4 terms
 /// of one sum where there is only one along the innermost axes; 1 where an input cannot be read so.
-pub fn reduction_width(reduction: &Reduction, inputs: &[&Shape]) -> usize {
+pub fn reduction_width(reduction: &Reduction, inputs: &[TensorType]) -> usize {
     let Extents { n, inner, .. } = reduction.extents();
     let output = reduction.output_shape();
     let folds = inner == 1 && n.is_multiple_of(4);
-    let vectors = inputs.iter().enumerate().all(|(n, shape)| {
+    let vectors = inputs.iter().enumerate().all(|(n, TensorType { shape, .. })| {
         let term = reduction.adds(n).then(|| Access::of(shape, &reduction.shape));
         let finish = reduction.finishes_with(n).then(|| Access::of(shape, &output));
         match (term, finish) {
@@ -199,7 +222,7 @@ pub fn reduction_width(reduction: &Reduction, inputs: &[&Shape]) -> usize {
     if (folds || inner.is_multiple_of(4)) && vectors { 4 } else { 1 }
 }
 
-/// Text of the module `package::fused` for one pass of a reduction over inputs of these shapes, and what it binds.
+/// Text of the module `package::fused` for one pass of a reduction of these types, and what it binds.
 ///
 /// It declares the struct `Terms` of one element or vector of each term, and functions: `terms(i, c)`, which gives the
 /// terms of Element `i` of the elements, Element `c` of the innermost axes that are not added up; `add(a, b)`;
@@ -207,7 +230,7 @@ pub fn reduction_width(reduction: &Reduction, inputs: &[&Shape]) -> usize {
 /// `store(sums, i)`, which stores what the pass makes of the sums that belong to its output's Element `i`.
 pub fn reduction_module(
     reduction: &Reduction,
-    inputs: &[&Shape],
+    signature: &Signature,
     width: usize,
     pass: Pass,
 ) -> (String, Vec<gpu::Binding>) {
@@ -223,23 +246,23 @@ pub fn reduction_module(
     let _ = writeln!(text, "struct Terms {{ {} }}", fields.join(", "));
 
     let (mut terms, mut finish) = (String::new(), String::new());
-    for (n, shape) in inputs.iter().enumerate() {
+    for (n, TensorType { dtype, shape }) in signature.inputs.iter().enumerate() {
         let mut declared = String::new();
         if pass != Pass::Split && reduction.finishes_with(n) {
             let access = Access::of(shape, &output);
-            declared = declaration(n, &access, sum_width, bindings.len());
-            let value = load(n, &access, sum_width, &access.wgsl_index(sum_width));
+            declared = declaration(n, *dtype, &access, sum_width, bindings.len());
+            let value = load(n, *dtype, &access, sum_width, &access.wgsl_index(sum_width));
             let _ = writeln!(finish, "    let x{} = {value};", sums + n);
         }
         if pass != Pass::Merge && reduction.adds(n) {
             let access = Access::of(shape, &reduction.shape);
-            declared = declaration(n, &access, width, bindings.len());
+            declared = declaration(n, *dtype, &access, width, bindings.len());
             // What depends on the column alone is loaded by it, which compilers take out of the loop over terms.
             let index = match access {
                 Access::Periodic(period) if period == inner => "c".to_string(),
                 _ => access.wgsl_index(width),
             };
-            let _ = writeln!(terms, "    let x{n} = {};", load(n, &access, width, &index));
+            let _ = writeln!(terms, "    let x{n} = {};", load(n, *dtype, &access, width, &index));
         }
         if !declared.is_empty() {
             text += &declared;
@@ -280,10 +303,10 @@ pub fn reduction_module(
         }
         store += &finish;
         for (k, expr) in reduction.outputs.iter().enumerate() {
-            let (binding, ty) = (bindings.len(), element(sum_width));
+            let (binding, ty) = (bindings.len(), stored(signature.outputs[k].dtype, sum_width));
             let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, read_write> out{k}: array<{ty}>;");
             bindings.push(gpu::Binding::Output(k));
-            let _ = writeln!(store, "    out{k}[i] = {};", wgsl(expr, sum_width));
+            let _ = writeln!(store, "    out{k}[i] = {ty}({});", wgsl(expr, sum_width));
         }
     }
     let _ = write!(text, "fn store(sums: Terms, i: u32) {{\n{store}}}\n");
@@ -306,6 +329,8 @@ fn wgsl(expr: &Expr, width: usize) -> String {
                 Unary::Erf => format!("erf{suffix}({a})"),
                 Unary::Abs => format!("abs({a})"),
                 Unary::IsFinite => format!("finite{suffix}({a})"),
+                Unary::RoundF16 => format!("{}({}({a}))", element(width), stored(DType::F16, width)),
+                Unary::RoundI8 => format!("round_byte{suffix}({a})"),
             }
         }
         Expr::Binary(function, a, b) => {

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::Signature;
+use crate::tensor::DType;
+
 /// Largest number of workgroups along one dimension of a dispatch (WebGPU's and most adapters' limit).
 pub const MAX_WORKGROUPS: u32 = 65_535;
 
@@ -11,7 +14,7 @@ pub const MAX_BINDINGS: usize = 8;
 /// Lanes of a workgroup of the kernels that give each invocation one element.
 pub const LINEAR_WORKGROUP: u32 = 256;
 
-/// What a kernel's choice may depend on.
+/// What a kernel's choice may depend on, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Bytes that one storage binding may span.
@@ -30,6 +33,10 @@ pub struct Limits {
     pub units: u32,
     /// A processor runs the shaders (lavapipe, WARP, SwiftShader).
     pub software: bool,
+    /// Shaders may hold 16-bit floats.
+    pub f16: bool,
+    /// Name of the adapter, for messages.
+    pub adapter: String,
 }
 
 /// One way to compute an operation on a GPU.
@@ -47,6 +54,22 @@ impl Candidate {
     /// A kernel of one dispatch without scratch memory.
     pub fn single(name: impl Into<String>, pass: Pass) -> Self {
         Self { name: name.into(), passes: vec![pass], scratch: Vec::new() }
+    }
+
+    /// Whether its shaders run on a device of these `limits`, and read and write 16-bit floats where the `signature` has
+    /// them: one that takes them for f32 is no candidate.
+    pub fn takes(&self, signature: &Signature, limits: &Limits) -> bool {
+        self.passes.iter().all(|pass| {
+            let binds_f16 = pass.bindings.iter().any(|binding| {
+                let ty = match *binding {
+                    Binding::Input(at) => &signature.inputs[at],
+                    Binding::Output(at) | Binding::OutputRead(at) => &signature.outputs[at],
+                    Binding::Scratch(_) | Binding::ScratchRead(_) => return false,
+                };
+                ty.dtype == DType::F16
+            });
+            if pass.shader.holds_f16() { limits.f16 } else { !binds_f16 }
+        })
     }
 }
 
@@ -172,6 +195,11 @@ impl Shader {
         self
     }
 
+    /// Whether its text names 16-bit floats: the condition `F16` says so of what the shader declares itself.
+    pub fn holds_f16(&self) -> bool {
+        self.features.contains(&"F16") || self.fused.as_ref().is_some_and(|text| text.contains("f16"))
+    }
+
     /// Sets the text of `package::fused`.
     pub fn fused(mut self, text: String) -> Self {
         self.fused = Some(text);
@@ -191,4 +219,33 @@ pub fn spread_workgroups(count: usize) -> [u32; 3] {
     let count = count.max(1);
     let rows = count.div_ceil(MAX_WORKGROUPS as usize);
     [count.div_ceil(rows) as u32, rows as u32, 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::TensorType;
+
+    #[test]
+    fn a_kernel_that_takes_halves_for_floats_is_no_candidate() {
+        let pass = |shader: Shader| Pass { shader, bindings: vec![Binding::Input(0)], workgroups: [1, 1, 1] };
+        let plain = Candidate::single("plain", pass(Shader::file("pool/max")));
+        let halves = Candidate::single("halves", pass(Shader::file("pool/max").feature("F16", true)));
+        let signature = |ty: TensorType| Signature { inputs: vec![ty], outputs: vec![] };
+        let (floats, half) = (signature(TensorType::f32([4])), signature(TensorType::f16([4])));
+        let limits = |f16: bool| Limits {
+            max_binding: 1 << 30,
+            max_buffer: 1 << 30,
+            workgroup_memory: 32 << 10,
+            workgroup_invocations: 256,
+            offset_alignment: 256,
+            subgroup: None,
+            units: 32,
+            software: false,
+            f16,
+            adapter: String::new(),
+        };
+        assert!(plain.takes(&floats, &limits(false)) && !plain.takes(&half, &limits(true)));
+        assert!(halves.takes(&half, &limits(true)) && !halves.takes(&half, &limits(false)));
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    pool::{Epilogue, Pooling},
+    pool::{Epilogue, Pooling, check_gradient},
     window::WindowOptions,
 };
 use crate::{
@@ -63,7 +63,7 @@ impl Op for AvgPool2d {
         let [input, ..] = inputs else { return Err(ShapeError::new("expects one input")) };
         let output = Pooling::new(&self.options, input)?.output();
         self.epilogue.check(inputs, 1, &output)?;
-        Ok(vec![TensorType::f32(output)])
+        Ok(vec![TensorType { dtype: input.dtype, shape: output }])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
@@ -125,12 +125,9 @@ impl Op for AvgPool2dGrad {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let pooling = self.windows()?;
-        let dy = TensorType::f32(pooling.output());
         self.epilogue.check(inputs, 1, &pooling.input())?;
-        if *inputs[0] != dy {
-            return Err(ShapeError::new(format!("expects {dy}")));
-        }
-        Ok(vec![TensorType::f32(pooling.input())])
+        check_gradient(inputs[0], &pooling.output())?;
+        Ok(vec![TensorType { dtype: inputs[0].dtype, shape: pooling.input() }])
     }
 
     fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
@@ -224,7 +221,7 @@ impl Graph {
     /// `average` says; what a window of ceil mode reaches beyond the padding never counts.
     ///
     /// # Errors
-    /// If the input is not a batch of f32 images or the window does not fit.
+    /// If the input is not a batch of f32 or f16 images or the window does not fit.
     pub fn avg_pool2d(
         &mut self,
         images: Value,
@@ -243,11 +240,12 @@ pub(super) fn examples() -> Vec<Example> {
             examples.push(Example::new([random(shape, 2)], move |graph, x| graph.avg_pool2d(x[0], &options, average)));
         }
         // What follows is fused.
-        examples.push(Example::new([random(shape, 1), random([shape[3]], 3)], move |graph, x| {
+        let fused = Example::new([random(shape, 1), random([shape[3]], 3)], move |graph, x| {
             let y = graph.tanh(x[0])?;
             let y = graph.avg_pool2d(y, &options, Average::Padded)?;
             graph.multiply(y, x[1])
-        }));
+        });
+        examples.extend([fused.in_f16(), fused]);
     }
     examples
 }

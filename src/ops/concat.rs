@@ -34,7 +34,7 @@ impl Op for Concat {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [first, ..] = inputs else { return Err(ShapeError::new("expects at least one input")) };
-        if self.axis >= first.shape.rank() || first.dtype == DType::U8 {
+        if self.axis >= first.shape.rank() || first.dtype.size() != 4 {
             return Err(ShapeError::new(format!("expects f32 or u32 with an axis {}, not {first}", self.axis)));
         }
         let mut shape = first.shape.to_vec();
@@ -71,7 +71,9 @@ impl Op for Concat {
         let row = self.row(args.outputs.ty(0));
         let length = |at: usize| self.row(inputs.ty(at));
         match args.outputs.ty(0).dtype {
-            DType::F32 => join(inputs.len(), length, |at| inputs.float(at), args.outputs.float(0), row),
+            DType::F32 | DType::F16 | DType::I8 => {
+                join(inputs.len(), length, |at| inputs.float(at), args.outputs.float(0), row)
+            }
             DType::U32 => join(inputs.len(), length, |at| inputs.uint(at), args.outputs.uint(0), row),
             DType::U8 => join(inputs.len(), length, |at| inputs.byte(at), args.outputs.byte(0), row),
         }

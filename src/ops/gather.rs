@@ -71,7 +71,7 @@ impl Gather {
 
     /// The type of the output, of an input whose elements can be moved.
     pub fn infer(&self, input: &TensorType, output: Shape) -> Result<Vec<TensorType>, ShapeError> {
-        if input.dtype == DType::U8 || input.elements() == 0 {
+        if input.dtype.size() != 4 || input.elements() == 0 {
             return Err(ShapeError::new(format!("expects f32 or u32 and at least one element, not {input}")));
         }
         if self.axes.len() > MAX_AXES {
@@ -83,7 +83,7 @@ impl Gather {
     /// The CPU kernel.
     pub fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
         match args.inputs.ty(0).dtype {
-            DType::F32 => self.move_elements(args.inputs.float(0), args.outputs.float(0)),
+            DType::F32 | DType::F16 | DType::I8 => self.move_elements(args.inputs.float(0), args.outputs.float(0)),
             DType::U32 => self.move_elements(args.inputs.uint(0), args.outputs.uint(0)),
             DType::U8 => self.move_elements(args.inputs.byte(0), args.outputs.byte(0)),
         }

@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::pool::check_images;
+use super::pool::{check_gradient, check_images};
 use crate::{
     graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
-    tensor::{Real, Shape, Tensor, TensorType, random},
+    tensor::{DType, Real, Shape, Tensor, TensorType, random},
 };
 
 /// Maximum of each channel over an image, and the position where it is.
@@ -40,7 +40,10 @@ impl Op for GlobalMaxPool {
         let [images] = inputs else { return Err(ShapeError::new("expects one input")) };
         check_images(images)?;
         let [batch, _, channels] = extents(&images.shape);
-        Ok(vec![TensorType::f32([batch, channels]), TensorType::u32([batch, channels])])
+        Ok(vec![
+            TensorType { dtype: images.dtype, shape: [batch, channels].into() },
+            TensorType::u32([batch, channels]),
+        ])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
@@ -82,6 +85,7 @@ impl Op for GlobalMaxPool {
         let columns = channels.next_power_of_two().min(64);
         let pass = gpu::Pass {
             shader: gpu::Shader::file("pool/global_max")
+                .feature("F16", signature.inputs[0].dtype == DType::F16)
                 .feature("SUBGROUPS", limits.subgroup.is_some())
                 .constant("BATCH", batch)
                 .constant("POSITIONS", positions)
@@ -105,11 +109,13 @@ impl Op for GlobalMaxPoolGrad {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [batch, _, channels] = extents(&self.images);
-        let (dy, argmax) = (TensorType::f32([batch, channels]), TensorType::u32([batch, channels]));
-        if inputs != [&dy, &argmax] {
-            return Err(ShapeError::new(format!("expects {dy} and {argmax}")));
+        let shape = Shape::from([batch, channels]);
+        let [dy, argmax] = inputs else { return Err(ShapeError::new("expects two inputs")) };
+        check_gradient(dy, &shape)?;
+        if **argmax != TensorType::u32(&shape) {
+            return Err(ShapeError::new(format!("expects u32{shape} after the gradient, not {argmax}")));
         }
-        Ok(vec![TensorType::f32(self.images.clone())])
+        Ok(vec![TensorType { dtype: dy.dtype, shape: self.images.clone() }])
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
@@ -132,6 +138,7 @@ impl Op for GlobalMaxPoolGrad {
         let pass = gpu::Pass {
             shader: gpu::Shader::file("pool/global_max_gradient")
                 .feature("VECTOR", vector == 4)
+                .feature("F16", signature.inputs[0].dtype == DType::F16)
                 .constant("COUNT", elements / vector)
                 .constant("POSITIONS", positions)
                 .constant("CHANNELS", channels / vector),
@@ -146,7 +153,7 @@ impl Graph {
     /// Mean of each channel of images `[batch, height, width, channels]`: `[batch, channels]`.
     ///
     /// # Errors
-    /// If the input is not a batch of f32 images.
+    /// If the input is not a batch of f32 or f16 images.
     pub fn global_average_pool(&mut self, images: Value) -> Result<Value, GraphError> {
         self.mean(images, &[1, 2])
     }
@@ -155,7 +162,7 @@ impl Graph {
     /// the first maximum; NaN is the largest value.
     ///
     /// # Errors
-    /// If the input is not a batch of f32 images.
+    /// If the input is not a batch of f32 or f16 images.
     pub fn global_max_pool(&mut self, images: Value) -> Result<Value, GraphError> {
         Ok(self.apply(GlobalMaxPool, &[images])?[0])
     }
@@ -168,7 +175,9 @@ pub(super) fn examples() -> Vec<Example> {
     let average = |images: &Tensor| Example::new([images.clone()], |graph, x| graph.global_average_pool(x[0]));
     let averages: Vec<Example> = images.iter().map(average).collect();
     images.push(equal_maxima());
-    images.iter().map(maximum).chain(averages).collect()
+    let maxima: Vec<Example> = images.iter().map(maximum).collect();
+    let halves: Vec<Example> = maxima.iter().chain(&averages).map(Example::in_f16).collect();
+    maxima.into_iter().chain(averages).chain(halves).collect()
 }
 
 /// The first of several equal maxima is element 200.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    pool::{Epilogue, Pooling},
+    pool::{Epilogue, Pooling, check_gradient},
     window::WindowOptions,
 };
 use crate::{
@@ -65,7 +65,7 @@ impl Op for MaxPool2d {
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [input] = inputs else { return Err(ShapeError::new("expects one input")) };
         let pooling = Pooling::new(&self.options, input)?;
-        let mut types = vec![TensorType::f32(pooling.output())];
+        let mut types = vec![TensorType { dtype: input.dtype, shape: pooling.output() }];
         if self.keeps_argmax() {
             if pooling.taps() > 256 {
                 return Err(ShapeError::new(format!(
@@ -132,7 +132,7 @@ impl Op for MaxPool2d {
             owned = 4;
         }
         let pass = gpu::Pass {
-            shader: pooling.shader("pool/max", elements, vector).feature("ARGMAX", self.keeps_argmax()),
+            shader: pooling.shader("pool/max", signature, vector).feature("ARGMAX", self.keeps_argmax()),
             bindings,
             workgroups: gpu::linear_workgroups(elements.div_ceil(owned)),
         };
@@ -161,12 +161,13 @@ impl Op for MaxPool2dGrad {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let pooling = self.windows()?;
-        let (dy, argmax) = (TensorType::f32(pooling.output()), TensorType::u8(pooling.output()));
         self.epilogue.check(inputs, 2, &pooling.input())?;
-        if inputs[..2] != [&dy, &argmax] {
-            return Err(ShapeError::new(format!("expects {dy} and {argmax}")));
+        check_gradient(inputs[0], &pooling.output())?;
+        let argmax = TensorType::u8(pooling.output());
+        if *inputs[1] != argmax {
+            return Err(ShapeError::new(format!("expects {argmax} after the gradient, not {}", inputs[1])));
         }
-        Ok(vec![TensorType::f32(pooling.input())])
+        Ok(vec![TensorType { dtype: inputs[0].dtype, shape: pooling.input() }])
     }
 
     fn absorb(&self, reader: Reader<'_>) -> Option<Arc<dyn DynOp>> {
@@ -257,8 +258,8 @@ impl Graph {
     /// that is, as a graph for training should.
     ///
     /// # Errors
-    /// If the input is not a batch of f32 images, the window does not fit, or it has more than 256 elements and the
-    /// argmax is kept.
+    /// If the input is not a batch of f32 or f16 images, the window does not fit, or it has more than 256 elements and
+    /// the argmax is kept.
     pub fn max_pool2d(&mut self, images: Value, options: &WindowOptions, argmax: Argmax) -> Result<Value, GraphError> {
         Ok(self.apply(MaxPool2d { options: *options, argmax }, &[images])?[0])
     }
@@ -269,14 +270,16 @@ pub(super) fn examples() -> Vec<Example> {
     for (shape, options) in super::pool::examples() {
         for argmax in [Argmax::Dropped, Argmax::Kept] {
             let pool = move |graph: &mut Graph, x: &[Value]| graph.max_pool2d(x[0], &options, argmax);
-            examples.push(Example::new([random(shape, 2)], pool));
+            let example = Example::new([random(shape, 2)], pool);
+            examples.extend([example.in_f16(), example]);
         }
         // What follows is fused.
-        examples.push(Example::new([random(shape, 1), random([shape[3]], 3)], move |graph, x| {
+        let fused = Example::new([random(shape, 1), random([shape[3]], 3)], move |graph, x| {
             let y = graph.tanh(x[0])?;
             let y = graph.max_pool2d(y, &options, Argmax::Kept)?;
             graph.multiply(y, x[1])
-        }));
+        });
+        examples.extend([fused.in_f16(), fused]);
     }
     examples
 }

@@ -46,6 +46,7 @@ const OPERATIONS: &[(&str, Make)] = &[
     ("batch_norm", of_fields::<batch_norm::BatchNormApply>),
     ("batch_norm_statistics", of_fields::<batch_norm::BatchNormStatistics>),
     ("broadcast", of_fields::<reduce::Broadcast>),
+    ("cast", of_fields::<pointwise::Cast>),
     ("concat", of_fields::<concat::Concat>),
     ("conv2d", of_fields::<conv2d::Conv2d>),
     ("conv2d_grad_input", of_fields::<conv2d::Conv2dGradInput>),

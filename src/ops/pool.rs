@@ -12,10 +12,20 @@ use crate::{
     tensor::{DType, Real, Shape, TensorType},
 };
 
+/// The gradient of the output of a pooling, as its own output's shape and the input's type of floats must be.
+pub(super) fn check_gradient(dy: &TensorType, output: &Shape) -> Result<(), ShapeError> {
+    if !dy.dtype.is_float() || dy.shape != *output {
+        return Err(ShapeError::new(format!("expects a gradient {output} of f32 or f16, not {dy}")));
+    }
+    Ok(())
+}
+
 /// That `images` are what every pooling takes.
 pub(super) fn check_images(images: &TensorType) -> Result<(), ShapeError> {
-    if images.dtype != DType::F32 || images.shape.rank() != 4 || images.elements() == 0 {
-        return Err(ShapeError::new(format!("expects images f32[batch, height, width, channels], not {images}")));
+    if !images.dtype.is_float() || images.shape.rank() != 4 || images.elements() == 0 {
+        return Err(ShapeError::new(format!(
+            "expects images [batch, height, width, channels] of f32 or f16, not {images}"
+        )));
     }
     Ok(())
 }
@@ -138,11 +148,12 @@ impl Pooling {
         if self.channels.is_multiple_of(4) { 4 } else { 1 }
     }
 
-    /// The shader in `path` with this geometry, channels counted in vectors, for so many elements in total.
-    pub fn shader(&self, path: &'static str, elements: usize, vector: usize) -> gpu::Shader {
+    /// The shader in `path` with this geometry, channels counted in vectors, for these types.
+    pub fn shader(&self, path: &'static str, signature: &Signature, vector: usize) -> gpu::Shader {
         gpu::Shader::file(path)
             .feature("VECTOR", vector == 4)
-            .constant("COUNT", elements / vector)
+            .feature("F16", signature.inputs[0].dtype == DType::F16)
+            .constant("COUNT", signature.outputs[0].elements() / vector)
             .constant("HEIGHT", self.height.input)
             .constant("WIDTH", self.width.input)
             .constant("CHANNELS", self.channels / vector)
@@ -224,18 +235,17 @@ impl Epilogue {
         signature: &Signature,
         specialise: impl Fn(gpu::Shader) -> gpu::Shader,
     ) -> Vec<gpu::Candidate> {
-        let output = &signature.outputs[0].shape;
+        let output = &signature.outputs[0];
         let expr = self.0.clone().unwrap_or(Expr::Input(0));
-        let extra = signature.inputs[own..].iter().map(|input| &input.shape);
-        let shapes: Vec<&Shape> = std::iter::once(output).chain(extra).collect();
-        let vector = pooling.vector_width().min(vector_width(&shapes, output));
-        let (module, read) = fused_module(&expr, &shapes, output, vector, own + 1, true);
+        let types: Vec<&TensorType> = std::iter::once(output).chain(&signature.inputs[own..]).collect();
+        let vector = pooling.vector_width().min(vector_width(&types, output));
+        let (module, read) = fused_module(&expr, &types, output, vector, own + 1, true);
         let bindings = (0..own)
             .map(gpu::Binding::Input)
             .chain([gpu::Binding::Output(0)])
             .chain(read.into_iter().map(|n| gpu::Binding::Input(own + n - 1)));
         let pass = gpu::Pass {
-            shader: specialise(pooling.shader(path, output.elements(), vector)).fused(module),
+            shader: specialise(pooling.shader(path, signature, vector)).fused(module),
             bindings: bindings.collect(),
             workgroups: gpu::linear_workgroups(output.elements() / vector),
         };

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::columns::{LANES, rows_of_part};
+use super::{
+    columns::{LANES, rows_of_part},
+    pointwise::common_float,
+};
 use crate::{
     graph::{Attributes, Backward, DynOp, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{
@@ -15,7 +18,7 @@ use crate::{
 };
 
 /// Sums of expressions over neighbouring axes: a plain sum or mean, the sums of a gradient, or several of them with the
-/// pointwise operations around them.
+/// pointwise operations around them. Inputs are all f32 or all f16, and so are the outputs; sums are in f32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reduce {
@@ -43,10 +46,10 @@ impl Op for Broadcast {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [input] = inputs else { return Err(ShapeError::new("expects one input")) };
-        if input.dtype != DType::F32 || input.shape.broadcast(&self.shape).as_ref() != Some(&self.shape) {
+        if !input.dtype.is_float() || input.shape.broadcast(&self.shape).as_ref() != Some(&self.shape) {
             return Err(ShapeError::new(format!("{input} does not broadcast to {}", self.shape)));
         }
-        Ok(vec![TensorType::f32(self.shape.clone())])
+        Ok(vec![TensorType { dtype: input.dtype, shape: self.shape.clone() }])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
@@ -105,15 +108,15 @@ impl Op for Reduce {
         }
         let broadcasts = |input: &TensorType, to: &Shape| input.shape.broadcast(to).as_ref() == Some(to);
         let output = self.reduction.output_shape();
+        let dtype = common_float(inputs)?;
         for (n, input) in inputs.iter().enumerate() {
-            let fits = input.dtype == DType::F32
-                && (!self.reduction.adds(n) || broadcasts(input, shape))
+            let fits = (!self.reduction.adds(n) || broadcasts(input, shape))
                 && (!self.reduction.finishes_with(n) || broadcasts(input, &output));
             if !fits {
-                return Err(ShapeError::new(format!("cannot sum {input} as f32{shape}")));
+                return Err(ShapeError::new(format!("cannot sum {input} as {dtype}{shape}")));
             }
         }
-        Ok(vec![TensorType::f32(output); self.reduction.outputs.len()])
+        Ok(vec![TensorType { dtype, shape: output }; self.reduction.outputs.len()])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
@@ -178,11 +181,10 @@ impl Op for Reduce {
     }
 
     fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
-        let shapes: Vec<&Shape> = signature.inputs.iter().map(|ty| &ty.shape).collect();
-        let width = reduction_width(&self.reduction, &shapes);
+        let width = reduction_width(&self.reduction, &signature.inputs);
         let grid = Grid::new(self.reduction.extents(), width);
         let pass = |grid: &Grid, pass: Pass| {
-            let (text, bindings) = reduction_module(&self.reduction, &shapes, width, pass);
+            let (text, bindings) = reduction_module(&self.reduction, signature, width, pass);
             grid.pass(text, bindings, limits.subgroup.is_some())
         };
         let whole = pass(&grid, Pass::Whole);
@@ -305,12 +307,14 @@ impl Grid {
     }
 }
 
-/// The GPU pass that adds up the rows of a matrix `from`, `[rows, columns]`, in order: the sums of a split sum.
-pub(super) fn add_rows(rows: usize, columns: usize, from: gpu::Binding, to: gpu::Binding) -> gpu::Pass {
-    let Reduce { reduction, .. } = Reduce::sum(&[rows, columns].into(), 0, 1, 1.0);
-    let shapes = [&reduction.shape];
-    let width = reduction_width(&reduction, &shapes);
-    let (text, _) = reduction_module(&reduction, &shapes, width, Pass::Whole);
+/// The GPU pass that adds up the rows of a matrix `from`, `[rows, columns]`, in order: the sums, of type `sums`, of a split
+/// sum.
+pub(super) fn add_rows(rows: usize, sums: &TensorType, from: gpu::Binding, to: gpu::Binding) -> gpu::Pass {
+    let parts = TensorType::f32([rows, sums.elements()]);
+    let Reduce { reduction, .. } = Reduce::sum(&parts.shape, 0, 1, 1.0);
+    let signature = Signature { inputs: vec![parts], outputs: vec![sums.clone()] };
+    let width = reduction_width(&reduction, &signature.inputs);
+    let (text, _) = reduction_module(&reduction, &signature, width, Pass::Whole);
     Grid::new(reduction.extents(), width).whole().pass(text, vec![from, to], false)
 }
 
@@ -407,7 +411,19 @@ pub(super) fn examples() -> Vec<Example> {
     let means = EXAMPLES.map(|(shape, axes)| Example::new([random(shape, 1)], move |g, v| g.mean(v[0], axes)));
     let repeated =
         REPEATED.map(|(from, to)| Example::new([random(from, 1)], move |g, v| g.broadcast_to(v[0], &Shape::from(to))));
-    means.into_iter().chain(repeated).collect()
+    // Columns in vectors and not, rows folded into vectors, sums in two passes.
+    let halves = [2, 5, 7, 10, 11].map(|at: usize| means[at].in_f16());
+    let chains = [[300, 8], [300, 3]].map(|shape| {
+        // What is converted on its way into the sums and out of them.
+        Example::new([random(shape, 1).to_f16(), random([shape[1]], 2)], |graph, v| {
+            let x = graph.cast(v[0], DType::F32)?;
+            let x = graph.multiply(x, v[1])?;
+            let mean = graph.mean(x, &[0])?;
+            graph.cast(mean, DType::F16)
+        })
+    });
+    let stretched = repeated[0].in_f16();
+    means.into_iter().chain(repeated).chain(halves).chain(chains).chain([stretched]).collect()
 }
 
 #[cfg(test)]

@@ -127,6 +127,8 @@ mod tests {
             units: 132,
             subgroup: Some((32, 32)),
             software: false,
+            f16: false,
+            adapter: String::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     graph::{Attributes, Backward, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
-    tensor::{Real, Shape, TensorType},
+    tensor::{DType, Real, Shape, TensorType},
 };
 
 /// The same elements under another shape: nothing is moved.
@@ -78,6 +78,9 @@ impl Op for Pack {
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let mut end = 0;
         for (input, offset) in inputs.iter().zip(&self.offsets) {
+            if input.dtype != DType::F32 {
+                return Err(ShapeError::new(format!("packs f32, not {input}")));
+            }
             if *offset < end || offset + input.elements() > self.elements {
                 return Err(ShapeError::new(format!("{} does not fit at offset {offset}", input.shape)));
             }

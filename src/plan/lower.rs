@@ -99,11 +99,9 @@ impl Lowering<'_> {
                 Ok((None, scratch.into_iter().collect()))
             }
             Target::Gpu(limits, choices) => {
-                let kernel = choices.pick(op.name(), op.gpu(signature, limits)).ok_or_else(|| PlanError::NoKernel {
-                    layer: node.layer.to_string(),
-                    op: op.name().to_string(),
-                    types: signature.inputs.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", "),
-                })?;
+                let kernel = choices
+                    .pick(op.name(), op.kernels(signature, limits))
+                    .ok_or_else(|| no_kernel(node, op, signature, limits))?;
                 let scratch = kernel.scratch.clone();
                 Ok((Some(kernel), scratch))
             }
@@ -157,6 +155,7 @@ impl Lowering<'_> {
             outputs.map(|(name, value)| (name.clone(), self.locate(*value), self.ir.ty(*value).clone())).collect();
         self.used.resize(self.placement.storages.len(), None);
         check_sizes(&self.placement.storages, self.target)?;
+        check_offsets(&self.steps, &self.placement.storages, self.target)?;
         let (buffers, buffer_of, memory) = assign_buffers(self.placement.storages, &self.used, share);
         let mut steps = self.steps;
         let resolve = |location: &mut Location| location.buffer = buffer_of[location.buffer];
@@ -167,6 +166,17 @@ impl Lowering<'_> {
         let is_variable = |location: &Location| matches!(buffers[location.buffer].kind, BufferKind::Variable(_));
         let changes_variables = steps.iter().flat_map(|step| &step.outputs).any(is_variable);
         Ok(Plan { buffers, steps, prepared, changes_variables, outputs, memory })
+    }
+}
+
+/// Why an operation has no kernel for a GPU.
+fn no_kernel(node: &Node, op: &dyn DynOp, signature: &Signature, limits: &gpu::Limits) -> PlanError {
+    let (layer, op_name) = (node.layer.to_string(), op.name().to_string());
+    let types = signature.inputs.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ");
+    let with_f16 = gpu::Limits { f16: true, ..limits.clone() };
+    match op.kernels(signature, &with_f16).is_empty() {
+        true => PlanError::NoKernel { layer, op: op_name, types },
+        false => PlanError::NoF16 { layer, op: op_name, types, adapter: limits.adapter.clone() },
     }
 }
 
@@ -186,6 +196,21 @@ fn check_sizes(storages: &[Storage], target: &Target) -> Result<(), PlanError> {
             limit,
         }),
     }
+}
+
+/// That each value begins at a whole word.
+fn check_offsets(steps: &[Step], storages: &[Storage], target: &Target) -> Result<(), PlanError> {
+    let Target::Gpu(..) = target else { return Ok(()) };
+    for step in steps {
+        for Location { buffer, offset, elements } in step.inputs.iter().chain(&step.outputs) {
+            let dtype = storages[*buffer].dtype;
+            if !(offset * dtype.size()).is_multiple_of(4) {
+                let what = format!("a value of {elements} elements of {dtype} from element {offset} on");
+                return Err(PlanError::Unaligned { layer: step.layer.clone(), what });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The buffers, first those that values share; the buffer of each storage; and how much memory that is.
@@ -226,4 +251,64 @@ fn assign_buffers(
         buffers.push(Buffer { dtype: storage.dtype, elements: storage.elements, kind });
     }
     (buffers, buffer_of, memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check,
+        graph::{Graph, VariableId},
+        plan::Choices,
+        tensor::DType,
+    };
+
+    /// Two values that live at the same time.
+    fn graph(dtype: DType) -> Graph {
+        let mut graph = Graph::new();
+        let x = graph.feed("x", TensorType { dtype, shape: [1000].into() });
+        let y = graph.tanh(x).unwrap();
+        let sum = graph.sum(y, &[0]).unwrap();
+        let z = graph.add(y, sum).unwrap();
+        graph.output("z", z);
+        graph
+    }
+
+    #[test]
+    fn halves_take_half_the_memory() {
+        let memory = |dtype| Plan::new(&graph(dtype), &Target::Cpu, PlanOptions::default()).unwrap().memory;
+        let (single, half) = (memory(DType::F32), memory(DType::F16));
+        assert_eq!(half.resident, 2000);
+        // What the kernels work in stays f32.
+        let scratch = single.values - 4 * 2001;
+        assert_eq!(half.values, 2 * 2001 + scratch);
+        assert!(half.planned < single.planned);
+    }
+
+    #[test]
+    fn a_window_within_a_word_is_refused() {
+        let Some(gpu) = check::software_gpu() else { return };
+        let plan = |offset: usize| {
+            let mut graph = Graph::new();
+            let x = graph.variable(VariableId(0), offset, TensorType::f16([3]));
+            let y = graph.relu(x).unwrap();
+            graph.output("y", y);
+            let limits = gpu::Limits { f16: true, ..gpu.limits().clone() };
+            Plan::new(&graph, &Target::Gpu(limits, Choices::default()), PlanOptions::default())
+        };
+        assert!(plan(2).is_ok());
+        let error = plan(3).unwrap_err().to_string();
+        assert!(error.contains("3 elements of f16 from element 3 on begins within a word"), "{error}");
+    }
+
+    #[test]
+    fn a_device_without_halves_is_named() {
+        let Some(gpu) = check::software_gpu() else { return };
+        let limits = gpu::Limits { f16: false, adapter: "Old GPU".to_string(), ..gpu.limits().clone() };
+        let target = Target::Gpu(limits, Choices::default());
+        let error = Plan::new(&graph(DType::F16), &target, PlanOptions::default()).unwrap_err().to_string();
+        let expected = "tanh(f16[1000]) takes 16-bit floats in shaders (SHADER_F16), which Old GPU does not have";
+        assert!(error.contains(expected) && error.contains("use f32"), "{error}");
+        assert!(Plan::new(&graph(DType::F32), &target, PlanOptions::default()).is_ok());
+    }
 }

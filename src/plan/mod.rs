@@ -227,6 +227,32 @@ pub enum PlanError {
         /// Types of the inputs.
         types: String,
     },
+    /// The kernels hold 16-bit floats, and the device has none.
+    #[error(
+        "layer {layer}: {op}({types}) takes 16-bit floats in shaders (SHADER_F16), which {adapter} does not have; \
+         use f32 or --device cpu"
+    )]
+    NoF16 {
+        /// Path of the layer.
+        layer: String,
+        /// Name of the operation.
+        op: String,
+        /// Types of the inputs.
+        types: String,
+        /// Name of the device.
+        adapter: String,
+    },
+    /// A value of narrow elements begins within a word of the device's memory.
+    #[error(
+        "layer {layer}: {what} begins within a word of 4 bytes, which this device cannot address; \
+         use an offset of whole words or --device cpu"
+    )]
+    Unaligned {
+        /// Path of the layer.
+        layer: String,
+        /// The value's type and where it begins.
+        what: String,
+    },
     /// A value does not fit into one buffer of the device.
     #[error(
         "layer {layer}: {what} needs a buffer of {bytes} bytes, and this device's limit is {limit}; \

@@ -16,6 +16,10 @@ pub enum DType {
     U32,
     /// Unsigned byte: images as they were decoded.
     U8,
+    /// 16-bit IEEE float: activations and weights in half the memory. Arithmetic on them is in f32.
+    F16,
+    /// Signed byte: quantised values.
+    I8,
 }
 
 impl DType {
@@ -23,8 +27,19 @@ impl DType {
     pub fn size(self) -> usize {
         match self {
             DType::F32 | DType::U32 => 4,
-            DType::U8 => 1,
+            DType::F16 => 2,
+            DType::U8 | DType::I8 => 1,
         }
+    }
+
+    /// Whether arithmetic is done on values of this type.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F16)
+    }
+
+    /// Whether values of this type are stored narrower than the floats that kernels compute with.
+    pub fn is_narrow(self) -> bool {
+        matches!(self, DType::F16 | DType::I8)
     }
 }
 
@@ -34,6 +49,8 @@ impl fmt::Display for DType {
             DType::F32 => "f32",
             DType::U32 => "u32",
             DType::U8 => "u8",
+            DType::F16 => "f16",
+            DType::I8 => "i8",
         })
     }
 }
@@ -62,6 +79,21 @@ impl TensorType {
     /// A byte tensor of `shape`.
     pub fn u8(shape: impl Into<Shape>) -> Self {
         Self { dtype: DType::U8, shape: shape.into() }
+    }
+
+    /// A tensor of 16-bit floats of `shape`.
+    pub fn f16(shape: impl Into<Shape>) -> Self {
+        Self { dtype: DType::F16, shape: shape.into() }
+    }
+
+    /// A tensor of signed bytes of `shape`.
+    pub fn i8(shape: impl Into<Shape>) -> Self {
+        Self { dtype: DType::I8, shape: shape.into() }
+    }
+
+    /// The same shape of elements of type `dtype`.
+    pub fn of(&self, dtype: DType) -> Self {
+        Self { dtype, shape: self.shape.clone() }
     }
 
     /// Number of elements.

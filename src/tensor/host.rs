@@ -1,5 +1,7 @@
 //! Tensors in host memory.
 
+use half::f16;
+
 use super::{DType, Shape, TensorType};
 
 /// The elements of a [`Tensor`].
@@ -11,6 +13,10 @@ pub enum TensorData {
     U32(Vec<u32>),
     /// Bytes.
     U8(Vec<u8>),
+    /// 16-bit floats.
+    F16(Vec<f16>),
+    /// Signed bytes.
+    I8(Vec<i8>),
 }
 
 /// A tensor in host memory, row-major.
@@ -39,6 +45,16 @@ impl Tensor {
         Self::new(shape.into(), TensorData::U8(data))
     }
 
+    /// A tensor of 16-bit floats.
+    pub fn f16(shape: impl Into<Shape>, data: Vec<f16>) -> Self {
+        Self::new(shape.into(), TensorData::F16(data))
+    }
+
+    /// A tensor of signed bytes.
+    pub fn i8(shape: impl Into<Shape>, data: Vec<i8>) -> Self {
+        Self::new(shape.into(), TensorData::I8(data))
+    }
+
     /// A tensor of one float.
     pub fn scalar(value: f32) -> Self {
         Self::f32(Shape::scalar(), vec![value])
@@ -51,6 +67,8 @@ impl Tensor {
             DType::F32 => TensorData::F32(vec![0.0; n]),
             DType::U32 => TensorData::U32(vec![0; n]),
             DType::U8 => TensorData::U8(vec![0; n]),
+            DType::F16 => TensorData::F16(vec![f16::ZERO; n]),
+            DType::I8 => TensorData::I8(vec![0; n]),
         };
         Self { shape: ty.shape.clone(), data }
     }
@@ -60,6 +78,8 @@ impl Tensor {
             TensorData::F32(v) => v.len(),
             TensorData::U32(v) => v.len(),
             TensorData::U8(v) => v.len(),
+            TensorData::F16(v) => v.len(),
+            TensorData::I8(v) => v.len(),
         };
         assert_eq!(len, shape.elements(), "a tensor of shape {shape} was given {len} elements");
         Self { shape, data }
@@ -76,6 +96,8 @@ impl Tensor {
             TensorData::F32(_) => DType::F32,
             TensorData::U32(_) => DType::U32,
             TensorData::U8(_) => DType::U8,
+            TensorData::F16(_) => DType::F16,
+            TensorData::I8(_) => DType::I8,
         };
         TensorType { dtype, shape: self.shape.clone() }
     }
@@ -106,12 +128,32 @@ impl Tensor {
         }
     }
 
+    /// The elements as floats, where these are 16-bit floats widened; `None` where they are no floats.
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        match &self.data {
+            TensorData::F32(v) => Some(v.clone()),
+            TensorData::F16(v) => Some(v.iter().map(|x| x.to_f32()).collect()),
+            _ => None,
+        }
+    }
+
+    /// A tensor of floats rounded to the nearest 16-bit floats.
+    ///
+    /// # Panics
+    /// If this holds no floats.
+    pub fn to_f16(&self) -> Tensor {
+        let floats = self.to_f32().expect("a tensor of floats");
+        Tensor::f16(&self.shape, floats.into_iter().map(f16::from_f32).collect())
+    }
+
     /// The raw little-endian bytes, as a device buffer holds them.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
             TensorData::F32(v) => bytemuck::cast_slice(v),
             TensorData::U32(v) => bytemuck::cast_slice(v),
             TensorData::U8(v) => v,
+            TensorData::F16(v) => bytemuck::cast_slice(v),
+            TensorData::I8(v) => bytemuck::cast_slice(v),
         }
     }
 }

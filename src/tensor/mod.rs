@@ -6,6 +6,8 @@ mod random;
 mod real;
 mod shape;
 
+pub use half::f16;
+
 pub use dtype::{DType, TensorType};
 pub use host::{Tensor, TensorData};
 pub use random::random;

@@ -6,6 +6,8 @@ use std::{
     ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign},
 };
 
+use half::f16;
+
 /// The float that a CPU kernel computes in: `f32` in use, `f64` where a test differentiates numerically.
 pub trait Real:
     Copy
@@ -65,10 +67,18 @@ pub trait Real:
     fn min(self, other: Self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// The nearest 16-bit float, ties to even; infinite beyond the largest, 65504.
+    fn to_f16(self) -> f16;
+    /// As [`Real::to_f16`], and back.
+    fn round_f16(self) -> Self {
+        Self::from_f32(self.to_f16().to_f32())
+    }
+    /// The nearest whole number from -128 to 127, ties to even; 0 for NaN.
+    fn round_i8(self) -> Self;
 }
 
 macro_rules! real {
-    ($t:ident, $erf:path) => {
+    ($t:ident, $erf:path, $to_f16:path) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -113,9 +123,15 @@ macro_rules! real {
             fn is_finite(self) -> bool {
                 $t::is_finite(self)
             }
+            fn to_f16(self) -> f16 {
+                $to_f16(self)
+            }
+            fn round_i8(self) -> Self {
+                if self.is_nan() { 0.0 } else { self.round_ties_even().clamp(-128.0, 127.0) }
+            }
         }
     };
 }
 
-real!(f32, libm::erff);
-real!(f64, libm::erf);
+real!(f32, libm::erff, f16::from_f32);
+real!(f64, libm::erf, f16::from_f64);

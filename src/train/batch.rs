@@ -57,7 +57,7 @@ impl BatchTensors {
         batch.labels = match self.labels.into_data() {
             TensorData::F32(values) => Labels::Rows { width, values },
             TensorData::U32(classes) => Labels::Classes(classes),
-            TensorData::U8(_) => Labels::default(),
+            TensorData::U8(_) | TensorData::I8(_) | TensorData::F16(_) => Labels::default(),
         };
         if let (TensorData::U8(images), TensorData::F32(weights)) = (self.images.into_data(), self.weights.into_data())
         {

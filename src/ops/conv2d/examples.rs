@@ -4,7 +4,7 @@ use super::Conv2dOptions;
 use crate::{
     graph::{Example, Graph, GraphError, Value},
     ops::Padding,
-    tensor::{Tensor, random},
+    tensor::{DType, Tensor, random},
 };
 
 /// Input, weight and options of a convolution.
@@ -19,6 +19,26 @@ pub fn examples() -> Vec<Example> {
     examples.extend(grid().iter().map(of_a_sum));
     examples.extend(with_epilogues());
     examples.push(of_many_channels());
+    examples.extend(with_f16());
+    examples
+}
+
+/// With 16-bit floats: channels in vectors and not, strides and dilations, groups, depthwise, with epilogues, and what is
+/// converted on its way out.
+fn with_f16() -> Vec<Example> {
+    let grid = grid();
+    let cases = [1, 4, 6, 8, 13, 17, 20, 21, 22].map(|at| &grid[at]);
+    let mut examples: Vec<Example> = cases.iter().map(|case| of_a_sum(case).in_f16()).collect();
+    examples.extend(with_epilogues().map(|example| example.in_f16()));
+    let case = &grid[4];
+    let [x, w] = inputs(case);
+    for (inputs, to) in [([x.to_f16(), w.to_f16()], DType::F32), ([x, w], DType::F16)] {
+        let options = case.2;
+        examples.push(Example::new(inputs, move |graph, v| {
+            let y = conv(graph, v, &options)?;
+            graph.cast(y, to)
+        }));
+    }
     examples
 }
 

@@ -51,6 +51,7 @@ impl Geometry {
         Ok(Self { batch, window, in_channels, out_channels, groups })
     }
 
+    /// The input's type where it holds f32; likewise the others.
     pub fn input_type(&self) -> TensorType {
         TensorType::f32([self.batch, self.window.height.input, self.window.width.input, self.in_channels])
     }
@@ -64,13 +65,13 @@ impl Geometry {
         TensorType::f32([height, width, self.in_channels / self.groups, self.out_channels])
     }
 
-    /// Checks that a gradient has the shape of the output.
+    /// Checks that a gradient has the output's shape.
     pub fn expect_output(&self, dy: &TensorType) -> Result<(), ShapeError> {
         let output = self.output_type();
-        if *dy == output {
+        if dy.shape == output.shape {
             return Ok(());
         }
-        Err(ShapeError::new(format!("the gradient must have the output's type {output}, not {dy}")))
+        Err(ShapeError::new(format!("the gradient must have the output's shape {}, not {}", output.shape, dy.shape)))
     }
 
     /// Number of taps of the window.

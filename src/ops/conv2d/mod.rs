@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use self::geometry::Geometry;
 use super::{
     batch_norm::{BatchNormStatistics, Measured, Moments, WithStatistics},
+    pointwise::common_float,
     window::Padding,
 };
 use crate::{
     graph::{Attributes, Backward, DynOp, Graph, GraphError, Op, Reader, ShapeError, Value},
     kernel::{self, Expr, Signature},
-    tensor::{DType, Real, TensorType},
+    tensor::{Real, TensorType},
 };
 
 /// What a user chooses of a convolution.
@@ -103,8 +104,8 @@ pub(super) struct Conv2dGradWeight {
 
 /// The extents of a value of four dimensions.
 fn rank4(name: &str, axes: &str, ty: &TensorType) -> Result<[usize; 4], ShapeError> {
-    if ty.dtype != DType::F32 {
-        return Err(ShapeError::new(format!("{name} must hold f32, not {}", ty.dtype)));
+    if !ty.dtype.is_float() {
+        return Err(ShapeError::new(format!("{name} must hold f32 or f16, not {}", ty.dtype)));
     }
     ty.shape[..].try_into().map_err(|_| ShapeError::new(format!("{name} must be {axes}, not {}", ty.shape)))
 }
@@ -159,7 +160,7 @@ impl Op for Conv2d {
         let [x, w, extra @ ..] = inputs else {
             return Err(ShapeError::new(format!("expects an input and a weight, got {} values", inputs.len())));
         };
-        let output = self.geometry(x, w)?.output_type();
+        let output = self.geometry(x, w)?.output_type().of(common_float(&[x, w])?);
         check_extra(extra, self.epilogue.as_ref(), &output)?;
         Ok(vec![output])
     }
@@ -245,7 +246,7 @@ impl Op for Conv2dGradInput {
         let [dy, w, extra @ ..] = inputs else {
             return Err(ShapeError::new(format!("expects a gradient and a weight, got {} values", inputs.len())));
         };
-        let output = self.geometry(dy, w)?.input_type();
+        let output = self.geometry(dy, w)?.input_type().of(common_float(&[dy, w])?);
         check_extra(extra, self.epilogue.as_ref(), &output)?;
         Ok(vec![output])
     }
@@ -314,7 +315,7 @@ impl Op for Conv2dGradWeight {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         let [x, dy] = two(inputs)?;
-        Ok(vec![self.geometry(x, dy)?.weight_type()])
+        Ok(vec![self.geometry(x, dy)?.weight_type().of(common_float(&[x, dy])?)])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
@@ -340,14 +341,15 @@ impl Op for Conv2dGradWeight {
     }
 
     fn gpu(&self, signature: &Signature, limits: &kernel::gpu::Limits) -> Vec<kernel::gpu::Candidate> {
-        gpu::grad_weight(&self.known(signature), limits)
+        gpu::grad_weight(&self.known(signature), signature.inputs[0].dtype, limits)
     }
 }
 
 impl Graph {
     /// Convolution (in the field's sense: the window is not flipped) of `x` `[batch, height, width, in_channels]` with
     /// `weight` `[kernel height, kernel width, in_channels / groups, out_channels]`; the result is `[batch, output
-    /// height, output width, out_channels]`. A bias is added with [`Graph::add`].
+    /// height, output width, out_channels]`. Both are f32 or both f16, and so is the result; sums are in f32. A bias is
+    /// added with [`Graph::add`].
     ///
     /// # Errors
     /// If the channels do not match the weight, the groups do not divide them, or the window does not fit.

@@ -2,7 +2,7 @@
 
 use crate::{
     graph::{Example, Graph, GraphError, Value},
-    tensor::{Tensor, random},
+    tensor::{DType, Tensor, random},
 };
 
 /// The batch, `[m, n, k]`, and whether each factor is transposed.
@@ -32,7 +32,21 @@ pub fn examples() -> Vec<Example> {
     let products = PRODUCTS
         .map(|(lead, extents, transposes)| Example::new(factors(lead, extents, transposes), product(transposes)));
     let shared = Example::new([random([2, 3, 4, 5], 3), random([5, 6], 4)], product((false, false)));
-    products.into_iter().chain([shared]).chain(fused()).collect()
+    // Edges, either way of being stored, large tiles, few rows, split sums with an epilogue; and what is converted on its
+    // way out.
+    let halves = [1, 2, 5, 6, 7, 8].map(|at: usize| products[at].in_f16());
+    let [a, b] = factors(&[], [34, 36, 20], (false, false));
+    let widened = Example::new([a.to_f16(), b.to_f16()], |graph, v| {
+        let y = graph.matmul(v[0], v[1])?;
+        graph.cast(y, DType::F32)
+    });
+    let narrowed = Example::new([a, b], |graph, v| {
+        let y = graph.matmul(v[0], v[1])?;
+        graph.cast(y, DType::F16)
+    });
+    let fused_halves = fused().map(|example| example.in_f16());
+    let in_f16 = halves.into_iter().chain(fused_halves).chain([widened, narrowed]);
+    products.into_iter().chain([shared]).chain(fused()).chain(in_f16).collect()
 }
 
 /// A long sum, which is split, and a dense layer, each with an epilogue.

@@ -11,7 +11,7 @@ use crate::{
         subgroup_block::{MULTIPLICATIONS, SUBGROUP, SubgroupBlock, by_cost},
         tile::{Sums, Tile},
     },
-    tensor::Shape,
+    tensor::{DType, TensorType},
 };
 
 /// Terms of the sum that one tile in workgroup memory holds.
@@ -111,9 +111,11 @@ fn subgroup_blocks(product: &Product, vectors: bool, limits: &Limits) -> impl It
 struct Call<'a> {
     product: &'a Product,
     epilogue: &'a Expr,
-    /// Shapes of the element itself and of what the epilogue reads besides.
-    shapes: Vec<&'a Shape>,
-    output: &'a Shape,
+    /// Types of the element itself and of what the epilogue reads besides.
+    types: Vec<&'a TensorType>,
+    output: &'a TensorType,
+    /// Type of the factors.
+    factors: DType,
     width: usize,
 }
 
@@ -123,11 +125,12 @@ pub(super) fn candidates(
     signature: &Signature,
     limits: &Limits,
 ) -> Vec<Candidate> {
-    let output = &signature.outputs[0].shape;
-    let shapes: Vec<&Shape> = std::iter::once(output).chain(signature.inputs[2..].iter().map(|ty| &ty.shape)).collect();
-    let width = if product.n.is_multiple_of(4) { vector_width(&shapes, output) } else { 1 };
+    let output = &signature.outputs[0];
+    let types: Vec<&TensorType> = std::iter::once(output).chain(&signature.inputs[2..]).collect();
+    let width = if product.n.is_multiple_of(4) { vector_width(&types, output) } else { 1 };
     let identity = Expr::Input(0);
-    let call = Call { product, epilogue: epilogue.unwrap_or(&identity), shapes, output, width };
+    let factors = signature.inputs[0].dtype;
+    let call = Call { product, epilogue: epilogue.unwrap_or(&identity), types, output, factors, width };
 
     let runs = |tile: &Tile| {
         memory(tile) <= limits.workgroup_memory as usize && tile.invocations() <= limits.workgroup_invocations as usize
@@ -139,7 +142,9 @@ pub(super) fn candidates(
         return call.thin().into_iter().chain(tiled).collect();
     }
     let direct = Block::choices(product).map(|block| (block.cost(product), call.direct(&block)));
-    let shared = subgroup_blocks(product, width == 4, limits).map(|block| {
+    // Blocks of subgroups keep unfinished sums in the output.
+    let is_f32 = [factors, output.dtype] == [DType::F32; 2];
+    let shared = subgroup_blocks(product, is_f32 && width == 4, limits).map(|block| {
         let blocks = (product.batch * block.count(product.m, product.n)).max(SOFTWARE_BUSY);
         (blocks as f64 * block.cost(product.loads()), call.broadcast(block))
     });
@@ -151,10 +156,11 @@ impl Call<'_> {
     fn shader(&self, path: &'static str, splits: usize) -> Shader {
         let Product { batch, m, n, k, transpose_a, transpose_b } = *self.product;
         // Several splits leave plain partial sums, which the second pass finishes.
-        let (identity, plain) = (Expr::Input(0), vec![self.output]);
-        let (epilogue, shapes, width) = match splits {
-            1 => (self.epilogue, &self.shapes, self.width),
-            _ => (&identity, &plain, if n.is_multiple_of(4) { 4 } else { 1 }),
+        let (identity, sums) = (Expr::Input(0), self.output.of(DType::F32));
+        let plain = vec![&sums];
+        let (epilogue, types, output, width) = match splits {
+            1 => (self.epilogue, &self.types, self.output, self.width),
+            _ => (&identity, &plain, &sums, if n.is_multiple_of(4) { 4 } else { 1 }),
         };
         Shader::file(path)
             .constant("BATCH", batch)
@@ -164,7 +170,8 @@ impl Call<'_> {
             .feature("TRANSPOSE_A", transpose_a)
             .feature("TRANSPOSE_B", transpose_b)
             .feature("VECTOR_Y", width == 4)
-            .fused(fused_module(epilogue, shapes, self.output, width, 3, true).0)
+            .feature("F16", self.factors == DType::F16)
+            .fused(fused_module(epilogue, types, output, width, 3, true).0)
     }
 
     /// The factors, the result, and what the epilogue reads besides.
@@ -176,7 +183,7 @@ impl Call<'_> {
 
     /// Inputs of the epilogue: the fused module declares those that it reads.
     fn extra(&self, finished: bool) -> impl Iterator<Item = Binding> {
-        let read = (1..self.shapes.len()).filter(move |n| finished && self.epilogue.uses(*n) > 0);
+        let read = (1..self.types.len()).filter(move |n| finished && self.epilogue.uses(*n) > 0);
         read.map(|n| Binding::Input(n + 1))
     }
 
@@ -221,7 +228,7 @@ impl Call<'_> {
         let shader = Shader::file("matmul/add_splits")
             .constant("COUNT", count)
             .constant("SPLITS", splits)
-            .fused(fused_module(self.epilogue, &self.shapes, self.output, self.width, 2, true).0);
+            .fused(fused_module(self.epilogue, &self.types, self.output, self.width, 2, true).0);
         let bindings = [Binding::ScratchRead(0), Binding::Output(0)].into_iter().chain(self.extra(true)).collect();
         Pass { shader, bindings, workgroups: gpu::linear_workgroups(count) }
     }
@@ -295,9 +302,10 @@ mod tests {
                 check::evaluate(&inputs, |graph, v| graph.matmul(v[0].t_if(transpose_a), v[1].t_if(transpose_b)));
             let outputs = vec![expected.ty()];
             let signature = Signature { inputs: inputs.iter().map(Tensor::ty).collect(), outputs };
-            let output = &signature.outputs[0].shape;
+            let output = &signature.outputs[0];
             let identity = Expr::Input(0);
-            let call = Call { product: &product, epilogue: &identity, shapes: vec![output], output, width: 4 };
+            let (types, factors) = (vec![output], DType::F32);
+            let call = Call { product: &product, epilogue: &identity, types, output, factors, width: 4 };
             for block in subgroup_blocks(&product, true, gpu.limits()) {
                 let candidate = call.broadcast(block);
                 let got = run_candidate(&gpu, &candidate, &signature, &inputs, &[], Checks::Off).unwrap();

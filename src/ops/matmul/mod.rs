@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     graph::{Attributes, Backward, DynOp, Graph, GraphError, Op, Reader, ShapeError, Value},
     kernel::{self, Expr, Signature},
-    tensor::{DType, Real, Shape, TensorType},
+    ops::pointwise::common_float,
+    tensor::{Real, Shape, TensorType},
 };
 
 /// `y = op(a) op(b)` for each pair of matrices, where `op` transposes or not, then the epilogue of each element. Inputs:
-/// a, b and what the epilogue reads besides.
+/// a, b, both f32 or both f16, and what the epilogue reads besides. Sums are in f32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MatMul {
@@ -84,11 +85,11 @@ impl Product {
 /// The extents of the last two dimensions, the other way round if `transposed`, and the dimensions before them.
 fn split(ty: &TensorType, transposed: bool) -> Result<(&[usize], usize, usize), ShapeError> {
     match &ty.shape[..] {
-        [lead @ .., rows, columns] if ty.dtype == DType::F32 && ty.elements() > 0 => {
+        [lead @ .., rows, columns] if ty.dtype.is_float() && ty.elements() > 0 => {
             let (rows, columns) = if transposed { (*columns, *rows) } else { (*rows, *columns) };
             Ok((lead, rows, columns))
         }
-        _ => Err(ShapeError::new(format!("a factor must be a matrix of f32 or a batch of them, not {ty}"))),
+        _ => Err(ShapeError::new(format!("a factor must be a matrix of f32 or f16 or a batch of them, not {ty}"))),
     }
 }
 
@@ -134,6 +135,7 @@ impl Op for MatMul {
             return Err(ShapeError::new(format!("expects two factors, got {} values", inputs.len())));
         };
         let (_, shape) = self.product(a, b)?;
+        let dtype = common_float(&[a, b])?;
         if self.epilogue.is_none() && !extra.is_empty() {
             return Err(ShapeError::new(format!("expects 2 inputs, got {}", inputs.len())));
         }
@@ -143,7 +145,7 @@ impl Op for MatMul {
         if let Some(other) = extra.iter().find(|e| e.shape.broadcast(&shape).as_ref() != Some(&shape)) {
             return Err(ShapeError::new(format!("{other} does not broadcast to the product {shape}")));
         }
-        Ok(vec![TensorType::f32(shape)])
+        Ok(vec![TensorType { dtype, shape }])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
@@ -212,7 +214,7 @@ impl Graph {
     /// the same for both, or `b` has none and, `a` not being transposed, serves all.
     ///
     /// # Errors
-    /// If a factor is not a matrix of f32 or the extents do not match.
+    /// If a factor is not a matrix of f32 or f16, the two differ in that, or the extents do not match.
     pub fn matmul(&mut self, a: impl Into<Factor>, b: impl Into<Factor>) -> Result<Value, GraphError> {
         let (a, b) = (a.into(), b.into());
         let op = MatMul { transpose_a: a.transposed, transpose_b: b.transposed, epilogue: None };

@@ -25,7 +25,7 @@ impl Graph {
     /// Rectified linear unit, `max(x, 0)`.
     ///
     /// # Errors
-    /// If the input does not hold f32; likewise for the other activations.
+    /// If the input does not hold f32 or f16; likewise for the other activations.
     pub fn relu(&mut self, value: Value) -> Result<Value, GraphError> {
         self.activation("relu", value, x().max(0.0), y().select(1.0, 0.0))
     }
@@ -33,7 +33,7 @@ impl Graph {
     /// `x` where positive, else `slope * x`.
     ///
     /// # Errors
-    /// If the input does not hold f32.
+    /// If the input does not hold f32 or f16.
     pub fn leaky_relu(&mut self, value: Value, slope: f64) -> Result<Value, GraphError> {
         self.activation("leaky_relu", value, x().select(x(), x() * slope), x().select(1.0, slope))
     }
@@ -41,7 +41,7 @@ impl Graph {
     /// `min(max(x, 0), 6)` (Howard et al. 2017).
     ///
     /// # Errors
-    /// If the input does not hold f32.
+    /// If the input does not hold f32 or f16.
     pub fn relu6(&mut self, value: Value) -> Result<Value, GraphError> {
         let inside = (y() * (Expr::from(6.0) - y())).select(1.0, 0.0);
         self.activation("relu6", value, x().max(0.0).min(6.0), inside)
@@ -50,7 +50,7 @@ impl Graph {
     /// Logistic function, `1 / (1 + e^-x)`.
     ///
     /// # Errors
-    /// If the input does not hold f32.
+    /// If the input does not hold f32 or f16.
     pub fn sigmoid(&mut self, value: Value) -> Result<Value, GraphError> {
         self.activation("sigmoid", value, x().sigmoid(), y() * (Expr::from(1.0) - y()))
     }
@@ -58,7 +58,7 @@ impl Graph {
     /// Hyperbolic tangent.
     ///
     /// # Errors
-    /// If the input does not hold f32.
+    /// If the input does not hold f32 or f16.
     pub fn tanh(&mut self, value: Value) -> Result<Value, GraphError> {
         self.activation("tanh", value, x().tanh(), Expr::from(1.0) - y() * y())
     }
@@ -66,7 +66,7 @@ impl Graph {
     /// Sigmoid linear unit, `x * sigmoid(x)` (Elfwing et al. 2017), also known as swish.
     ///
     /// # Errors
-    /// If the input does not hold f32.
+    /// If the input does not hold f32 or f16.
     pub fn silu(&mut self, value: Value) -> Result<Value, GraphError> {
         let s = x().sigmoid();
         let derivative = s.clone() * (Expr::from(1.0) + x() * (Expr::from(1.0) - s));
@@ -76,7 +76,7 @@ impl Graph {
     /// Gaussian error linear unit, `x/2 * (1 + erf(x / sqrt(2)))` (Hendrycks and Gimpel 2016).
     ///
     /// # Errors
-    /// If the input does not hold f32.
+    /// If the input does not hold f32 or f16.
     pub fn gelu(&mut self, value: Value) -> Result<Value, GraphError> {
         let cdf = (Expr::from(1.0) + (x() * FRAC_1_SQRT_2).erf()) * 0.5;
         let density = (x() * x() * -0.5).exp() * (FRAC_2_SQRT_PI * FRAC_1_SQRT_2 / 2.0);
@@ -86,7 +86,7 @@ impl Graph {
     /// [`Graph::gelu`] by its approximation `x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))`.
     ///
     /// # Errors
-    /// If the input does not hold f32.
+    /// If the input does not hold f32 or f16.
     pub fn gelu_tanh(&mut self, value: Value) -> Result<Value, GraphError> {
         let slope = (2.0 / PI).sqrt();
         let t = |x: Expr| ((x.clone() + x.clone() * x.clone() * x * 0.044715) * slope).tanh();
@@ -102,7 +102,7 @@ impl Graph {
     /// `x * min(max(x + 3, 0), 6) / 6` (Howard et al. 2019).
     ///
     /// # Errors
-    /// If the input does not hold f32.
+    /// If the input does not hold f32 or f16.
     pub fn hard_swish(&mut self, value: Value) -> Result<Value, GraphError> {
         let gate = (x() + 3.0).max(0.0).min(6.0) * (1.0 / 6.0);
         let between = x() * (1.0 / 3.0) + 0.5;

@@ -56,7 +56,7 @@ impl Graph {
     /// `factor * x`
     ///
     /// # Errors
-    /// If `x` does not hold f32.
+    /// If `x` does not hold f32 or f16.
     pub fn scale(&mut self, x: Value, factor: f64) -> Result<Value, GraphError> {
         let op = Pointwise::new("scale", 1, a() * factor).with_derivatives([Some(factor.into())]);
         self.apply1(op, &[x])

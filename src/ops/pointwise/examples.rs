@@ -4,7 +4,7 @@ use super::Pointwise;
 use crate::{
     graph::{Example, Graph, GraphError, Value},
     kernel::Expr,
-    tensor::{Tensor, random},
+    tensor::{DType, Tensor, random},
 };
 
 type Build = fn(&mut Graph, &[Value]) -> Result<Value, GraphError>;
@@ -29,10 +29,21 @@ pub const ARITHMETIC: [Build; 4] = [
     |g, v| g.divide(v[0], v[1]),
 ];
 
+/// Shapes of two inputs: the same, channels in vectors and not, rows, both sides stretched, one number.
+const SHAPES: [[&[usize]; 2]; 6] = [
+    [&[3, 5], &[3, 5]],
+    [&[2, 3, 8], &[8]],
+    [&[5], &[2, 3, 5]],
+    [&[4, 6], &[4, 1]],
+    [&[3, 1, 4], &[5, 1]],
+    [&[2, 6], &[]],
+];
+
 pub fn examples() -> Vec<Example> {
     let mut examples = differentiable();
     examples.extend(all_functions());
     examples.extend(updates());
+    examples.extend(narrow());
     // More elements than one dimension of workgroups holds.
     let n = 65_536 * 256 + 3;
     let x = Tensor::f32([n], (0..n).map(|at| (at % 1000) as f32 - 500.0).collect());
@@ -45,17 +56,8 @@ pub fn differentiable() -> Vec<Example> {
     for (_, build) in ACTIVATIONS {
         examples.extend([63, 64].map(|n| Example::new([spread(n, 1)], build)));
     }
-    // The same shape, channels in vectors and not, rows, both sides stretched, one number.
-    let shapes: [[&[usize]; 2]; 6] = [
-        [&[3, 5], &[3, 5]],
-        [&[2, 3, 8], &[8]],
-        [&[5], &[2, 3, 5]],
-        [&[4, 6], &[4, 1]],
-        [&[3, 1, 4], &[5, 1]],
-        [&[2, 6], &[]],
-    ];
     for build in ARITHMETIC {
-        examples.extend(shapes.map(|[a, b]| Example::new([random(a, 1), random(b, 2)], build)));
+        examples.extend(SHAPES.map(|[a, b]| Example::new([random(a, 1), random(b, 2)], build)));
     }
     // Logits, targets and weights of each class; logits far from 0 as well.
     for rows in [3, 8] {
@@ -70,14 +72,7 @@ pub fn differentiable() -> Vec<Example> {
         };
         examples.push(Example::new([logits], build));
     }
-    // A chain with values that are used twice.
-    examples.push(Example::new([random([2, 3, 5], 1), random([3, 1], 2), random([5], 3)], |g, v| {
-        let sum = g.add(v[0], v[1])?;
-        let product = g.multiply(sum, v[2])?;
-        let activated = g.gelu(product)?;
-        let gated = g.multiply(activated, sum)?;
-        g.subtract(gated, v[0])
-    }));
+    examples.push(chain());
     examples
 }
 
@@ -92,6 +87,63 @@ fn all_functions() -> [Example; 2] {
     [[4, 65], [4, 64]].map(|shape| {
         let op = op.clone();
         Example::new([random(shape, 1), random([shape[1]], 2)], move |graph, v| graph.map(op.clone(), v))
+    })
+}
+
+/// Conversions, alone and in chains, and 16-bit floats in all ways of being read.
+fn narrow() -> Vec<Example> {
+    let cast = |dtype: DType| move |graph: &mut Graph, v: &[Value]| graph.cast(v[0], dtype);
+    let mut examples = Vec::new();
+    for n in [63, 64, 1] {
+        let (floats, bytes) = (spread(n, 1), signed_bytes(n));
+        examples.push(Example::new([floats.clone()], cast(DType::F16)));
+        examples.push(Example::new([floats.to_f16()], cast(DType::F32)));
+        examples.push(Example::new([beyond_bytes(n)], cast(DType::I8)));
+        examples.push(Example::new([beyond_bytes(n).to_f16()], cast(DType::I8)));
+        examples.push(Example::new([bytes.clone()], cast(DType::F32)));
+        examples.push(Example::new([bytes], cast(DType::F16)));
+        // What is rounded on the way, and stored as it was before.
+        examples.push(Example::new([floats], |graph, v| {
+            let half = graph.cast(v[0], DType::F16)?;
+            let twice = graph.add(half, half)?;
+            graph.cast(twice, DType::F32)
+        }));
+        examples.push(Example::new([beyond_bytes(n)], |graph, v| {
+            let byte = graph.cast(v[0], DType::I8)?;
+            let float = graph.cast(byte, DType::F32)?;
+            graph.scale(float, 0.5)
+        }));
+    }
+    for [a, b] in SHAPES {
+        let bytes = Tensor::i8(b, (0..b.iter().product::<usize>()).map(|at| (at % 7) as i8 - 3).collect());
+        examples.push(Example::new([random(a, 1), bytes], |graph, v| {
+            let scale = graph.cast(v[1], DType::F32)?;
+            graph.multiply(v[0], scale)
+        }));
+        examples.push(Example::new([random(a, 1), random(b, 2)], |graph, v| graph.multiply(v[0], v[1])).in_f16());
+    }
+    examples.extend(updates().map(|example| example.in_f16()));
+    examples.push(chain().in_f16());
+    examples
+}
+
+/// Multiples of a half up to both sides of the range of bytes: ties, and what lies beyond.
+fn beyond_bytes(n: usize) -> Tensor {
+    Tensor::f32([n], (0..n).map(|at| 4.5 * at as f32 - 140.0).collect())
+}
+
+fn signed_bytes(n: usize) -> Tensor {
+    Tensor::i8([n], (0..n).map(|at| (5 * at) as u8 as i8).collect())
+}
+
+/// A chain with values that are used twice.
+fn chain() -> Example {
+    Example::new([random([2, 3, 5], 1), random([3, 1], 2), random([5], 3)], |g, v| {
+        let sum = g.add(v[0], v[1])?;
+        let product = g.multiply(sum, v[2])?;
+        let activated = g.gelu(product)?;
+        let gated = g.multiply(activated, sum)?;
+        g.subtract(gated, v[0])
     })
 }
 

@@ -2,12 +2,14 @@
 
 mod activation;
 mod arithmetic;
+mod cast;
 mod examples;
 mod loss;
 #[cfg(test)]
 mod tests;
 mod update;
 
+pub(super) use cast::Cast;
 pub(super) use examples::examples;
 pub(super) use update::Update;
 
@@ -26,7 +28,7 @@ use crate::{
 const CHUNK: usize = 1 << 15;
 
 /// A pointwise operation, or a fused chain of them: `output[i] = expr(inputs[0][i], inputs[1][i], ...)`, where shapes
-/// broadcast by NumPy's rule.
+/// broadcast by NumPy's rule. Inputs are all f32 or all f16, and so is the output; computed is in f32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pointwise {
@@ -73,9 +75,7 @@ impl Op for Pointwise {
         {
             return Err(ShapeError::new(format!("is not an expression of {} inputs", self.arity)));
         }
-        if let Some(at) = inputs.iter().position(|t| t.dtype != DType::F32) {
-            return Err(ShapeError::new(format!("input {at} must hold f32, not {}", inputs[at].dtype)));
-        }
+        let dtype = common_float(inputs)?;
         inputs
             .iter()
             .try_fold(Shape::scalar(), |shape, input| {
@@ -86,7 +86,7 @@ impl Op for Pointwise {
                     ))
                 })
             })
-            .map(|shape| vec![TensorType::f32(shape)])
+            .map(|shape| vec![TensorType { dtype, shape }])
     }
 
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
@@ -146,6 +146,19 @@ impl Op for Pointwise {
     }
 }
 
+/// The one type of floats that all inputs hold; f32 where there are none.
+pub(super) fn common_float(inputs: &[&TensorType]) -> Result<DType, ShapeError> {
+    let dtype = inputs.first().map_or(DType::F32, |input| input.dtype);
+    match inputs.iter().position(|input| input.dtype != dtype || !dtype.is_float()) {
+        Some(at) if inputs[at].dtype.is_float() => Err(ShapeError::new(format!(
+            "input {at} holds {} and input 0 {dtype}: they must hold one type, as cast makes them",
+            inputs[at].dtype
+        ))),
+        Some(at) => Err(ShapeError::new(format!("input {at} must hold f32 or f16, not {}", inputs[at].dtype))),
+        None => Ok(dtype),
+    }
+}
+
 /// CPU kernel of every operation that is `expr` of its inputs.
 pub(super) fn run<T: Real>(expr: &Expr, mut args: cpu::Args<'_, T>) {
     let arity = args.inputs.len();
@@ -158,14 +171,21 @@ pub(super) fn run<T: Real>(expr: &Expr, mut args: cpu::Args<'_, T>) {
 
 /// GPU kernels of every operation that is `expr` of its inputs.
 pub(super) fn candidates(expr: &Expr, signature: &Signature) -> Vec<gpu::Candidate> {
-    let shapes: Vec<&Shape> = signature.inputs.iter().map(|t| &t.shape).collect();
-    let output = &signature.outputs[0].shape;
-    let width = vector_width(&shapes, output);
+    let inputs: Vec<&TensorType> = signature.inputs.iter().collect();
+    let output = &signature.outputs[0];
+    let width = vector_width(&inputs, output);
     let count = output.elements() / width;
-    let (module, read) = fused_module(expr, &shapes, output, width, 1, false);
-    let shader = gpu::Shader::file("pointwise/map").constant("COUNT", count).fused(module);
+    let (module, read) = fused_module(expr, &inputs, output, width, 1, false);
+    // A word of bytes has one owner.
+    let is_bytes = output.dtype == DType::I8;
+    let invocations = if is_bytes { output.elements().div_ceil(4) } else { count };
+    let shader = gpu::Shader::file("pointwise/map")
+        .constant("COUNT", count)
+        .feature("BYTES", is_bytes)
+        .feature("VECTOR", is_bytes && width == 4)
+        .fused(module);
     let bindings = std::iter::once(gpu::Binding::Output(0)).chain(read.into_iter().map(gpu::Binding::Input)).collect();
-    let pass = gpu::Pass { shader, bindings, workgroups: gpu::linear_workgroups(count) };
+    let pass = gpu::Pass { shader, bindings, workgroups: gpu::linear_workgroups(invocations) };
     vec![gpu::Candidate::single(format!("map x{width}"), pass)]
 }
 

@@ -7,7 +7,7 @@ use crate::{
     graph::{Graph, Value, Variables},
     kernel::Expr,
     plan::{Executor, Plan, PlanOptions, Target, Work},
-    tensor::{DType, Tensor, TensorType},
+    tensor::{DType, Tensor, TensorType, f16},
 };
 
 #[test]
@@ -74,7 +74,7 @@ fn shapes_that_do_not_broadcast_are_errors() {
     let error = graph.add(a, b).unwrap_err().to_string();
     assert!(error.contains("add") && error.contains("does not broadcast"), "{error}");
     let bytes = graph.feed("x", crate::tensor::TensorType::u32([2, 3]));
-    assert!(graph.relu(bytes).unwrap_err().to_string().contains("must hold f32"));
+    assert!(graph.relu(bytes).unwrap_err().to_string().contains("must hold f32 or f16, not u32"));
 }
 
 #[test]
@@ -109,4 +109,82 @@ fn a_variable_is_updated_where_it_lies() {
     }
     let wide = graph.feed("wide", TensorType::f32([2, 3]));
     assert!(graph.update("count", Expr::Input(0) + Expr::Input(1), &[old, wide]).is_err());
+}
+
+/// `values` converted to `to`.
+fn cast(values: Vec<f32>, to: DType) -> Tensor {
+    check::evaluate(&[Tensor::f32([values.len()], values)], |graph, v| graph.cast(v[0], to))
+}
+
+#[test]
+fn a_conversion_to_f16_rounds_to_the_nearest_and_ties_to_even() {
+    // Neighbours of 1 are 1/1024 apart; 2^-24 is the least number, 65504 the largest.
+    let (unit, least) = (1.0 / 1024.0, 2f32.powi(-24));
+    let values = vec![1.0 + 0.5 * unit, 1.0 + 1.5 * unit, 1.0 + 0.51 * unit, 0.5 * least, 65519.0, 65520.0, -1e9, -0.0];
+    let expected = [1.0, 1.0 + 2.0 * unit, 1.0 + unit, 0.0, 65504.0, f32::INFINITY, f32::NEG_INFINITY, -0.0];
+    let got = cast(values, DType::F16);
+    assert_eq!(got.ty(), TensorType::f16([8]));
+    assert_eq!(got, Tensor::f16([8], expected.map(f16::from_f32).to_vec()));
+    assert_eq!(got.to_f32().unwrap()[..7], expected[..7]);
+    assert!(cast(vec![f32::NAN], DType::F16).to_f32().unwrap()[0].is_nan());
+}
+
+#[test]
+fn every_f16_comes_back() {
+    let bits: Vec<u16> = (0..=u16::MAX).filter(|bits| !f16::from_bits(*bits).is_nan()).collect();
+    let halves = Tensor::f16([bits.len()], bits.into_iter().map(f16::from_bits).collect());
+    let there_and_back = |graph: &mut Graph, v: &[Value]| {
+        let wide = graph.cast(v[0], DType::F32)?;
+        graph.cast(wide, DType::F16)
+    };
+    assert_eq!(check::evaluate(std::slice::from_ref(&halves), there_and_back).bytes(), halves.bytes());
+}
+
+#[test]
+fn a_conversion_to_i8_rounds_to_the_nearest_and_saturates() {
+    let values = vec![0.5, 1.5, -0.5, -1.5, 127.4, 127.6, 1e9, -128.6, f32::NEG_INFINITY, f32::NAN];
+    let expected = vec![0, 2, 0, -2, 127, 127, 127, -128, -128, 0];
+    assert_eq!(cast(values, DType::I8), Tensor::i8([10], expected));
+}
+
+/// Between two conversions a value is what the narrow type holds, whether they are one kernel or not.
+#[test]
+fn fused_conversions_round() {
+    let build = |graph: &mut Graph, v: &[Value]| {
+        let byte = graph.cast(v[0], DType::I8)?;
+        graph.cast(byte, DType::F32)
+    };
+    let y = check::evaluate(&[Tensor::f32([3], vec![0.7, -300.0, 2.5])], build);
+    assert_eq!(y.as_f32().unwrap(), [1.0, -128.0, 2.0]);
+}
+
+#[test]
+fn the_gradient_of_a_conversion_is_converted_back() {
+    let x = Tensor::f32([2], vec![1.0, 2.0]);
+    let dy = Tensor::f32([2], vec![0.1, -3.0]);
+    let grads = check::gradients_for(std::slice::from_ref(&x), &dy, &[0], |graph, v| {
+        let half = graph.cast(v[0], DType::F16)?;
+        graph.scale(half, 2.0)
+    });
+    // The gradient passes through f16, as the value did.
+    assert_eq!(grads[0].as_f32().unwrap(), [2.0 * f16::from_f32(0.1).to_f32(), -6.0]);
+    let grads = check::gradients_for(&[x.to_f16()], &dy, &[0], |graph, v| graph.cast(v[0], DType::F32));
+    assert_eq!(grads[0], dy.to_f16());
+}
+
+#[test]
+fn a_conversion_to_bytes_has_no_gradient_and_other_types_no_conversion() {
+    let mut graph = Graph::new();
+    let x = graph.feed("x", TensorType::f32([4]));
+    let byte = graph.cast(x, DType::I8).unwrap();
+    let y = graph.cast(byte, DType::F32).unwrap();
+    let error = crate::autodiff::gradients(&mut graph, y, &[x]).unwrap_err().to_string();
+    assert!(error.contains("cast_f32 has no gradient"), "{error}");
+    let labels = graph.feed("labels", TensorType::u32([4]));
+    let error = graph.cast(labels, DType::F16).unwrap_err().to_string();
+    assert!(error.contains("f32, f16 and i8 to each other, not u32[4] to f16"), "{error}");
+    let half = graph.cast(x, DType::F16).unwrap();
+    let error = graph.add(x, half).unwrap_err().to_string();
+    assert!(error.contains("input 1 holds f16 and input 0 f32"), "{error}");
+    assert!(graph.softmax(half).is_err() && graph.pack(&[half], vec![0], 4).is_err());
 }

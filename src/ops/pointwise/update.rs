@@ -53,11 +53,11 @@ impl Op for Update {
     }
 
     fn gpu(&self, signature: &Signature, _: &gpu::Limits) -> Vec<gpu::Candidate> {
-        let shapes: Vec<&Shape> = signature.inputs.iter().map(|t| &t.shape).collect();
-        let output = &signature.outputs[0].shape;
-        let width = vector_width(&shapes, output);
+        let inputs: Vec<&TensorType> = signature.inputs.iter().collect();
+        let output = &signature.outputs[0];
+        let width = vector_width(&inputs, output);
         let count = output.elements() / width;
-        let (module, read) = fused_module(&self.0.expr, &shapes, output, width, 1, true);
+        let (module, read) = fused_module(&self.0.expr, &inputs, output, width, 1, true);
         let shader = gpu::Shader::file("pointwise/update").constant("COUNT", count).fused(module);
         let others = read.into_iter().map(gpu::Binding::Input);
         let bindings = std::iter::once(gpu::Binding::Output(0)).chain(others).collect();

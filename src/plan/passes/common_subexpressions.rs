@@ -32,6 +32,8 @@ impl Expression {
                     TensorData::F32(values) => values.iter().map(|value| value.to_bits()).collect(),
                     TensorData::U32(values) => values.clone(),
                     TensorData::U8(values) => values.iter().map(|value| u32::from(*value)).collect(),
+                    TensorData::F16(values) => values.iter().map(|value| value.to_bits().into()).collect(),
+                    TensorData::I8(values) => values.iter().map(|value| u32::from(*value as u8)).collect(),
                 };
                 Self::Constant(tensor.ty(), bits)
             }

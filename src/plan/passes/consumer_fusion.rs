@@ -6,6 +6,7 @@ use crate::{
     graph::{Reader, Source, Value},
     kernel::{Expr, gpu::MAX_BINDINGS},
     plan::ir::{Ir, Uses},
+    tensor::DType,
 };
 
 pub(super) fn run(ir: &mut Ir) {
@@ -20,6 +21,10 @@ pub(super) fn run(ir: &mut Ir) {
 
 /// Turns the pointwise node `at` into the epilogue of an operation that only it reads; false where none takes it.
 fn become_epilogue(ir: &mut Ir, uses: &mut Uses, at: usize) -> bool {
+    // Bytes share words, and an epilogue stores its elements one by one.
+    if ir.nodes[at].types[0].dtype == DType::I8 {
+        return false;
+    }
     let Some(Producer { name, expr, inputs, .. }) = Producer::of(ir, at) else { return false };
     for (position, input) in inputs.iter().enumerate() {
         let producer = &ir.nodes[input.node];

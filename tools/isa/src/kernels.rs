@@ -37,6 +37,8 @@ fn limits() -> Limits {
         units: 96,
         subgroup: Some((32, 64)),
         software: false,
+        f16: false,
+        adapter: String::new(),
     }
 }
 
@@ -116,7 +118,7 @@ impl Found {
         let plan = Plan::new(graph, &Target::Gpu(limits.clone(), Choices::default()), PlanOptions::default())?;
         for step in &plan.steps {
             let Work::Run { op, signature, .. } = &step.work else { continue };
-            for candidate in op.gpu(signature, &limits) {
+            for candidate in op.kernels(signature, &limits) {
                 for pass in candidate.passes {
                     self.add(&candidate.name, pass.shader);
                 }

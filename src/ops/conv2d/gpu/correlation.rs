@@ -17,7 +17,7 @@ use crate::{
         tile::{Sums, Tile},
         window::Window1d,
     },
-    tensor::Shape,
+    tensor::{DType, TensorType},
 };
 
 /// The kernel of tiles.
@@ -35,6 +35,8 @@ pub(super) struct Correlation<'a> {
     pub epilogue: Epilogue,
     /// The moments of the result are wanted: tiles leave them besides, but not those of split sums.
     pub measured: bool,
+    /// Type of the source and of the weight.
+    pub factors: DType,
 }
 
 /// What is applied to each element before it is stored.
@@ -42,9 +44,9 @@ pub(super) struct Epilogue {
     pub module: String,
     pub bindings: Vec<Binding>,
     expr: Expr,
-    /// Shapes of what it reads besides, and of the output.
-    extra: Vec<Shape>,
-    output: Shape,
+    /// Types of what it reads besides, and of the output.
+    extra: Vec<TensorType>,
+    output: TensorType,
     /// It takes four elements at once.
     vector: bool,
 }
@@ -52,20 +54,20 @@ pub(super) struct Epilogue {
 impl Epilogue {
     /// An operation's epilogue, or none; what it reads is at the bindings from `first_binding` on.
     pub fn of(epilogue: Option<&Expr>, signature: &Signature, vectors: bool, first_binding: usize) -> Self {
-        let extra: Vec<&Shape> = signature.inputs[2..].iter().map(|ty| &ty.shape).collect();
-        Self::new(epilogue.unwrap_or(&Expr::Input(0)), &extra, &signature.outputs[0].shape, vectors, first_binding)
+        let expr = epilogue.unwrap_or(&Expr::Input(0));
+        Self::new(expr, &signature.inputs[2..], &signature.outputs[0], vectors, first_binding)
     }
 
     /// `expr` over additional inputs, which are those of the operation from its third on, for a kernel that stores four
     /// elements at once where `vectors`.
-    pub fn new(expr: &Expr, extra: &[&Shape], output: &Shape, vectors: bool, first_binding: usize) -> Self {
-        let shapes: Vec<&Shape> = std::iter::once(output).chain(extra.iter().copied()).collect();
+    pub fn new(expr: &Expr, extra: &[TensorType], output: &TensorType, vectors: bool, first_binding: usize) -> Self {
+        let types: Vec<&TensorType> = std::iter::once(output).chain(extra).collect();
         // What broadcasts to whole vectors of channels can be read by them.
         let width = if vectors { 4 } else { 1 };
-        let (module, read) = fused_module(expr, &shapes, output, width, first_binding, true);
+        let (module, read) = fused_module(expr, &types, output, width, first_binding, true);
         let bindings = read.into_iter().map(|n| Binding::Input(n + 1)).collect();
-        let extra = extra.iter().copied().cloned().collect();
-        Self { module, bindings, expr: expr.clone(), extra, output: output.clone(), vector: vectors }
+        let (extra, output) = (extra.to_vec(), output.clone());
+        Self { module, bindings, expr: expr.clone(), extra, output, vector: vectors }
     }
 
     /// Whether it leaves elements as they are.
@@ -75,12 +77,12 @@ impl Epilogue {
 
     /// None, for sums that are not finished.
     fn none(&self) -> Self {
-        Self::new(&Expr::Input(0), &[], &self.output, self.vector, 3)
+        Self::new(&Expr::Input(0), &[], &self.output.of(DType::F32), self.vector, 3)
     }
 
     /// The same for the pass that finishes split sums.
     fn after_splits(&self) -> Self {
-        Self::new(&self.expr, &self.extra.iter().collect::<Vec<_>>(), &self.output, self.vector, 2)
+        Self::new(&self.expr, &self.extra, &self.output, self.vector, 2)
     }
 }
 
@@ -102,8 +104,10 @@ fn kernels(
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.out_channels } else { geometry.group_out() };
     let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4), 3);
-    let mut candidates = Correlation { geometry, backward: false, epilogue: module, measured }.candidates(limits);
-    if let Some(winograd) = Winograd::of(geometry, limits) {
+    let factors = signature.inputs[0].dtype;
+    let kernel = Correlation { geometry, backward: false, epilogue: module, measured, factors };
+    let mut candidates = kernel.candidates(limits);
+    if let Some(winograd) = Winograd::of(geometry, limits).filter(|_| kernel.is_f32()) {
         winograd.join(false, epilogue, signature, &mut candidates);
     }
     candidates
@@ -116,7 +120,8 @@ pub(in super::super) fn forward_measured(
     limits: &Limits,
 ) -> Vec<(Candidate, Option<Moments>)> {
     let epilogue = Epilogue::of(None, signature, true, 3);
-    let kernel = Correlation { geometry, backward: false, epilogue, measured: true };
+    let factors = signature.inputs[0].dtype;
+    let kernel = Correlation { geometry, backward: false, epilogue, measured: true, factors };
     let tile_of = |candidate: &Candidate| TILES.iter().find(|tile| tile::name(tile, IMPLICIT_GEMM) == candidate.name);
     let measured = |candidate: Candidate| match tile_of(&candidate) {
         Some(tile) if geometry.out_channels.is_multiple_of(4) => {
@@ -136,18 +141,21 @@ pub(in super::super) fn grad_input(
 ) -> Vec<Candidate> {
     let channels = if geometry.depthwise() { geometry.in_channels } else { geometry.group_in() };
     let module = Epilogue::of(epilogue, signature, channels.is_multiple_of(4), 3);
-    let mut candidates = Correlation { geometry, backward: true, epilogue: module, measured: false }.candidates(limits);
-    if let Some(winograd) = Winograd::of(geometry, limits) {
+    let factors = signature.inputs[0].dtype;
+    let kernel = Correlation { geometry, backward: true, epilogue: module, measured: false, factors };
+    let mut candidates = kernel.candidates(limits);
+    if let Some(winograd) = Winograd::of(geometry, limits).filter(|_| kernel.is_f32()) {
         winograd.join(true, epilogue, signature, &mut candidates);
     }
     candidates
 }
 
 /// Turns the weight in scratch buffer `to` so that its input channels are innermost.
-pub fn transpose_weight(geometry: &Geometry, to: usize) -> Pass {
+pub fn transpose_weight(geometry: &Geometry, weight: DType, to: usize) -> Pass {
     let (taps, rows, columns) = (geometry.taps(), geometry.group_in(), geometry.out_channels);
     Pass {
         shader: Shader::file("layout/transpose")
+            .feature("F16", weight == DType::F16)
             .constant("BATCH", taps)
             .constant("ROWS", rows)
             .constant("COLUMNS", columns),
@@ -188,9 +196,15 @@ impl Correlation<'_> {
         let [k, n] = self.channels();
         let m = self.positions();
         let direct = (direct_cost(m, n, self.direct_block(limits)), self.direct(limits));
-        let shared = SubgroupBlock::choices(k, n, limits);
+        // Blocks of subgroups keep unfinished sums in the output.
+        let shared = SubgroupBlock::choices(k, n, limits).filter(|_| self.is_f32());
         let shared = shared.map(|block| (block.count(m, n) as f64 * block.cost([1, 1]), self.broadcast(block)));
         by_cost(shared.chain([direct]), SOFTWARE_CHOICES)
+    }
+
+    /// Whether all kernels take these types: the others know f32 alone.
+    fn is_f32(&self) -> bool {
+        [self.factors, self.epilogue.output.dtype] == [DType::F32; 2]
     }
 
     /// Source and target channels of a group.
@@ -232,7 +246,10 @@ impl Correlation<'_> {
 
     fn shader(&self, path: &'static str) -> Shader {
         let shader = axis_constants(Shader::file(path), self.geometry, self.backward);
-        shader.feature("BACKWARD", self.backward).fused(self.epilogue.module.clone())
+        shader
+            .feature("BACKWARD", self.backward)
+            .feature("F16", self.factors == DType::F16)
+            .fused(self.epilogue.module.clone())
     }
 
     /// A kernel that runs over `workgroups` for each phase and reads `weight`.
@@ -251,7 +268,10 @@ impl Correlation<'_> {
         }
         Candidate {
             name,
-            passes: vec![transpose_weight(self.geometry, 0), self.pass(shader, Binding::ScratchRead(0), workgroups)],
+            passes: vec![
+                transpose_weight(self.geometry, self.factors, 0),
+                self.pass(shader, Binding::ScratchRead(0), workgroups),
+            ],
             scratch: vec![self.geometry.weight_type().elements()],
         }
     }

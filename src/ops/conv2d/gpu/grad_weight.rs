@@ -13,6 +13,7 @@ use crate::{
         subgroup_block::{SUBGROUP, SubgroupBlock, by_cost},
         tile::{Sums, Tile},
     },
+    tensor::DType,
 };
 
 /// Fewest and most positions of a split of the gradient of the weight: enough work to pay for adding it up, and few
@@ -25,21 +26,40 @@ const UNIT_BUSY: usize = 256;
 const SOFTWARE_BUSY: usize = 512;
 const SOFTWARE_CACHE: usize = 512 << 10;
 
-pub(in super::super) fn grad_weight(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
-    let mut candidates = sums(geometry, limits);
+pub(in super::super) fn grad_weight(geometry: &Geometry, factors: DType, limits: &Limits) -> Vec<Candidate> {
+    if factors == DType::F16 {
+        return sums(geometry, limits, true).into_iter().map(|candidate| in_f16(geometry, candidate)).collect();
+    }
+    let mut candidates = sums(geometry, limits, false);
     if let Some(winograd) = Winograd::of(geometry, limits) {
         winograd.join_grad_weight(&mut candidates);
     }
     candidates
 }
 
+/// The kernel that reads and writes 16-bit floats: its sums, which are f32, are rounded by a pass of their own.
+fn in_f16(geometry: &Geometry, mut candidate: Candidate) -> Candidate {
+    let first = &mut candidate.passes[0];
+    first.shader.features.push("F16");
+    let splits = match first.bindings[2] {
+        Binding::Output(_) => 1,
+        _ => candidate.scratch[0] / geometry.weight_type().elements(),
+    };
+    first.bindings[2] = Binding::Scratch(0);
+    candidate.passes.truncate(1);
+    let weight = geometry.weight_type().of(DType::F16);
+    candidate.passes.push(add_rows(splits, &weight, Binding::ScratchRead(0), Binding::Output(0)));
+    candidate.scratch = vec![splits * weight.elements()];
+    candidate
+}
+
 /// The kernels that add up the products of all positions.
-fn sums(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
+fn sums(geometry: &Geometry, limits: &Limits, f16: bool) -> Vec<Candidate> {
     if geometry.depthwise() {
         return vec![depthwise(geometry, limits)];
     }
     if limits.software {
-        return software_candidates(geometry, limits);
+        return software_candidates(geometry, limits, f16);
     }
     if geometry.groups > 1 || !fits_tap_bits(geometry) {
         return vec![direct(geometry, limits)];
@@ -47,11 +67,11 @@ fn sums(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
     tile::choose(&product(geometry, limits), limits).iter().map(|tile| tiled(geometry, tile, limits)).collect()
 }
 
-fn software_candidates(geometry: &Geometry, limits: &Limits) -> Vec<Candidate> {
+fn software_candidates(geometry: &Geometry, limits: &Limits, f16: bool) -> Vec<Candidate> {
     let (k, n) = (geometry.group_in(), geometry.group_out());
     let direct = (direct_cost(geometry.taps() * k, n, direct_block(geometry, limits)), direct(geometry, limits));
     // Rows of a block are channels of one tap, of which each invocation loads four neighbours.
-    let shared = SubgroupBlock::choices(k, n, limits).filter(|block| block.loads == 4);
+    let shared = SubgroupBlock::choices(k, n, limits).filter(|block| block.loads == 4 && !f16);
     let shared = shared.map(|block| {
         let blocks = geometry.taps() * block.count(k, n);
         (blocks as f64 * block.cost([1, 1]), broadcast(geometry, block, limits))
@@ -199,13 +219,10 @@ fn summed(geometry: &Geometry, name: String, shader: Shader, workgroups: [u32; 3
     if splits == 1 {
         return Candidate::single(name, pass(Binding::Output(0)));
     }
-    let elements = geometry.weight_type().elements();
+    let weight = geometry.weight_type();
     Candidate {
         name: format!("{name} split {splits}"),
-        passes: vec![
-            pass(Binding::Scratch(0)),
-            add_rows(splits, elements, Binding::ScratchRead(0), Binding::Output(0)),
-        ],
-        scratch: vec![splits * elements],
+        passes: vec![pass(Binding::Scratch(0)), add_rows(splits, &weight, Binding::ScratchRead(0), Binding::Output(0))],
+        scratch: vec![splits * weight.elements()],
     }
 }

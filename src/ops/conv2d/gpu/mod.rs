@@ -90,7 +90,7 @@ mod tests {
             gpu::{Binding, Candidate, Limits},
         },
         ops::{Padding, subgroup_block::SubgroupBlock, tile::Tile},
-        tensor::{Tensor, TensorType},
+        tensor::{DType, Tensor, TensorType},
     };
 
     /// Compares `candidates` with the CPU kernel of `op`.
@@ -117,15 +117,14 @@ mod tests {
     ) {
         let window = &geometry.window;
         let (x, w, y) = (geometry.input_type(), geometry.weight_type(), geometry.output_type());
-        let plain = |ty: &TensorType, channels: usize| {
-            Epilogue::new(&Expr::Input(0), &[], &ty.shape, channels.is_multiple_of(4), 3)
-        };
-        let forward =
-            Correlation { geometry, backward: false, epilogue: plain(&y, geometry.group_out()), measured: false };
+        let plain =
+            |ty: &TensorType, channels: usize| Epilogue::new(&Expr::Input(0), &[], ty, channels.is_multiple_of(4), 3);
+        let kernel =
+            |backward, epilogue| Correlation { geometry, backward, epilogue, measured: false, factors: DType::F32 };
+        let forward = kernel(false, plain(&y, geometry.group_out()));
         compare(Conv2d { options, epilogue: None }, [x.clone(), w.clone()], &correlations(&forward));
 
-        let backward =
-            Correlation { geometry, backward: true, epilogue: plain(&x, geometry.group_in()), measured: false };
+        let backward = kernel(true, plain(&x, geometry.group_in()));
         let extents = [window.height.input, window.width.input];
         compare(Conv2dGradInput { options, extents, epilogue: None }, [y.clone(), w], &correlations(&backward));
 
@@ -204,8 +203,9 @@ mod tests {
         let inputs = [check::random(x.shape.clone(), 1), check::random(w.shape.clone(), 2)];
         let expected = check::evaluate(&inputs, |graph, v| graph.conv2d(v[0], v[1], &options));
         let expected: Vec<f64> = expected.as_f32().unwrap().iter().map(|x| f64::from(*x)).collect();
-        let epilogue = Epilogue::new(&Expr::Input(0), &[], &y.shape, true, 3);
-        let kernel = Correlation { geometry: &geometry, backward: false, epilogue, measured: true };
+        let epilogue = Epilogue::new(&Expr::Input(0), &[], &y, true, 3);
+        let factors = DType::F32;
+        let kernel = Correlation { geometry: &geometry, backward: false, epilogue, measured: true, factors };
         for tile in &TILES {
             let (mut candidate, moments) = kernel.measured(tile);
             let numbers = candidate.scratch[moments.scratch];

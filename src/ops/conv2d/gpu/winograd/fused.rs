@@ -7,6 +7,7 @@ use crate::{
         gpu::{Binding, Candidate, Pass, Shader, spread_workgroups},
     },
     ops::conv2d::gpu::correlation::{Epilogue, transpose_weight},
+    tensor::DType,
 };
 
 /// Tiles and target channels of a workgroup, its invocations, and bytes of its memory.
@@ -53,7 +54,7 @@ impl Winograd<'_> {
         }
         let weight = self.weight(true, Binding::ScratchRead(TRANSPOSED), WEIGHT);
         let elements = self.geometry.weight_type().elements();
-        let passes = vec![transpose_weight(self.geometry, TRANSPOSED), weight, convolve];
+        let passes = vec![transpose_weight(self.geometry, DType::F32, TRANSPOSED), weight, convolve];
         Some(Candidate { name, passes, scratch: vec![self.weight_elements(), elements] })
     }
 }

@@ -223,6 +223,8 @@ mod tests {
             subgroup: None,
             units: 96,
             software,
+            f16: false,
+            adapter: String::new(),
         }
     }
 
