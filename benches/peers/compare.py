@@ -11,7 +11,11 @@ programs, of which those that are not there are named and left out:
     burn      benches/peers/burn/target/release/gabor-peer-burn; build it there with `cargo build --release`
               (half an hour on two cores). Needs a GPU, a real one or one in software
     pytorch   benches/peers/pytorch.py in a Python with the package torch: this one, or --python. On
-              --device cpu, or on a CUDA device
+              --device cpu, or on a CUDA device; eager, with channels_last, compiled, and both
+    onnxruntime, openvino
+              the same script with these packages: W4 on --device cpu
+
+gabor is compared with each of them, and with the best: --modes picks some of PyTorch's.
 """
 
 import argparse
@@ -27,6 +31,13 @@ PEERS = pathlib.Path(__file__).resolve().parent
 ROOT = PEERS.parent.parent
 GABOR = ROOT / "target/release/gabor"
 BURN = PEERS / "burn/target/release/gabor-peer-burn"
+MODES = {
+    "eager": [],
+    "channels_last": ["--channels-last"],
+    "compiled": ["--compile"],
+    "compiled, channels_last": ["--compile", "--channels-last"],
+}
+ENGINES = {"onnxruntime": ["onnxruntime", "onnx"], "openvino": ["openvino"]}
 WORKLOADS = ["W1", "W2", "W3", "W4", "W4t", "W5", "W6"]
 
 
@@ -57,11 +68,31 @@ def programs(args):
     elif subprocess.run([args.python, "-c", script], capture_output=True).returncode:
         print(f"PyTorch is left out: {args.python} has no torch that runs on {torch_device}; see --python")
     else:
-        found["pytorch"] = lambda workload, file: [
-            *[args.python, PEERS / "pytorch.py", workload, "--device", torch_device, *threads, *seconds],
-            *["--json", file],
-        ]
+        def pytorch(flags):
+            script = [args.python, PEERS / "pytorch.py"]
+            common = ["--device", torch_device, *threads, *seconds]
+            return lambda workload, file: [*script, workload, *common, *flags, "--json", file]
+
+        for mode in args.modes or MODES:
+            found[f"pytorch {mode}"] = pytorch(MODES[mode])
+        for engine, packages in ENGINES.items():
+            script = "import importlib.util as u; raise SystemExit(not all(map(u.find_spec, %r)))" % (packages,)
+            if args.device != "cpu":
+                continue
+            if subprocess.run([args.python, "-c", script], capture_output=True).returncode:
+                print(f"{engine} is left out: {args.python} has not {' and '.join(packages)}")
+            else:
+                found[engine] = pytorch(["--engine", engine])
     return found
+
+
+def takes(name, workload):
+    """Whether a program has the workload, and is another one for it than those before."""
+    if name in ENGINES:
+        return workload == "W4"
+    # Single kernels have no graph to compile, and a matrix product no layout of images.
+    modes = {"W5": ["eager"], "W6": ["eager", "channels_last"]}.get(workload, MODES)
+    return not name.startswith("pytorch") or name in [f"pytorch {mode}" for mode in modes]
 
 
 def run(command, args):
@@ -88,19 +119,20 @@ def run(command, args):
 def show(samples, names):
     """Prints medians of gabor's and the others' figures, and ratios above 1 where gabor is ahead."""
     head = ["figure", *[f"{name}" for name in names], "unit"]
-    head += [f"gabor / {name}" for name in names if name != "gabor"]
+    peers = [name for name in names if name != "gabor"]
+    head += [f"gabor / {name}" for name in peers] + ["gabor / best", "best"]
     rows = [head]
     for (what, unit), by_program in samples.items():
         medians = {name: statistics.median(values) for name, values in by_program.items()}
         # Memory and time are better where they are less.
         smaller = unit in ("MiB", "s")
         row = [what, *[f"{medians[name]:,.1f}" if name in medians else "-" for name in names], unit]
-        for name in names:
-            if name == "gabor":
-                continue
+        there = {name: medians[name] for name in peers if name in medians}
+        best = (min if smaller else max)(there, key=there.get, default=None)
+        for name in [*peers, best]:
             ratio = medians["gabor"] / medians[name] if name in medians and "gabor" in medians else None
             row.append("-" if ratio is None else f"{ratio:.2f}" + (" (less is better)" if smaller else ""))
-        rows.append(row)
+        rows.append([*row, best or "-"])
     widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
     for row in rows:
         print("  ".join(f"{cell:<{width}}" if at == 0 else f"{cell:>{width}}"
@@ -118,6 +150,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=4, help="time for each figure in each round (default: 4)")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds after which a process is given up")
     parser.add_argument("--python", default=sys.executable, help="a Python that has the package torch")
+    parser.add_argument("--modes", nargs="*", choices=MODES, help="of PyTorch (default: all)")
     parser.add_argument("--json", metavar="FILE", help="also write every sample to this file")
     args = parser.parse_args()
     unknown = [name for name in args.workloads if name not in WORKLOADS]
@@ -130,7 +163,7 @@ def main():
     for turn in range(args.rounds):
         for workload in args.workloads or ["W1", "W3", "W5", "W6"]:
             for name, command in found.items():
-                if (name, workload) in failed:
+                if (name, workload) in failed or not takes(name, workload):
                     continue
                 print(f"round {turn + 1} of {args.rounds}: {workload} {name}", flush=True)
                 report = run(lambda file: command(workload, file), args)

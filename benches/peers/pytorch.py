@@ -15,6 +15,8 @@ needs the package torch. With no workload named it runs them all. What a user ca
     W5   gemm: square matrix product of 512, 1024 and 2048
     W6   conv: 3x3, 64 to 64 channels, 56x56, batch 8: forward and both gradients
 
+--engine onnxruntime or openvino runs W4's network on a CPU by these packages (onnx as well), in f32.
+
 A figure is the median over repeats after a warm-up. "first step" is the time from the start of this
 program to the end of the workload's first step, so it holds for the first workload named only. The JSON
 has the fields of `gabor bench --json`.
@@ -25,6 +27,7 @@ import json
 import math
 import resource
 import statistics
+import tempfile
 import time
 
 START = time.perf_counter()
@@ -234,18 +237,51 @@ def w3(seconds):
     return training("W3", build, momentum, (3, 32, 32), 10, batches([32]), seconds)
 
 
+def inference(model, x):
+    """A function that runs the model on x, by the engine that was asked for, whose results are PyTorch's."""
+
+    @torch.inference_mode()
+    def eager():
+        with precision():
+            return model(x)
+
+    if OPTIONS.engine == "pytorch":
+        return eager
+    image = x.numpy()
+    if OPTIONS.engine == "onnxruntime":
+        import onnxruntime
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/model.onnx"
+            torch.onnx.export(model, (x,), path, dynamo=False)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        run = lambda: session.run(None, {name: image})[0]  # noqa: E731
+    else:
+        import openvino
+
+        # Without the hint it takes bf16 where the processor has it.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        settings["PERFORMANCE_HINT"] = "LATENCY"
+        compiled = openvino.Core().compile_model(openvino.convert_model(model, example_input=x), "CPU", settings)
+        request = compiled.create_infer_request()
+        run = lambda: request.infer([image])[0]  # noqa: E731
+    error = (torch.from_numpy(run()) - eager()).abs().max().item()
+    if error > 1e-3 * eager().abs().max().item():
+        raise SystemExit(f"{OPTIONS.engine} does not compute what PyTorch does: its logits are off by {error:.2e}")
+    return run
+
+
 def w4(seconds):
     model = prepared(resnet50().eval())
     results = []
     for batch in batches([1, 8]):
         x = random_images(batch, 3, 224, 224)
 
-        @torch.inference_mode()
-        def run():
-            with precision():
-                model(x)
-
-        results += images("W4", "infer", 224, run, batch, seconds)
+        results += images("W4", "infer", 224, inference(model, x), batch, seconds)
     return results
 
 
@@ -306,6 +342,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=6, help="time spent on each figure")
     parser.add_argument("--channels-last", action="store_true", help="images and weights in NHWC")
     parser.add_argument("--compile", action="store_true", help="models through torch.compile")
+    engines = ["pytorch", "onnxruntime", "openvino"]
+    parser.add_argument("--engine", default=engines[0], choices=engines, help="what runs W4's inference, on a CPU")
     parser.add_argument("--amp", action="store_true", help="mixed precision: f16 on CUDA, bf16 on a CPU")
     parser.add_argument("--tf32", action="store_true", help="products in TF32 on CUDA")
     parser.add_argument("--batch-size", type=numbers, metavar="N,..", help="in place of the workloads' own")
@@ -315,6 +353,8 @@ def main():
     unknown = [name for name in args.workloads if name not in WORKLOADS]
     if unknown:
         parser.error(f"no workload {', '.join(unknown)}: there are {', '.join(WORKLOADS)}")
+    if args.engine != "pytorch" and (args.workloads != ["W4"] or args.device != "cpu"):
+        parser.error(f"--engine {args.engine} is for W4 on the CPU")
     if args.threads:
         torch.set_num_threads(args.threads)
     DEVICE, OPTIONS = torch.device(args.device), args
@@ -332,7 +372,7 @@ def main():
             first = f"  (first step after {figure['first_step_s']:.2f} s)" if "first_step_s" in figure else ""
             print(f"{what:<32}{figure['value']:>10,.1f} {figure['unit']}{first}", flush=True)
     report = {
-        "program": f"PyTorch {torch.__version__}",
+        "program": f"PyTorch {torch.__version__}" if args.engine == "pytorch" else args.engine,
         "mode": [name for name in ("channels_last", "compile", "amp", "tf32") if getattr(args, name)],
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
