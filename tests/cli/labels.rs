@@ -13,8 +13,8 @@ fn photos() -> Workplace {
     fs::create_dir(place.path("photos")).unwrap();
     let mut labels = "path,tags\n".to_string();
     for number in 0..120u32 {
-        let (across, down) = (number % 2 == 0, number / 2 % 3 == 0);
-        let striped = |at: u32, on: bool| if on && (at + number / 6) / 2 % 2 == 0 { 80 } else { 0 };
+        let (across, down) = (number.is_multiple_of(2), (number / 2).is_multiple_of(3));
+        let striped = |at: u32, on: bool| if on && ((at + number / 6) / 2).is_multiple_of(2) { 80 } else { 0 };
         let level = |x: u32, y: u32| 30 + number % 40 + striped(y, across) + striped(x, down);
         let image = GrayImage::from_fn(12, 12, |x, y| Luma([level(x, y) as u8]));
         image.save(place.path("photos").join(format!("{number:03}.png"))).unwrap();
