@@ -155,6 +155,7 @@ mod tests {
         let fused = "
             import package::lib::math::{erf, erf4, finite};
             alias Element = vec4<f32>;
+            alias Stored = Element;
             @group(0) @binding(1) var<storage, read> in0: array<Element>;
             @group(0) @binding(2) var<storage, read> in1: array<f32>;
             fn fused(i: u32) -> Element { let x0 = in0[i]; let x1 = Element(in1[0]); return erf4(x0) * x1; }

@@ -146,6 +146,6 @@ fn an_image_that_is_lost_during_a_run_is_left_out() {
     assert!(said.contains("003.png"), "{said}");
     let (code, said) = lose("strict", "--strict");
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("003.png") && said.contains("gabor train --resume strict"), "{said}");
+    assert!(said.contains("003.png") && said.contains("(--resume) from strict"), "{said}");
     place.run("train --resume strict").expect_code(0);
 }
