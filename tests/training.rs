@@ -213,6 +213,7 @@ fn labels_that_the_task_does_not_take_are_refused() {
     let loader = Loader::new(lights(32), LoaderOptions::new(16)).expect("a loader");
     let error = Trainer::new(&mut session, &loader).run().unwrap_err().to_string();
     assert!(error.contains("classification does not take labels of the type f32[16, 2]"), "{error}");
+    assert_eq!(session.step(), 0);
 }
 
 #[test]

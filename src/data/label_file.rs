@@ -134,6 +134,10 @@ fn read(text: &str, kind: Option<LabelKind>, exists: impl Fn(&str) -> bool) -> R
         return Err(format!("line {first_line} has {width} columns and no line before it says what they are"));
     }
     let columns: Vec<(usize, &String)> = first.iter().enumerate().filter(|(at, _)| *at != path_at).collect();
+    let mut names = BTreeSet::new();
+    if let Some((_, name)) = columns.iter().find(|(_, name)| name.is_empty() || !names.insert(*name)) {
+        return Err(format!("line {first_line} calls two columns {name:?}, or one by no name: each is a class"));
+    }
     let mut table = Vec::new();
     for (line, record) in rows {
         let mut classes = Vec::new();
@@ -279,6 +283,7 @@ mod tests {
             ("a.jpg,cat,dog\n", None, "3 columns"),
             ("path,red,round\na.jpg,1,2\n", None, "line 2 has \"2\" in the column round"),
             ("a.jpg,cat\nb.jpg,\n", Some(LabelKind::Classification), "line 2 gives b.jpg no class"),
+            ("path,red,red\na.jpg,1,1\n", None, "two columns \"red\""),
             ("path,red,round\na.jpg,1,1\n", Some(LabelKind::Classification), "the classes red, round"),
         ] {
             let error = labels(text, kind).unwrap_err();

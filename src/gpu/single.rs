@@ -6,7 +6,7 @@ use crate::{
         Signature,
         gpu::{Binding, Candidate},
     },
-    tensor::Tensor,
+    tensor::{Tensor, TensorType},
 };
 
 /// A quiet NaN as a float and as two 16-bit floats, a large number as an integer.
@@ -18,17 +18,6 @@ const POISON: u32 = 0x7fc0_7fc0;
 /// # Errors
 /// Where the kernel does not compile, or its buffers do not fit the device.
 pub fn run_candidate(
-    gpu: &Gpu,
-    candidate: &Candidate,
-    signature: &Signature,
-    inputs: &[Tensor],
-    in_place: &[(usize, usize)],
-    checks: Checks,
-) -> Result<Vec<Tensor>, GpuError> {
-    block_on(run(gpu, candidate, signature, inputs, in_place, checks))
-}
-
-async fn run(
     gpu: &Gpu,
     candidate: &Candidate,
     signature: &Signature,
@@ -83,11 +72,11 @@ async fn run(
         drop(compute);
         gpu.queue.submit([encoder.finish()]);
     })?;
-    let mut outputs = Vec::with_capacity(output.len());
-    for ((output, _), ty) in output.iter().zip(&signature.outputs) {
-        outputs.push(buffer::tensor(ty, &buffer::read(gpu, output, 0, ty.bytes() as u64).await?));
-    }
-    Ok(outputs)
+    let read = |((output, _), ty): (&(wgpu::Buffer, u64), &TensorType)| {
+        let bytes = block_on(buffer::read(gpu, output, 0, ty.bytes() as u64))?;
+        Ok(buffer::tensor(ty, &bytes))
+    };
+    output.iter().zip(&signature.outputs).map(read).collect()
 }
 
 #[cfg(test)]

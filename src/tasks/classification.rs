@@ -71,9 +71,10 @@ impl Tally for Hits {
     fn add(&mut self, row: &[f32], label: Label<'_>) {
         let Label::Class(label) = label else { return };
         let label = label as usize;
-        let ahead = row.iter().enumerate().filter(|(at, p)| **p > row[label] || (**p == row[label] && *at < label));
-        let rank = ahead.count();
-        let valid = row[label].is_finite();
+        // Of a class that the model does not tell apart: not recognised.
+        let Some(&own) = row.get(label) else { return };
+        let rank = row.iter().enumerate().filter(|(at, p)| **p > own || (**p == own && *at < label)).count();
+        let valid = own.is_finite();
         self.correct += u64::from(valid && rank == 0);
         self.in_top5 += u64::from(valid && rank < TOP);
         self.confusion[label][largest(row)] += 1;
@@ -112,8 +113,9 @@ mod tests {
         tally.add(&[0.4, 0.2, 0.1, 0.1, 0.1, 0.1], Label::Class(5));
         tally.add(&[0.4, 0.3, 0.1, 0.1, 0.1, 0.0], Label::Class(1));
         tally.add(&[f32::NAN; 6], Label::Class(1));
-        let evaluation = tally.finish(4, 1.0);
-        assert_eq!((evaluation.metric("accuracy"), evaluation.metric("top-5 accuracy")), (Some(0.25), Some(0.5)));
+        tally.add(&[0.4, 0.3, 0.1, 0.1, 0.1, 0.0], Label::Class(9));
+        let evaluation = tally.finish(5, 1.0);
+        assert_eq!((evaluation.metric("accuracy"), evaluation.metric("top-5 accuracy")), (Some(0.2), Some(0.4)));
         assert_eq!(evaluation.confusion.unwrap()[1], [2, 0, 0, 0, 0, 0]);
         let figures: Vec<(u64, f64)> = evaluation.per_class.iter().map(|c| (c.images, c.metrics[0].value)).collect();
         assert_eq!((figures[0], figures[1], figures[5]), ((1, 1.0), (2, 0.0), (1, 0.0)));

@@ -7,6 +7,23 @@ use crate::{
     tensor::{Tensor, TensorData, TensorType},
 };
 
+fn labels_type(batch: &Batch) -> TensorType {
+    let n = batch.weights.len();
+    match &batch.labels {
+        Labels::Classes(_) => TensorType::u32([n]),
+        Labels::Rows { width, .. } => TensorType::f32([n, *width]),
+    }
+}
+
+/// Fails where a batch's labels are not what the model's task takes.
+pub(super) fn check_labels(batch: &Batch, model: &Model) -> Result<(), TrainError> {
+    let given = labels_type(batch);
+    match model.task.targets(batch.weights.len()) {
+        Some(expected) if expected != given => Err(TrainError::Labels { task: model.task.name().into(), given }),
+        _ => Ok(()),
+    }
+}
+
 /// A batch's vectors as tensors, without copies: they are taken out of the batch and put back.
 pub(super) struct BatchTensors {
     images: Tensor,
@@ -22,16 +39,10 @@ impl BatchTensors {
     /// # Errors
     /// If the batch's labels are not what the model's task takes; the batch stays as it is.
     pub fn borrow(batch: &mut Batch, model: &Model) -> Result<Self, TrainError> {
+        check_labels(batch, model)?;
         let [height, width, channels] = model.input;
         let n = batch.weights.len();
-        let given = match &batch.labels {
-            Labels::Classes(_) => TensorType::u32([n]),
-            Labels::Rows { width, .. } => TensorType::f32([n, *width]),
-        };
-        let expected = model.task.targets(n);
-        if expected.as_ref().is_some_and(|expected| *expected != given) {
-            return Err(TrainError::Labels { task: model.task.name().into(), given });
-        }
+        let given = labels_type(batch);
         let labels = match std::mem::take(&mut batch.labels) {
             Labels::Classes(classes) => Tensor::u32(given.shape, classes),
             Labels::Rows { values, .. } => Tensor::f32(given.shape, values),
@@ -40,7 +51,7 @@ impl BatchTensors {
             images: Tensor::u8([n, height, width, channels], std::mem::take(&mut batch.images)),
             labels,
             weights: Tensor::f32([n], std::mem::take(&mut batch.weights)),
-            takes_labels: expected.is_some(),
+            takes_labels: model.task.targets(n).is_some(),
         })
     }
 

@@ -57,10 +57,8 @@ pub(super) fn gradients_output(block: usize) -> String {
     format!("gradients/{block}")
 }
 
-/// The name of the output that is the sum of a figure over the images.
-pub(super) fn metric_output(name: &str) -> String {
-    format!("metric/{name}")
-}
+/// What the names of the outputs begin with that are sums of figures over the images.
+pub(super) const METRIC: &str = "metric/";
 
 fn hyper_feed(update: usize) -> String {
     format!("hyper{update}")
@@ -226,7 +224,7 @@ fn gradients(
             let counted = Expr::Input(1).select(Expr::Input(0), 0.0);
             let counted = graph.pointwise("counted", counted, &[metric.values, batch.weights])?;
             let sum = graph.sum(counted, &[0])?;
-            graph.output(metric_output(metric.name), sum);
+            graph.output(format!("{METRIC}{}", metric.name), sum);
             metrics.push((metric.name, metric.unit));
         }
         let weight = graph.sum(batch.weights, &[0])?;

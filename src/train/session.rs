@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use super::{
     Recipe, TrainError,
-    batch::BatchTensors,
+    batch::{BatchTensors, check_labels},
     diagnose::first_non_finite,
     evaluate::Inference,
     graphs::{
-        GradientSums, TrainingState, gradient_graph, gradients_output, inference_graph, metric_output, reading_graph,
+        GradientSums, METRIC, TrainingState, gradient_graph, gradients_output, inference_graph, reading_graph,
         training_graph, update_graph,
     },
 };
@@ -220,12 +220,14 @@ impl Session {
     /// their images, and returns the figures of the steps that finished since the last call.
     ///
     /// # Errors
-    /// If there are no batches or more than that, or the device fails.
+    /// If there are no batches or more than that, their labels are not those of the task, or the device fails.
     pub fn train_step_on(&mut self, batches: &mut [Batch], learning_rate: f64) -> Result<Vec<StepFigures>, TrainError> {
         let most = self.recipe.accumulate;
         if batches.is_empty() || batches.len() > most {
             return Err(TrainError::Setting(format!("a step takes 1 to {most} batches, not {}", batches.len())));
         }
+        // Before anything is submitted: a step is done whole or not at all.
+        batches.iter().try_for_each(|batch| check_labels(batch, &self.model))?;
         self.step += 1;
         let hyper = self.state.hyper(&self.recipe, learning_rate, self.step);
         let hyper: Vec<(&str, &Tensor)> = hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)).collect();
@@ -273,17 +275,17 @@ impl Session {
     /// Takes in what a batch came to; the figures of its step where it is the last one of it.
     fn figures(&mut self, outputs: &Outputs) -> Option<StepFigures> {
         let Submitted { step, learning_rate, images, last } = self.pending.pop_front()?;
-        let number = |name: &str| {
-            let found = outputs.iter().find(|(given, _)| given == name);
+        let number = |prefix: &str, name: &str| {
+            let found = outputs.iter().find(|(given, _)| given.strip_prefix(prefix) == Some(name));
             found.and_then(|(_, tensor)| tensor.as_f32()?.first().copied()).unwrap_or(f32::NAN)
         };
-        let weight = f64::from(number("weight"));
-        self.partial.loss += f64::from(number("loss")) * weight;
+        let weight = f64::from(number("", "weight"));
+        self.partial.loss += f64::from(number("", "loss")) * weight;
         self.partial.weight += weight;
         self.partial.images += images;
         self.partial.metrics.resize(self.state.metrics.len(), 0.0);
         for (sum, (name, _)) in self.partial.metrics.iter_mut().zip(&self.state.metrics) {
-            *sum += f64::from(number(&metric_output(name)));
+            *sum += f64::from(number(METRIC, name));
         }
         if !last {
             return None;

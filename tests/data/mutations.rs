@@ -120,6 +120,23 @@ fn cifar() {
 }
 
 #[test]
+fn labels() {
+    let image = image::GrayImage::from_pixel(3, 3, image::Luma([9]));
+    for text in [
+        "a.png,red|round\nb.png,\nc.png,red\n",
+        "path,red,round\na.png,1,0\nb.png,0,1\nc.png,1,1\n",
+        "a.png 1\nb.png 2\n",
+    ] {
+        let (folder, path) = folder_with("labels.csv", &[]);
+        ["a.png", "b.png", "c.png"].iter().for_each(|name| image.save(folder.path().join(name)).unwrap());
+        survives(text.as_bytes(), |bytes| {
+            fs::write(&path, bytes).unwrap();
+            let _ = data::open(folder.path(), &OpenOptions { labels: Some(path.clone()), ..OpenOptions::default() });
+        });
+    }
+}
+
+#[test]
 fn images() {
     let image = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8 * 20, y as u8 * 30, 128]));
     let decoder = ImageDecoder {
