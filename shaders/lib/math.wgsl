@@ -44,6 +44,27 @@ fn round_byte(x: f32) -> f32 {
     return round_byte4(vec4<f32>(x)).x;
 }
 
+// The nearest number that 16 bits hold, ties to even; infinite beyond 65504. By its bits: compilers leave a conversion
+// to f16 and back out, as though it did not round.
+fn round_half4(x: vec4<f32>) -> vec4<f32> {
+    let bits = bitcast<vec4<u32>>(x);
+    let sign = bits & vec4<u32>(0x80000000u);
+    let size = bits ^ sign;
+    let odd = (size >> vec4<u32>(13u)) & vec4<u32>(1u);
+    let cut = (size + vec4<u32>(0xfffu) + odd) & vec4<u32>(0xffffe000u);
+    let normal = select(cut, vec4<u32>(0x7f800000u), cut >= vec4<u32>(0x47800000u));
+    // Below 2^-14 the numbers are multiples of 2^-24, as f32 has them between 0.5 and 1.
+    let steps = bitcast<vec4<u32>>(bitcast<vec4<f32>>(size) + 0.5) - vec4<u32>(0x3f000000u);
+    let subnormal = bitcast<vec4<u32>>(vec4<f32>(steps) * 5.9604645e-8);
+    let rounded = select(normal, subnormal, size < vec4<u32>(0x38800000u));
+    let is_nan = size > vec4<u32>(0x7f800000u);
+    return bitcast<vec4<f32>>(select(rounded, size, is_nan) | sign);
+}
+
+fn round_half(x: f32) -> f32 {
+    return round_half4(vec4<f32>(x)).x;
+}
+
 // 1 where neither infinite nor NaN, else 0, told by the exponent: compilers may assume that a comparison with a NaN
 // never happens.
 fn finite4(x: vec4<f32>) -> vec4<f32> {

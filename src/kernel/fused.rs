@@ -155,7 +155,8 @@ fn load(n: usize, dtype: DType, access: &Access, width: usize, index: &str) -> S
 }
 
 const IMPORTS: &str =
-    "import package::lib::math::{erf, erf4, safe_tanh, safe_tanh4, finite, finite4, round_byte, round_byte4};
+    "import package::lib::math::{erf, erf4, safe_tanh, safe_tanh4, finite, finite4, round_byte, round_byte4, round_half,
+    round_half4};
 import package::lib::bytes::{signed_byte, signed_bytes};
 ";
 
@@ -329,7 +330,7 @@ fn wgsl(expr: &Expr, width: usize) -> String {
                 Unary::Erf => format!("erf{suffix}({a})"),
                 Unary::Abs => format!("abs({a})"),
                 Unary::IsFinite => format!("finite{suffix}({a})"),
-                Unary::RoundF16 => format!("{}({}({a}))", element(width), stored(DType::F16, width)),
+                Unary::RoundF16 => format!("round_half{suffix}({a})"),
                 Unary::RoundI8 => format!("round_byte{suffix}({a})"),
             }
         }
