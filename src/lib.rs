@@ -10,6 +10,7 @@
 
 #![warn(missing_docs)]
 
+pub mod augment;
 pub mod autodiff;
 pub mod bench;
 pub mod check;

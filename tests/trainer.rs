@@ -19,7 +19,10 @@ use gabor::{
     report::EpochLog,
     tasks::Metric,
     tensor::Tensor,
-    train::{Control, EpochReport, Observer, Recipe, Session, StepReport, StopReason, TrainError, Trainer, read_card},
+    train::{
+        Control, EpochReport, Observer, Recipe, Schedule, Session, StepReport, StopReason, TrainError, Trainer,
+        read_card,
+    },
 };
 
 /// The CPU, until it has run so many times.
@@ -92,7 +95,7 @@ fn session(executor: impl Executor + 'static, recipe: Recipe) -> Session {
 }
 
 fn recipe() -> Recipe {
-    Recipe { epochs: 4, batch_size: 4, ..Recipe::default() }
+    Recipe { epochs: 4, batch_size: 4, schedule: Schedule::Constant, ..Recipe::default() }
 }
 
 fn last(folder: &Path) -> Vec<u8> {
@@ -240,6 +243,44 @@ fn observers_steer_a_run_and_a_resumed_one_is_steered_alike() {
     run(parts.path(), 9, true);
     assert!(last(parts.path()) == last(whole.path()));
     assert!(last(whole.path()) != undisturbed());
+}
+
+#[test]
+fn a_run_without_better_epochs_lowers_its_rate_and_ends() {
+    // Nothing is learnt at this rate, so that only the first epoch is better than none.
+    let recipe = Recipe {
+        epochs: 50,
+        learning_rate: 1e-12,
+        plateau: Some(2),
+        plateau_factor: 0.5,
+        min_lr: 0.3e-12,
+        patience: Some(7),
+        min_delta: 1e-3,
+        monitor: Some("loss".into()),
+        ..recipe()
+    };
+    struct Rates(Vec<f64>);
+    impl Observer for Rates {
+        fn on_epoch(&mut self, report: &EpochReport, _: &mut Control) -> Result<(), TrainError> {
+            self.0.push(report.learning_rate);
+            Ok(())
+        }
+    }
+    let loader = loader();
+    let mut rates = Rates(Vec::new());
+    let mut session = session(CpuExecutor::new(), recipe);
+    let outcome = Trainer::new(&mut session, &loader).observer(&mut rates).run().unwrap();
+    assert_eq!((outcome.reason, outcome.progress.epochs()), (StopReason::NotBetter, 8));
+    let factors = [1.0, 1.0, 1.0, 0.5, 0.5, 0.3, 0.3, 0.3];
+    assert!(rates.0.iter().zip(factors).all(|(rate, factor)| (rate / 1e-12 - factor).abs() < 1e-9), "{:?}", rates.0);
+}
+
+#[test]
+fn epochs_are_compared_by_a_figure_that_they_have() {
+    let loader = loader();
+    let mut session = session(CpuExecutor::new(), Recipe { monitor: Some("f1".into()), ..recipe() });
+    let error = Trainer::new(&mut session, &loader).validation(&loader).run().unwrap_err().to_string();
+    assert!(error.contains("`monitor` is f1, and an epoch has loss, accuracy"), "{error}");
 }
 
 #[test]

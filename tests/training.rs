@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use gabor::{
+    augment::{Augmentation, Preset},
     check,
     cpu::CpuExecutor,
     data::{self, Batch, Dataset, ImageSize, Labels, Loader, LoaderOptions, Normalisation, Order},
@@ -13,7 +14,7 @@ use gabor::{
     plan::Executor,
     tasks::MultiLabel,
     tensor::Tensor,
-    train::{Recipe, Session, Trainer},
+    train::{BEST, Classifier, Progress, Recipe, Session, Trainer},
 };
 
 fn session(executor: Box<dyn Executor>, model: &str, input: [usize; 3], recipe: &Recipe) -> Session {
@@ -69,6 +70,78 @@ fn seed_cnn_trains_alike_on_gpu_and_cpu() {
         let error = ((gpu - cpu) / cpu).abs();
         assert!(error <= 1e-4, "step {}: {gpu} on the GPU, {cpu} on the CPU", step + 1);
     }
+}
+
+/// With geometry, colours, mixing, a moving average and all that is drawn for them.
+#[test]
+fn augmented_steps_are_alike_on_gpu_and_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let augment = Augmentation {
+        preset: Some(Preset::Strong),
+        hue: Some(0.1),
+        blur: Some(1.0),
+        noise: Some(10.0),
+        rotation_range: Some(15.0),
+        ..Augmentation::default()
+    };
+    let recipe = Recipe { batch_size: 8, augment, ema: Some(0.9), ..Recipe::default() };
+    let input = [16, 16, 3];
+    let run = |executor| {
+        let mut session = session(executor, "seed-cnn", input, &recipe);
+        (losses(&mut session, 8, 1e-3), session.tensors().expect("the parameters"))
+    };
+    let ((on_gpu, gpu_tensors), (on_cpu, cpu_tensors)) = (run(gpu), run(Box::new(CpuExecutor::new())));
+    for (step, (gpu, cpu)) in on_gpu.iter().zip(&on_cpu).enumerate() {
+        let error = ((gpu - cpu) / cpu).abs();
+        assert!(error <= 1e-4, "step {}: {gpu} on the GPU, {cpu} on the CPU", step + 1);
+    }
+    let mut averages = 0;
+    for ((name, gpu), (_, cpu)) in
+        gpu_tensors.iter().zip(&cpu_tensors).filter(|((name, _), _)| name.starts_with("average/"))
+    {
+        let error = check::relative_error(gpu.as_f32().expect("floats"), cpu.as_f32().expect("floats"));
+        assert!(error <= 1e-3, "{name} is off by {error:.2e}");
+        averages += 1;
+    }
+    assert_eq!(averages, 8);
+    let plain = Recipe { augment: Augmentation::default(), ..recipe.clone() };
+    let plain = losses(&mut session(Box::new(CpuExecutor::new()), "seed-cnn", input, &plain), 8, 1e-3);
+    assert_ne!(plain, on_cpu);
+}
+
+/// The same network by hand: `average += (1 - keep) (weights - average)`, and evaluation by it.
+#[test]
+fn the_moving_average_is_evaluated_and_kept() {
+    let recipe = Recipe { batch_size: 8, ema: Some(0.5), ..Recipe::default() };
+    let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);
+    let find = |tensors: &[(String, Tensor)], name: &str| {
+        let (_, tensor) = tensors.iter().find(|(given, _)| given == name).expect("a tensor of that name");
+        tensor.as_f32().expect("floats").to_vec()
+    };
+    let mut average = find(&session.tensors().expect("the parameters"), "dense2.weight");
+    for step in 0..3 {
+        session.train_step(&mut batch(step, 8, [28, 28, 1]), 1e-2).expect("a step");
+        let weights = find(&session.tensors().expect("the parameters"), "dense2.weight");
+        let keep = (2.0 + step as f32) / (11.0 + step as f32);
+        for (average, weight) in average.iter_mut().zip(&weights) {
+            *average += (1.0 - keep) * (weight - *average);
+        }
+        assert!(check::relative_error(&average, &weights) > 1e-4);
+    }
+    let tensors = session.tensors().expect("the parameters");
+    assert!(check::relative_error(&find(&tensors, "average/dense2.weight"), &average) < 1e-5);
+    let folder = tempfile::tempdir().expect("a folder");
+    let Batch { images, labels, .. } = batch(0, 8, [28, 28, 1]);
+    let classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
+    let labels = labels.classes().expect("classes").to_vec();
+    let set = Dataset::from_pixels("noise", images, ImageSize::new(28, 28, 1), labels, classes).expect("a data set");
+    let loader = Loader::new(set, LoaderOptions::new(8)).expect("a loader");
+    let loss = session.evaluate(&loader).expect("an evaluation").loss;
+    let card = session.card(loader.dataset(), &Progress::default());
+    session.save(folder.path(), &card, true).expect("files");
+    let mut kept = Classifier::load(&folder.path().join(BEST), Box::new(CpuExecutor::new()), 8).expect("weights");
+    let of_file = kept.evaluate(std::slice::from_ref(&loader), &mut |_| ()).expect("an evaluation").loss;
+    assert!((loss - of_file).abs() < 1e-6, "{loss} in the session, {of_file} from its file");
 }
 
 /// One step of plain descent at rate 1 moves each parameter by its gradient.

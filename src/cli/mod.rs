@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod augment;
 mod bench;
 mod check;
 mod completions;
@@ -8,6 +9,7 @@ mod console;
 mod devices;
 mod download;
 mod eval;
+mod given;
 mod interrupt;
 mod models;
 mod plan;
@@ -53,6 +55,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
+    Augment(Box<augment::AugmentArgs>),
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
     Devices(devices::DevicesArgs),
@@ -104,6 +107,7 @@ impl Cli {
         let console = Console::new(self.verbosity.quiet);
         match self.command {
             Command::Train(args) => args.run(console),
+            Command::Augment(args) => args.run(console),
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),
             Command::Devices(args) => args.run(console),

@@ -56,6 +56,8 @@ pub struct Batch {
     pub weights: Vec<f32>,
     /// Which image of the data set each is, B.
     pub indices: Vec<u32>,
+    /// Rounds through the data before this one.
+    pub epoch: u64,
     /// How many images count: the first `real` ones. Those that cannot be read come after them, at weight 0.
     pub real: usize,
 }
@@ -119,7 +121,7 @@ impl Loader {
         let cores = || thread::available_parallelism().map_or(1, usize::from).min(8);
         let threads = if self.shared.options.threads == 0 { cores() } else { self.shared.options.threads };
         let threads = threads.min(remaining);
-        let order: Arc<[u32]> = self.shared.order(epoch).into();
+        let order = Arc::new(self.shared.order(epoch));
         let lanes = (0..threads)
             .map(|lane| {
                 let (sender, receiver) = sync_channel(self.shared.options.ahead.div_ceil(threads));
@@ -153,6 +155,12 @@ impl Loader {
     }
 }
 
+/// The images of an epoch in their order.
+struct EpochOrder {
+    epoch: u64,
+    images: Vec<u32>,
+}
+
 /// What the threads share.
 struct Shared {
     dataset: Dataset,
@@ -168,16 +176,21 @@ impl Shared {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn order(&self, epoch: u64) -> Vec<u32> {
+    fn order(&self, epoch: u64) -> EpochOrder {
         let mut order: Vec<u32> = (0..self.dataset.len() as u32).collect();
         if let Order::Shuffled { seed } = self.options.order {
             shuffle(&mut order, &mut stream(seed, epoch));
         }
-        order
+        EpochOrder { epoch, images: order }
     }
 
     /// Makes batches until they are all made, one fails or nobody wants them any more.
-    fn work(&self, order: &[u32], numbers: impl Iterator<Item = usize>, sender: &SyncSender<Result<Batch, DataError>>) {
+    fn work(
+        &self,
+        order: &EpochOrder,
+        numbers: impl Iterator<Item = usize>,
+        sender: &SyncSender<Result<Batch, DataError>>,
+    ) {
         for number in numbers {
             let batch = self.batch(order, number);
             let failed = batch.is_err();
@@ -206,12 +219,13 @@ impl Shared {
         Ok(())
     }
 
-    fn batch(&self, order: &[u32], number: usize) -> Result<Batch, DataError> {
+    fn batch(&self, order: &EpochOrder, number: usize) -> Result<Batch, DataError> {
+        let EpochOrder { epoch, images: order } = order;
         let LoaderOptions { batch_size, class_weights, .. } = &self.options;
         let start = number * batch_size;
         let real = (order.len() - start).min(*batch_size);
         let mut batch = self.spare().pop().unwrap_or_default();
-        batch.real = real;
+        (batch.epoch, batch.real) = (*epoch, real);
         batch.indices.clear();
         batch.indices.extend((start..start + batch_size).map(|at| order[at % order.len()]));
         batch.labels.assign(self.dataset.labels(), batch.indices.iter().map(|&index| index as usize));

@@ -134,6 +134,15 @@ impl Parameters {
         self.variables.add(name, DType::F32, elements)
     }
 
+    /// The same parameters with other variables in place of those of some blocks, given by their numbers.
+    pub fn in_variables(&self, variables: &[(usize, VariableId)]) -> Self {
+        let mut others = self.clone();
+        for (block, variable) in variables {
+            others.blocks[*block].variable = *variable;
+        }
+        others
+    }
+
     /// Number of numbers that have gradients, frozen ones included.
     pub fn trained(&self) -> usize {
         self.list.iter().filter(|p| p.role == Role::Trained).map(|p| p.shape.elements()).sum()

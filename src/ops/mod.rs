@@ -5,6 +5,7 @@
 mod accuracy;
 mod avg_pool;
 mod batch_norm;
+mod colour;
 mod columns;
 mod concat;
 mod conv2d;
@@ -15,12 +16,14 @@ mod global_pool;
 mod layer_norm;
 mod matmul;
 mod max_pool;
+mod mix;
 mod normalise;
 mod optimizer;
 mod pad;
 mod pointwise;
 mod pool;
 mod reduce;
+mod resample;
 mod rows;
 mod slice;
 mod softmax;
@@ -47,6 +50,7 @@ const OPERATIONS: &[(&str, Make)] = &[
     ("batch_norm_statistics", of_fields::<batch_norm::BatchNormStatistics>),
     ("broadcast", of_fields::<reduce::Broadcast>),
     ("cast", of_fields::<pointwise::Cast>),
+    ("colour", of_fields::<colour::Colour>),
     ("concat", of_fields::<concat::Concat>),
     ("conv2d", of_fields::<conv2d::Conv2d>),
     ("conv2d_grad_input", of_fields::<conv2d::Conv2dGradInput>),
@@ -56,13 +60,16 @@ const OPERATIONS: &[(&str, Make)] = &[
     ("global_max_pool_grad", of_fields::<global_pool::GlobalMaxPoolGrad>),
     ("layer_norm", of_fields::<layer_norm::LayerNorm>),
     ("layer_norm_grad", of_fields::<layer_norm::LayerNormGrad>),
+    ("lion", of_fields::<optimizer::Lion>),
     ("matmul", of_fields::<matmul::MatMul>),
     ("max_pool2d", of_fields::<max_pool::MaxPool2d>),
     ("max_pool2d_grad", of_fields::<max_pool::MaxPool2dGrad>),
+    ("mix_images", of_fields::<mix::MixImages>),
     ("normalise_images", of_fields::<normalise::NormaliseImages>),
     ("pack", of_fields::<view::Pack>),
     ("pointwise", of_fields::<pointwise::Pointwise>),
     ("reduce", of_fields::<reduce::Reduce>),
+    ("resample", of_fields::<resample::Resample>),
     ("reshape", of_fields::<view::Reshape>),
     ("rmsprop", of_fields::<optimizer::RmsProp>),
     ("sgd", of_fields::<optimizer::Sgd>),
@@ -118,6 +125,7 @@ with_kernels! {
     accuracy,
     avg_pool,
     batch_norm,
+    colour,
     concat,
     conv2d,
     cross_entropy,
@@ -126,11 +134,13 @@ with_kernels! {
     layer_norm,
     matmul,
     max_pool,
+    mix,
     normalise,
     optimizer,
     pad,
     pointwise,
     reduce,
+    resample,
     slice,
     softmax,
     transpose,
@@ -138,12 +148,15 @@ with_kernels! {
 
 pub use avg_pool::Average;
 pub use batch_norm::BatchNorm;
+pub use colour::{ColourOptions, LOOK, SAME_LOOK};
 pub use conv2d::Conv2dOptions;
 pub use matmul::Factor;
 pub use max_pool::Argmax;
+pub use mix::MIX;
 pub use optimizer::Optimizer;
 pub use pointwise::{Pointwise, fused_pointwise};
 pub use reduce::fused_reduction;
+pub use resample::{Fill, Interpolation, Resampling};
 pub use window::{Padding, Window, Window1d, WindowOptions};
 
 #[cfg(test)]

@@ -24,6 +24,15 @@ pub(super) fn check_labels(batch: &Batch, model: &Model) -> Result<(), TrainErro
     }
 }
 
+/// The labels of the images at these places of a batch.
+pub(super) fn labels_at(batch: &Batch, places: &[usize]) -> Tensor {
+    let shape = labels_type(batch).shape;
+    match batch.labels.select(places.iter().copied()) {
+        Labels::Classes(classes) => Tensor::u32(shape, classes),
+        Labels::Rows { values, .. } => Tensor::f32(shape, values),
+    }
+}
+
 /// A batch's vectors as tensors, without copies: they are taken out of the batch and put back.
 pub(super) struct BatchTensors {
     images: Tensor,

@@ -13,7 +13,7 @@ use std::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Session, TrainError};
+use super::{Session, TrainError, session::AVERAGE};
 use crate::{
     data::{Dataset, Fit, ImageSize, MOST_CLASSES, Normalisation},
     tasks::Classification,
@@ -68,7 +68,13 @@ pub struct Progress {
     pub best: Option<f64>,
     /// The epoch of the best value, counted from 1.
     pub best_epoch: u64,
-    /// Factor of the learning rate that an observer has set.
+    /// Best value so far that was better than the one before by [`Recipe::min_delta`](super::Recipe::min_delta).
+    pub plateau_best: Option<f64>,
+    /// Its epoch, or the one in which the learning rate was lowered since.
+    pub plateau_epoch: u64,
+    /// Epochs since there was such a value.
+    pub epochs_without_better: u64,
+    /// Factor of the learning rate that an observer has set, or that came of lowering it.
     pub learning_rate_factor: f64,
     /// Loss times weight, summed over the present epoch.
     pub loss_sum: f64,
@@ -88,6 +94,9 @@ impl Default for Progress {
             batches: 0,
             best: None,
             best_epoch: 0,
+            plateau_best: None,
+            plateau_epoch: 0,
+            epochs_without_better: 0,
             learning_rate_factor: 1.0,
             loss_sum: 0.0,
             weight_sum: 0.0,
@@ -225,6 +234,13 @@ fn write(path: &Path, card: &Card, tensors: &[(String, Tensor)]) -> Result<(), T
     write_whole(path, &bytes)
 }
 
+/// What inference needs of a session's tensors: the parameters, or their moving averages where there are any.
+fn weights(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    let average = |name: &str| tensors.iter().find(|(given, _)| given.strip_prefix(AVERAGE) == Some(name));
+    let parameters = tensors.iter().filter(|(name, _)| !name.contains('/'));
+    parameters.map(|(name, own)| (name.clone(), average(name).map_or(own, |(_, average)| average).clone())).collect()
+}
+
 impl Session {
     /// What a weights file of this session, trained on `data`, says of itself.
     pub fn card(&self, data: &Dataset, progress: &Progress) -> Card {
@@ -244,9 +260,8 @@ impl Session {
     /// # Errors
     /// If the device fails or the file cannot be written.
     pub fn keep_weights(&mut self, folder: &Path, name: &str, card: &Card) -> Result<(), TrainError> {
-        let mut tensors = self.tensors()?;
-        tensors.retain(|(name, _)| !name.contains('/'));
-        write(&folder.join(format!("{name}.safetensors")), card, &tensors)
+        let weights = weights(&self.tensors()?);
+        write(&folder.join(format!("{name}.safetensors")), card, &weights)
     }
 
     /// Writes `last.safetensors`, with `best` also `best.safetensors`, and `resume.safetensors` into `folder`.
@@ -255,8 +270,7 @@ impl Session {
     /// If the device fails or a file cannot be written; files that were there stay whole.
     pub fn save(&mut self, folder: &Path, card: &Card, best: bool) -> Result<(), TrainError> {
         let tensors = self.tensors()?;
-        let is_weight = |(name, _): &&(String, Tensor)| !name.contains('/');
-        let weights: Vec<(String, Tensor)> = tensors.iter().filter(is_weight).cloned().collect();
+        let weights = weights(&tensors);
         if best {
             write(&folder.join(BEST), card, &weights)?;
         }
@@ -290,6 +304,7 @@ impl Session {
     pub fn load_weights(&mut self, path: &Path) -> Result<(), TrainError> {
         let file = Weights::open(path)?;
         self.restore(|name, shape| match name.split_once('/') {
+            Some(("average", own)) => file.tensor(own, shape),
             Some(_) => Ok(Tensor::f32(shape, vec![0.0; shape.elements()])),
             None => file.tensor(name, shape),
         })

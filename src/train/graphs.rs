@@ -1,6 +1,7 @@
 //! The graphs of a training step, of its parts over several batches, and of inference.
 
 use crate::{
+    augment::Augmentation,
     autodiff,
     data::Normalisation,
     graph::{Graph, GraphError, Value, VariableId},
@@ -33,17 +34,30 @@ pub struct BlockUpdate {
     pub group: Group,
     /// The optimizer's moments.
     pub moments: Vec<VariableId>,
+    /// The moving average of the parameters, where there is to be one.
+    pub average: Option<VariableId>,
 }
 
 impl TrainingState {
-    /// The feeds of the numbers that the updates of step `step` (counted from 1) depend on, one a block.
+    /// The feeds of the numbers that the updates of step `step` (counted from 1) depend on: one a block, and that of the
+    /// moving average.
     pub fn hyper(&self, recipe: &Recipe, learning_rate: f64, step: u64) -> Vec<(String, Tensor)> {
+        let averages = recipe.ema.map(|keep| {
+            // At the beginning it forgets faster, as the weights change faster.
+            let keep = keep.min((1.0 + step as f64) / (10.0 + step as f64));
+            (AVERAGE.to_string(), Tensor::scalar((1.0 - keep) as f32))
+        });
         let of = |(at, update): (usize, &BlockUpdate)| {
             let Group { learning_rate: factor, weight_decay, .. } = update.group;
             let numbers = recipe.optimizer.hyper(factor * learning_rate, weight_decay, step, recipe.clip_value);
             (hyper_feed(at), Tensor::f32([8], numbers.to_vec()))
         };
-        self.updates.iter().enumerate().map(of).collect()
+        self.updates.iter().enumerate().map(of).chain(averages).collect()
+    }
+
+    /// Number of each block whose parameters are averaged, and the average.
+    pub fn averages(&self) -> Vec<(usize, VariableId)> {
+        self.updates.iter().filter_map(|update| Some((update.block, update.average?))).collect()
     }
 }
 
@@ -59,6 +73,12 @@ pub(super) fn gradients_output(block: usize) -> String {
 
 /// What the names of the outputs begin with that are sums of figures over the images.
 pub(super) const METRIC: &str = "metric/";
+
+/// The feed of the labels of the images that those of a batch are mixed with.
+pub(super) const PARTNER_LABELS: &str = "partner_labels";
+
+/// The feed of how far the moving average goes towards the weights.
+const AVERAGE: &str = "average";
 
 fn hyper_feed(update: usize) -> String {
     format!("hyper{update}")
@@ -88,7 +108,8 @@ struct Gradients {
 /// Builds the graph of one training step: forward, loss, gradients, optimizer, running statistics.
 ///
 /// Feeds: `images` u8 `[batch, height, width, channels]`, `labels` of the task's type, `weights` f32 `[batch]`, `clock` u32
-/// `[2]` (seed, step), and those of [`TrainingState::hyper`]. Outputs, f32 `[]` each: `loss`, the weighted mean; `weight`,
+/// `[2]` (seed, step), those of [`TrainingState::hyper`] and those that [`Augmentation::draw`] gives; where it mixes images also
+/// `partner_labels`, of the type of the labels. Outputs, f32 `[]` each: `loss`, the weighted mean; `weight`,
 /// the sum of weights; `metric/NAME`, the sum of each of the task's figures over the images of weight above 0.
 ///
 /// # Errors
@@ -212,13 +233,15 @@ fn gradients(
 ) -> Result<Gradients, GraphError> {
     let batch = Batch::feeds(graph, model, recipe.batch_size);
     let clock = graph.feed("clock", TensorType::u32([2]));
-    let label_smoothing = recipe.label_smoothing;
+    let input = Input { batch: &batch, normalisation, augmentation: &recipe.augment.resolved(model.input) };
     let (samples, built) =
-        forward(graph, model, parameters, (Mode::Training, Some(clock)), &batch, normalisation, label_smoothing)?;
+        forward(graph, model, parameters, (Mode::Training, Some(clock)), &input, recipe.label_smoothing)?;
 
     let (loss, weight, metrics, guard) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
         let objective = model.task.objective(graph, &samples)?;
-        let loss = graph.weighted_mean(objective.losses, batch.weights)?;
+        let losses = focal_losses(graph, recipe, objective.losses)?;
+        let losses = mixed_losses(graph, recipe, model, &samples, &input, losses)?;
+        let loss = graph.weighted_mean(losses, batch.weights)?;
         let mut metrics = Vec::new();
         for metric in &objective.metrics {
             let counted = Expr::Input(1).select(Expr::Input(0), 0.0);
@@ -269,6 +292,28 @@ fn gradients(
     Ok(Gradients { blocks, weight, metrics, guard })
 }
 
+/// The losses, focal where the recipe says so.
+fn focal_losses(graph: &mut Graph, recipe: &Recipe, losses: Value) -> Result<Value, GraphError> {
+    recipe.focal.map_or(Ok(losses), |focus| graph.focal(losses, focus))
+}
+
+/// The losses of images that are mixed with partners: those by each label, weighed by the share that the label has.
+fn mixed_losses(
+    graph: &mut Graph,
+    recipe: &Recipe,
+    model: &Model,
+    samples: &Samples,
+    input: &Input<'_>,
+    losses: Value,
+) -> Result<Value, GraphError> {
+    let Some(shares) = input.augmentation.shares(graph, input.batch.size) else { return Ok(losses) };
+    let Some(ty) = model.task.targets(input.batch.size) else { return Ok(losses) };
+    let targets = Some(graph.feed(PARTNER_LABELS, ty));
+    let of_partners = model.task.objective(graph, &Samples { targets, ..*samples })?.losses;
+    let of_partners = focal_losses(graph, recipe, of_partners)?;
+    graph.mean_by_share(losses, of_partners, shares)
+}
+
 /// The variables of the optimizer for parameters that have been declared.
 fn state(
     parameters: &mut Parameters,
@@ -281,7 +326,8 @@ fn state(
         if description.role == Role::Trained && !description.group.frozen {
             let moment = |at: usize| parameters.add_variable(format!("moment{}", at + 1), description.elements);
             let moments = (0..recipe.optimizer.moments()).map(moment).collect();
-            updates.push(BlockUpdate { block, group: description.group, moments });
+            let average = recipe.ema.map(|_| parameters.add_variable("average", description.elements));
+            updates.push(BlockUpdate { block, group: description.group, moments, average });
         }
     }
     TrainingState { updates, metrics, halted }
@@ -301,6 +347,7 @@ fn update(
             Some(max_norm) => graph.global_norm_scale(gradients, max_norm)?,
             None => graph.constant(Tensor::scalar(1.0)),
         };
+        let share = recipe.ema.map(|_| graph.feed(AVERAGE, TensorType::f32([])));
         for (at, (update, gradients)) in state.updates.iter().zip(gradients).enumerate() {
             let block = &parameters.blocks()[update.block];
             let ty = TensorType::f32([block.elements]);
@@ -308,6 +355,13 @@ fn update(
             let values = graph.variable(block.variable, 0, ty.clone());
             let moments: Vec<Value> = update.moments.iter().map(|id| graph.variable(*id, 0, ty.clone())).collect();
             let updated = graph.optimizer_step(&recipe.optimizer, values, &moments, *gradients, hyper, scale, guard)?;
+            if let (Some(id), Some(share), Some(new)) = (update.average, share, updated.first()) {
+                let old = graph.variable(id, 0, ty);
+                let moved = Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * Expr::Input(2);
+                let kept = Expr::Input(3).select(Expr::Input(0), moved);
+                let average = graph.update("average", kept, &[old, *new, share, guard])?;
+                graph.assign(id, average);
+            }
             for (id, value) in std::iter::once(&block.variable).chain(&update.moments).zip(updated) {
                 graph.assign(*id, value);
             }
@@ -359,7 +413,8 @@ pub fn inference_graph(
 ) -> Result<Graph, GraphError> {
     let mut graph = Graph::new();
     let batch = Batch::feeds(&mut graph, model, batch);
-    let (samples, _) = forward(&mut graph, model, parameters, (Mode::Inference, None), &batch, normalisation, 0.0)?;
+    let input = Input { batch: &batch, normalisation, augmentation: &Augmentation::default() };
+    let (samples, _) = forward(&mut graph, model, parameters, (Mode::Inference, None), &input, 0.0)?;
     graph.scoped("loss", |graph| -> Result<(), GraphError> {
         let objective = model.task.objective(graph, &samples)?;
         let predictions = model.task.prediction(graph, samples.output)?;
@@ -388,19 +443,26 @@ impl Batch {
     }
 }
 
+/// What the network is given.
+struct Input<'a> {
+    batch: &'a Batch,
+    normalisation: &'a Normalisation,
+    augmentation: &'a Augmentation,
+}
+
 fn forward(
     graph: &mut Graph,
     model: &Model,
     parameters: &mut Parameters,
     (mode, clock): (Mode, Option<Value>),
-    batch: &Batch,
-    normalisation: &Normalisation,
+    input: &Input<'_>,
     label_smoothing: f64,
 ) -> Result<(Samples, Built), GraphError> {
+    let &Input { batch, normalisation, augmentation } = input;
     let channels = normalisation.mean.len();
     let mean = graph.constant(Tensor::f32([channels], normalisation.mean.clone()));
     let std = graph.constant(Tensor::f32([channels], normalisation.std.clone()));
-    let x = graph.scoped("input", |graph| graph.normalise_images(batch.images, mean, std))?;
+    let x = graph.scoped("input", |graph| augmentation.apply(graph, batch.images, mean, std))?;
     let mut builder = Builder::new(graph, parameters, mode, clock);
     let output = model.network.forward(&mut builder, x)?;
     if let Some(expected) = model.task.output(batch.size) {

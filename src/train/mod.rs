@@ -1,6 +1,7 @@
 //! Training: the recipe, the graphs of a step, the loop, and what it leaves behind.
 
 mod batch;
+mod budget;
 mod checkpoint;
 mod diagnose;
 mod error;
@@ -11,6 +12,7 @@ mod recipe;
 mod schedule;
 mod session;
 mod trainer;
+mod views;
 
 pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole};
 pub use error::TrainError;
@@ -24,3 +26,4 @@ pub use recipe::Recipe;
 pub use schedule::Schedule;
 pub use session::{Session, StepFigures};
 pub use trainer::{Outcome, StopReason, Trainer};
+pub use views::augmented;

@@ -2,9 +2,10 @@
 
 use super::Schedule;
 use crate::{
+    augment::Augmentation,
     nn::{GroupRule, Groups},
     ops::Optimizer,
-    settings::{self, above},
+    settings::{self, above, between},
 };
 
 /// Epochs of a run, at most.
@@ -19,7 +20,7 @@ crate::settings! {
     pub struct Recipe {
         /// How many times to go through the training images.
         #[arg(long, value_name = "N", group = "with_resume")]
-        pub epochs: usize = 10, in 1..=MOST_EPOCHS;
+        pub epochs: usize = 20, in 1..=MOST_EPOCHS;
         /// Images a step.
         #[arg(long, value_name = "N")]
         pub batch_size: usize = 128, in 1..=MOST_IMAGES;
@@ -31,7 +32,7 @@ crate::settings! {
         pub learning_rate: f64 = 1e-3, in 0.0..;
         /// How the learning rate varies over the run; step is a tenth after each third.
         #[arg(long, value_name = "NAME")]
-        pub schedule: Schedule = Schedule::Constant, check Schedule::check;
+        pub schedule: Schedule = Schedule::Cosine, check Schedule::check;
         /// Steps over which the learning rate rises at the start.
         #[arg(long, value_name = "N")]
         pub warmup_steps: u64 = 0, in 0..;
@@ -47,6 +48,9 @@ crate::settings! {
         /// Share of the target that is spread over all classes.
         #[arg(long, value_name = "X")]
         pub label_smoothing: f64 = 0.0, in 0.0..1.0;
+        /// Weigh each image's loss by (1 - p)^X, p being the probability of its label: hard images count more (focal loss).
+        #[arg(long, value_name = "X")]
+        pub focal: Option<f64> = None, in above(0.0);
         /// Scale gradients down to this Euclidean norm.
         #[arg(long, value_name = "X")]
         pub clip_norm: Option<f64> = None, in above(0.0);
@@ -59,6 +63,29 @@ crate::settings! {
         /// How far running statistics move towards those of a batch.
         #[arg(skip)]
         pub statistics_momentum: f64 = 0.1, in 0.0..=1.0;
+        /// Evaluate and keep a moving average of the weights that keeps this share of itself a step, such as 0.999
+        /// [default: the weights themselves].
+        #[arg(long, value_name = "SHARE")]
+        pub ema: Option<f64> = None, in between(0.0, 1.0);
+        /// The figure by which epochs are compared, of the validation images where there are any: loss or the name of another
+        /// [default: accuracy, or the first that the task has].
+        #[arg(long, value_name = "NAME")]
+        pub monitor: Option<String> = None;
+        /// End after so many epochs without a better one [default: go through all].
+        #[arg(long, value_name = "EPOCHS")]
+        pub patience: Option<u64> = None, in 1..;
+        /// How much better an epoch must be to count as that for --patience and --plateau.
+        #[arg(long, value_name = "X")]
+        pub min_delta: f64 = 0.0, in 0.0..;
+        /// Lower the learning rate after so many epochs without a better one [default: never].
+        #[arg(long, value_name = "EPOCHS")]
+        pub plateau: Option<u64> = None, in 1..;
+        /// Factor by which --plateau lowers the learning rate.
+        #[arg(long, value_name = "X")]
+        pub plateau_factor: f64 = 0.1, in between(0.0, 1.0);
+        /// Learning rate below which --plateau does not go.
+        #[arg(long, value_name = "RATE")]
+        pub min_lr: f64 = 0.0, in 0.0..;
         /// Seed of initial weights, order of images and dropout.
         #[arg(long, value_name = "N")]
         pub seed: u64 = 0, in 0..;
@@ -68,6 +95,9 @@ crate::settings! {
         /// End after this many steps.
         #[arg(long, value_name = "N", group = "with_resume")]
         pub max_steps: Option<u64> = None, in 1..;
+        /// How training images are varied.
+        #[command(flatten)]
+        pub augment: Augmentation = Augmentation::default(), check Augmentation::check;
     }
 }
 

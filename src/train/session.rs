@@ -4,21 +4,23 @@ use std::collections::VecDeque;
 
 use super::{
     Recipe, TrainError,
-    batch::{BatchTensors, check_labels},
+    batch::{BatchTensors, check_labels, labels_at},
+    budget::{Budget, batch_too_large},
     diagnose::first_non_finite,
     evaluate::Inference,
     graphs::{
-        GradientSums, METRIC, TrainingState, gradient_graph, gradients_output, inference_graph, reading_graph,
-        training_graph, update_graph,
+        GradientSums, METRIC, PARTNER_LABELS, TrainingState, gradient_graph, gradients_output, inference_graph,
+        reading_graph, training_graph, update_graph,
     },
 };
 use crate::{
+    augment::{Augmentation, Drawn},
     data::{Batch, Loader, Normalisation},
     graph::Graph,
     kernel::random,
     models::Model,
     nn::Parameters,
-    plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanError, PlanOptions, ProgramId, Target, Tuned},
+    plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanOptions, ProgramId, Target, Tuned},
     tasks::{Evaluation, Unit},
     tensor::{Tensor, TensorType},
 };
@@ -29,6 +31,8 @@ pub struct Session {
     pub(super) model: Model,
     pub(super) recipe: Recipe,
     pub(super) normalisation: Normalisation,
+    /// What the recipe's augmentation comes to for images of this size.
+    augmentation: Augmentation,
     pub(super) parameters: Parameters,
     pub(super) state: TrainingState,
     graph: Graph,
@@ -98,7 +102,7 @@ impl Session {
         recipe.check().map_err(TrainError::Setting)?;
         normalisation.check(model.input[2])?;
         let mut parameters = Parameters::with_groups(executor.target().block_limit(), recipe.parameter_groups());
-        let inference = inference_graph(&model, &mut parameters, recipe.batch_size, &normalisation)?;
+        let mut inference = inference_graph(&model, &mut parameters, recipe.batch_size, &normalisation)?;
         let (mut graph, state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
         check_groups(&parameters, &state)?;
         let mut update = None;
@@ -109,6 +113,11 @@ impl Session {
         }
         let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
         let tuned = executor.tune(&graph, parameters.variables(), options)?;
+        let averages = state.averages();
+        if !averages.is_empty() {
+            let mut averaged = parameters.in_variables(&averages);
+            inference = inference_graph(&model, &mut averaged, recipe.batch_size, &normalisation)?;
+        }
         executor.tune(&inference, parameters.variables(), PlanOptions::inference())?;
         let target = executor.target();
         // On the CPU the initial values lie in memory beside the variables that they are written to.
@@ -130,8 +139,13 @@ impl Session {
         for (block, content) in parameters.blocks().iter().zip(parameters.initial(recipe.seed)) {
             executor.write(block.variable, 0, &content)?;
         }
+        for (block, average) in averages {
+            let content = executor.read(parameters.blocks()[block].variable)?;
+            executor.write(average, 0, &content)?;
+        }
         Ok(Self {
             executor,
+            augmentation: recipe.augment.resolved(model.input),
             model,
             recipe,
             normalisation,
@@ -159,6 +173,11 @@ impl Session {
     /// How it is trained.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    /// How its training images are varied.
+    pub fn augmentation(&self) -> &Augmentation {
+        &self.augmentation
     }
 
     /// Its parameters: names, shapes and where they are.
@@ -233,10 +252,10 @@ impl Session {
         let hyper: Vec<(&str, &Tensor)> = hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)).collect();
         let count = batches.len();
         for (at, batch) in batches.iter_mut().enumerate() {
-            let clock = self.clock(self.step, at);
+            let drawn = self.draw(batch, self.step, at);
             let inputs = BatchTensors::borrow(batch, &self.model)?;
             let mut feeds = inputs.feeds();
-            feeds.push(("clock", &clock));
+            feeds.extend(drawn.iter().map(|(name, tensor)| (*name, tensor)));
             if self.update.is_none() {
                 feeds.extend(&hyper);
             }
@@ -257,6 +276,27 @@ impl Session {
     fn clock(&self, step: u64, at: usize) -> Tensor {
         let batch = step.wrapping_mul(self.recipe.accumulate as u64).wrapping_add(at as u64);
         random::clock(self.recipe.seed, batch)
+    }
+
+    /// The feeds of what is drawn for a step's batch number `at`: the clock, and what its images are varied by.
+    fn draw(&self, batch: &Batch, step: u64, at: usize) -> Vec<(&'static str, Tensor)> {
+        let clock = self.clock(step, at);
+        let count = batch.weights.len();
+        // A batch made by hand need not say which images it is of.
+        let places: Vec<u32> = (0..count as u32).collect();
+        let draws = self.augmentation.draw(&Drawn {
+            clock: clock.as_u32().and_then(|words| words.try_into().ok()).unwrap_or_default(),
+            epoch: batch.epoch,
+            indices: if batch.indices.len() == count { &batch.indices } else { &places },
+            real: batch.real.min(count),
+            size: self.model.input,
+        });
+        let mut feeds = draws.feeds;
+        feeds.push(("clock", clock));
+        if let Some(partners) = draws.partners.filter(|_| self.model.task.targets(count).is_some()) {
+            feeds.push((PARTNER_LABELS, labels_at(batch, &partners)));
+        }
+        feeds
     }
 
     /// Waits for all submitted steps and returns their figures.
@@ -332,10 +372,11 @@ impl Session {
                 *self.reading.insert(self.executor.load(plan)?)
             }
         };
-        let clock = self.clock(self.step + 1, 0);
+        check_labels(batch, &self.model)?;
+        let drawn = self.draw(batch, self.step + 1, 0);
         let inputs = BatchTensors::borrow(batch, &self.model)?;
         let mut feeds = inputs.feeds();
-        feeds.push(("clock", &clock));
+        feeds.extend(drawn.iter().map(|(name, tensor)| (*name, tensor)));
         let result = self.executor.run(program, &feeds);
         inputs.give_back(batch);
         result?;
@@ -356,18 +397,19 @@ impl Session {
     /// # Errors
     /// If the device fails.
     pub fn diagnose(&mut self, batch: &mut Batch, step: u64, at: usize) -> Result<Option<String>, TrainError> {
-        let clock = self.clock(step, at);
+        let drawn = self.draw(batch, step, at);
         let hyper = self.state.hyper(&self.recipe, 0.0, step);
         let inputs = BatchTensors::borrow(batch, &self.model)?;
         let mut feeds = inputs.feeds();
-        feeds.push(("clock", &clock));
+        feeds.extend(drawn.iter().map(|(name, tensor)| (*name, tensor)));
         feeds.extend(hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)));
         let place = first_non_finite(&self.graph, &self.parameters, self.executor.as_mut(), &feeds);
         inputs.give_back(batch);
         place
     }
 
-    /// Every parameter and, as `moment1/NAME` and `moment2/NAME`, the optimizer's moments of it, from the device.
+    /// Every parameter and, as `moment1/NAME` and `moment2/NAME`, the optimizer's moments of it, and as `average/NAME` its moving
+    /// average, from the device.
     ///
     /// # Errors
     /// If the device fails.
@@ -378,6 +420,7 @@ impl Session {
             if let Some(update) = self.state.updates.iter().find(|update| update.block == at) {
                 let moments = update.moments.iter().enumerate();
                 sources.extend(moments.map(|(n, id)| (format!("moment{}/", n + 1), *id)));
+                sources.extend(update.average.map(|id| (AVERAGE.to_string(), id)));
             }
             for (prefix, id) in sources {
                 let content = self.executor.read(id)?;
@@ -399,15 +442,16 @@ impl Session {
     pub fn set_tensors(&mut self, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
         let mut places = Vec::new();
         for (name, tensor) in tensors {
-            let (moment, of) = match name.split_once('/') {
-                Some((moment, of)) => (moment.strip_prefix("moment").and_then(|n| n.parse::<usize>().ok()), of),
-                None => (Some(0), name.as_str()),
-            };
+            let (kind, of) = name.split_once('/').map_or(("", name.as_str()), |(kind, of)| (kind, of));
             let parameter = self.parameters.iter().find(|parameter| parameter.name == of);
             let update = |block: usize| self.state.updates.iter().find(move |update| update.block == block);
-            let variable = parameter.zip(moment).and_then(|(parameter, moment)| match moment {
-                0 => Some(self.parameters.blocks()[parameter.block].variable),
-                _ => update(parameter.block)?.moments.get(moment - 1).copied(),
+            let variable = parameter.and_then(|parameter| match kind {
+                "" => Some(self.parameters.blocks()[parameter.block].variable),
+                "average" => update(parameter.block)?.average,
+                moment => {
+                    let number: usize = moment.strip_prefix("moment")?.parse().ok()?;
+                    update(parameter.block)?.moments.get(number.checked_sub(1)?).copied()
+                }
             });
             let Some((parameter, variable)) = parameter.zip(variable) else {
                 let message = format!("{} has no parameter {name}", self.model.name);
@@ -440,10 +484,17 @@ impl Session {
                 let tensor = find(&format!("moment{}/{}", n + 1, parameter.name), &parameter.shape)?;
                 self.executor.write(*id, parameter.offset, &tensor)?;
             }
+            if let Some(id) = update.and_then(|update| update.average) {
+                let tensor = find(&format!("{AVERAGE}{}", parameter.name), &parameter.shape)?;
+                self.executor.write(id, parameter.offset, &tensor)?;
+            }
         }
         Ok(())
     }
 }
+
+/// What the names of moving averages begin with.
+pub(super) const AVERAGE: &str = "average/";
 
 /// Fails where a pattern of the groups matches no parameter, or nothing is left to train.
 fn check_groups(parameters: &Parameters, state: &TrainingState) -> Result<(), TrainError> {
@@ -456,49 +507,4 @@ fn check_groups(parameters: &Parameters, state: &TrainingState) -> Result<(), Tr
         return Err(TrainError::Setting("all parameters are frozen: there is nothing to train".into()));
     }
     Ok(())
-}
-
-/// What a plan may take.
-struct Budget {
-    target: Target,
-    options: PlanOptions,
-    memory: Option<u64>,
-}
-
-impl Budget {
-    /// The plan of `graph`, where it fits.
-    fn plan(&self, graph: &Graph) -> Result<Plan, PlanError> {
-        let plan = Plan::new(graph, &self.target, self.options)?;
-        let bytes = plan.memory.planned + plan.memory.resident;
-        match self.memory {
-            Some(limit) if bytes > limit => {
-                Err(PlanError::TooLarge { layer: String::new(), what: "the whole step".to_string(), bytes, limit })
-            }
-            _ => Ok(plan),
-        }
-    }
-}
-
-/// A plan's failure for want of memory as the error that names the largest batch.
-fn batch_too_large(
-    error: PlanError,
-    model: &Model,
-    recipe: &Recipe,
-    normalisation: &Normalisation,
-    budget: &Budget,
-    device: String,
-) -> TrainError {
-    let PlanError::TooLarge { bytes, limit, .. } = error else { return error.into() };
-    let fits = |batch: usize| {
-        let recipe = Recipe { batch_size: batch, ..recipe.clone() };
-        let mut parameters = Parameters::with_groups(budget.target.block_limit(), recipe.parameter_groups());
-        training_graph(model, &mut parameters, &recipe, normalisation)
-            .is_ok_and(|(graph, _)| budget.plan(&graph).is_ok())
-    };
-    let (mut low, mut high) = (0, recipe.batch_size);
-    while low + 1 < high {
-        let middle = low.midpoint(high);
-        if fits(middle) { low = middle } else { high = middle }
-    }
-    TrainError::BatchTooLarge { batch: recipe.batch_size, bytes, limit, device, largest: (low > 0).then_some(low) }
 }

@@ -40,6 +40,8 @@ pub struct Trainer<'a> {
 pub enum StopReason {
     /// All epochs, or the largest number of steps, are done.
     Finished,
+    /// There was no better epoch for as long as [`Recipe::patience`](super::Recipe::patience) says.
+    NotBetter,
     /// It was asked to stop.
     Stopped,
 }
@@ -136,6 +138,7 @@ impl<'a> Trainer<'a> {
 
     fn epochs(&mut self) -> Result<Outcome, TrainError> {
         let started = Instant::now();
+        self.check_monitor()?;
         let mut last_epoch = None;
         let mut reason = StopReason::Finished;
         while self.progress.step < self.total {
@@ -147,6 +150,10 @@ impl<'a> Trainer<'a> {
                 break;
             }
             last_epoch = Some(self.end_epoch(epoch_started)?);
+            if self.is_out_of_patience() {
+                reason = StopReason::NotBetter;
+                break;
+            }
             if self.is_stopped() && self.progress.step < self.total {
                 reason = StopReason::Stopped;
                 break;
@@ -154,6 +161,16 @@ impl<'a> Trainer<'a> {
         }
         let seconds = started.elapsed().as_secs_f64();
         Ok(Outcome { reason, progress: self.progress.clone(), last_epoch, seconds })
+    }
+
+    /// Fails where epochs are to be compared by a figure that they do not have.
+    fn check_monitor(&self) -> Result<(), TrainError> {
+        let monitor = self.session.recipe().monitor.as_deref();
+        let metrics = match self.validation {
+            Some(loader) => self.session.model().task.tally(loader.dataset().classes()).finish(0, 0.0).metrics,
+            None => means(self.session.metrics(), &vec![0.0; self.session.metrics().len()], 1),
+        };
+        Measure::new(monitor, 0.0, &metrics).map(drop)
     }
 
     /// The steps of the present epoch; false where the run was stopped in it.
@@ -223,6 +240,31 @@ impl<'a> Trainer<'a> {
 
     fn is_stopped(&self) -> bool {
         self.control.stop || self.stop.load(Ordering::Relaxed)
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        let patience = self.session.recipe().patience;
+        patience.is_some_and(|epochs| self.progress.epochs_without_better >= epochs)
+    }
+
+    /// Follows whether epochs become better, and lowers the learning rate where they do not.
+    fn follow_plateau(&mut self, measure: &Measure, epoch: u64) {
+        let recipe = self.session.recipe();
+        let progress = &mut self.progress;
+        if progress.plateau_best.is_none_or(|best| measure.is_better_than(best, recipe.min_delta))
+            && measure.is_finite()
+        {
+            (progress.plateau_best, progress.plateau_epoch) = (Some(measure.value), epoch);
+            progress.epochs_without_better = 0;
+            return;
+        }
+        progress.epochs_without_better += 1;
+        if recipe.plateau.is_some_and(|epochs| epoch >= progress.plateau_epoch + epochs) {
+            let least = if recipe.learning_rate > 0.0 { recipe.min_lr / recipe.learning_rate } else { 0.0 };
+            let lowered = (progress.learning_rate_factor * recipe.plateau_factor).max(least);
+            progress.learning_rate_factor = progress.learning_rate_factor.min(lowered);
+            progress.plateau_epoch = epoch;
+        }
     }
 
     /// Takes in what observers have set.
@@ -323,16 +365,11 @@ impl<'a> Trainer<'a> {
             Some(evaluation) => (evaluation.loss, &evaluation.metrics),
             None => (train_loss, &train_metrics),
         };
-        let (measure, best) = match metrics.first() {
-            Some(metric) => {
-                let better = progress.best.is_none_or(|best| metric.value > best);
-                (metric.value, better && metric.value.is_finite())
-            }
-            None => (loss, progress.best.is_none_or(|best| loss < best)),
-        };
+        let measure = Measure::new(self.session.recipe().monitor.as_deref(), loss, metrics)?;
+        let best = measure.is_finite() && progress.best.is_none_or(|best| measure.is_better_than(best, 0.0));
         let epoch = progress.step.div_ceil(progress.batches as u64);
         if best {
-            (progress.best, progress.best_epoch) = (Some(measure), epoch);
+            (progress.best, progress.best_epoch) = (Some(measure.value), epoch);
         }
         if progress.step.is_multiple_of(progress.batches as u64) {
             (progress.loss_sum, progress.weight_sum, progress.images) = (0.0, 0.0, 0);
@@ -356,6 +393,10 @@ impl<'a> Trainer<'a> {
             observer.on_epoch(&report, &mut self.control)?;
         }
         report.logged = std::mem::take(&mut self.control.logged);
+        // The end of a run within an epoch is none: the epoch goes on when the run does.
+        if report.step.is_multiple_of(self.progress.batches as u64) {
+            self.follow_plateau(&measure, epoch);
+        }
         self.steer()?;
         self.checkpoint(best)?;
         self.keep_weights()?;
@@ -370,6 +411,36 @@ impl<'a> Trainer<'a> {
             observer.on_checkpoint(&self.progress)?;
         }
         Ok(())
+    }
+}
+
+/// The figure by which epochs are compared.
+struct Measure {
+    value: f64,
+    larger_is_better: bool,
+}
+
+impl Measure {
+    /// The one of this name, or the first metric, or the loss where there is none.
+    fn new(monitor: Option<&str>, loss: f64, metrics: &[Metric]) -> Result<Self, TrainError> {
+        let of = |metric: &Metric| Self { value: metric.value, larger_is_better: true };
+        let of_loss = Self { value: loss, larger_is_better: false };
+        let Some(name) = monitor else { return Ok(metrics.first().map_or(of_loss, of)) };
+        if name == "loss" {
+            return Ok(of_loss);
+        }
+        metrics.iter().find(|metric| metric.name == name || metric.key() == name).map(of).ok_or_else(|| {
+            let names: Vec<String> = metrics.iter().map(|metric| metric.key()).collect();
+            TrainError::Setting(format!("`monitor` is {name}, and an epoch has loss, {}", names.join(", ")))
+        })
+    }
+
+    fn is_better_than(&self, other: f64, by: f64) -> bool {
+        if self.larger_is_better { self.value > other + by } else { self.value < other - by }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.value.is_finite()
     }
 }
 

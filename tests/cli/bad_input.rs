@@ -9,7 +9,7 @@ fn unknown_names_are_answered_with_what_there_is() {
     let place = Workplace::with_shapes();
     let lists = [
         ("--model alexnet", "seed-cnn"),
-        ("--optimizer lion", "adamw"),
+        ("--optimizer adafactor", "adamw"),
         ("--schedule never", "cosine"),
         ("--fit pad", "stretch"),
     ];

@@ -73,7 +73,7 @@ fn numbers_of_a_configuration_are_bounded_before_they_size_anything() {
     let config = place.read("run/config.toml");
     for (field, value) in [
         ("batch_size = 16", "batch_size = 9223372036854775807"),
-        ("epochs = 10", "epochs = 9223372036854775807"),
+        ("epochs = 20", "epochs = 9223372036854775807"),
         ("checkpoint_every = 60.0", "checkpoint_every = 1e300"),
     ] {
         assert!(config.contains(field), "{config}");

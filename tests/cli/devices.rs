@@ -80,7 +80,9 @@ fn a_gpu_trains_as_the_cpu_does_and_goes_on_bit_for_bit() {
     let place = Workplace::with_shapes();
     let Some(gpu) = software_gpu(&place) else { return };
     let train = |device: &str, rest: &str| {
-        place.run(&format!("train shapes --batch-size 8 --log-steps -q --device {device} {rest}")).expect_code(0);
+        place
+            .run(&format!("train shapes --batch-size 8 --log-steps -q --schedule constant --device {device} {rest}"))
+            .expect_code(0);
     };
     train("cpu", "--max-steps 20 --out cpu");
     train(&gpu, "--max-steps 20 --out gpu");
@@ -106,7 +108,7 @@ fn a_gpu_trains_as_the_cpu_does_and_goes_on_bit_for_bit() {
 fn a_resumed_run_takes_the_kernels_that_it_began_with() {
     let place = Workplace::with_shapes();
     let Some(gpu) = software_gpu(&place) else { return };
-    let train = format!("train shapes --batch-size 8 --log-steps --device {gpu} --max-steps 6");
+    let train = format!("train shapes --batch-size 8 --log-steps --schedule constant --device {gpu} --max-steps 6");
     let tuned = place.json(&format!("{train} --tune quick --out tuned --json"));
     assert!(tuned["tuning"]["timed"].as_u64().unwrap() > 0, "{tuned}");
     let again = place.json(&format!("{train} --tune quick --out again --json"));

@@ -4,7 +4,8 @@ use gabor::train::read_card;
 
 use crate::support::{Workplace, rows_without_time, wait_until};
 
-const TRAIN: &str = "train shapes --device cpu --batch-size 16 --seed 5 --log-steps --epochs 30";
+const TRAIN: &str = "train shapes --device cpu --batch-size 16 --seed 5 --log-steps --epochs 30 --augment strong \
+                     --alternating-flip --ema 0.9 --schedule constant --plateau 4";
 /// Steps of the whole run: 30 epochs of 6.
 const STEPS: u64 = 180;
 
@@ -93,9 +94,11 @@ fn a_second_interrupt_ends_a_run_at_once() {
 #[test]
 fn a_run_that_was_cut_short_goes_on_for_longer() {
     let place = Workplace::with_shapes();
-    place.run(&format!("{TRAIN} --out whole")).expect_code(0);
+    // Learning fast enough that what is measured where it is cut, within an epoch, does not stay the best.
+    let train = TRAIN.replace("strong", "none");
+    place.run(&format!("{train} --out whole")).expect_code(0);
     // In the middle of an epoch, and then at the end of one.
-    place.run(&format!("{TRAIN} --out cut --max-steps 8")).expect_code(0);
+    place.run(&format!("{train} --out cut --max-steps 8")).expect_code(0);
     place.run("train --resume cut --max-steps 18").expect_code(0);
     let result = place.json("train --resume cut --max-steps 1000 --json");
     assert_eq!(result["steps"], STEPS);

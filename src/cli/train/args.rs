@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use gabor::{nn::GroupRule, ops::Optimizer};
 
-use super::{given::Given, run};
-use crate::cli::{config::RunConfig, console::Console, run_folder::RunFolder, values};
+use super::run;
+use crate::cli::{config::RunConfig, console::Console, given::Given, run_folder::RunFolder, values};
 
 /// Train a model on images
 ///
@@ -29,7 +29,7 @@ use crate::cli::{config::RunConfig, console::Console, run_folder::RunFolder, val
 Ctrl-C ends a run after the present step, with a checkpoint; --resume goes on from there.")]
 pub struct TrainArgs {
     #[command(flatten)]
-    given: Given,
+    given: Given<RunConfig>,
     #[command(flatten)]
     parts: PartArgs,
     /// Threads to compute with on the CPU [default: one a core]

@@ -1,53 +1,14 @@
-//! The settings of a run as flags.
+//! What follows from the settings of a run for its flags.
 
 use std::iter;
 
-use anyhow::Result;
-use clap::{
-    Arg, ArgGroup, ArgMatches, Args, Command, Error, FromArgMatches, Id, error::ErrorKind, parser::ValueSource,
-};
+use clap::{Arg, ArgGroup, Command, Id};
 use toml::{Table, Value};
 
 use crate::cli::config::RunConfig;
 
 /// What a flag is in that may come with --resume; all others are as they were when the run began.
 const WITH_RESUME: &str = "with_resume";
-
-/// The settings that flags were given for.
-pub struct Given(ArgMatches);
-
-impl Given {
-    /// Sets them in `config`.
-    pub fn apply(&self, config: &mut RunConfig) -> Result<()> {
-        Ok(config.update_from_arg_matches(&self.0)?)
-    }
-}
-
-impl Args for Given {
-    fn augment_args(command: Command) -> Command {
-        RunConfig::augment_args_for_update(command)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        RunConfig::augment_args_for_update(command)
-    }
-}
-
-impl FromArgMatches for Given {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut given = matches.clone();
-        // Flags without a value are false by default, which would count as given.
-        for id in matches.ids().filter(|id| matches.value_source(id.as_str()) == Some(ValueSource::DefaultValue)) {
-            given.try_clear_id(id.as_str()).map_err(|error| Error::raw(ErrorKind::UnknownArgument, error))?;
-        }
-        Ok(Self(given))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
 
 /// `gabor train`'s command with what follows from the settings: their defaults in the help, and which flags may come
 /// with --resume.

@@ -4,6 +4,7 @@ use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration}
 
 use anyhow::{Error, Result, ensure};
 use gabor::{
+    augment::Preset,
     data::{Dataset, Loader, LoaderOptions, Normalisation, Order, Splits},
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
@@ -29,6 +30,8 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
     if let Some(labels) = &mut config.images.labels {
         *labels = labels.canonicalize().unwrap_or_else(|_| labels.clone());
     }
+    // Not in a run that is resumed: it goes on as it began.
+    config.recipe.augment.preset.get_or_insert(Preset::Auto);
     let (job, session) = Job::prepare(config, None, Choices::default())?;
     let folder = RunFolder::create(out, &job.config.model)?;
     job.config.write(&folder.config())?;
@@ -88,9 +91,9 @@ impl Job {
     ) -> Result<ExitCode> {
         console.note(summary::of_run(self, &session, folder, resumed.as_ref()))?;
         let outcome = self.train(&mut session, folder, resumed, console)?;
-        let finished = outcome.reason == StopReason::Finished;
+        let finished = outcome.reason != StopReason::Stopped;
         let test = if finished { self.test(&mut session, folder, &outcome.progress, console)? } else { None };
-        let text = summary::of_outcome(folder, &outcome, test.as_ref());
+        let text = summary::of_outcome(&session, folder, &outcome, test.as_ref());
         console.result(&summary::figures(self, &session, folder, &outcome, test.as_ref()), text)?;
         Ok(if finished { ExitCode::SUCCESS } else { ExitCode::from(interrupt::EXIT_CODE) })
     }

@@ -39,6 +39,7 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
         count => format!(", {} of them frozen", grouped(count)),
     };
     let _ = writeln!(text, "model   {}, {parameters} parameters{frozen}", session.model().name);
+    let _ = writeln!(text, "augment {}", session.augmentation());
     let _ = writeln!(text, "device  {}", session.device());
     if let Tuned { calls, timed: 1.., faster, time, .. } = session.tuned() {
         let seconds = time.as_secs_f64();
@@ -56,7 +57,7 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
 }
 
 /// How the run ended.
-pub fn of_outcome(folder: &RunFolder, outcome: &Outcome, test: Option<&Evaluation>) -> String {
+pub fn of_outcome(session: &Session, folder: &RunFolder, outcome: &Outcome, test: Option<&Evaluation>) -> String {
     let folder = folder.path().display();
     let progress = &outcome.progress;
     if outcome.reason == StopReason::Stopped {
@@ -65,11 +66,20 @@ pub fn of_outcome(folder: &RunFolder, outcome: &Outcome, test: Option<&Evaluatio
     let validated = outcome.last_epoch.as_ref().is_some_and(|report| report.validation.is_some());
     let images = if validated { "validation images" } else { "training images, as there are no others" };
     let mut text = String::new();
+    if outcome.reason == StopReason::NotBetter {
+        let epochs = progress.epochs_without_better;
+        let _ = writeln!(text, "ended after epoch {}: no better one for {epochs} epochs", progress.epochs());
+    }
     if let Some(test) = test {
         let _ =
             writeln!(text, "test {test}, with the weights of epoch {}, the best on the {images}", progress.best_epoch);
     } else if let Some(best) = progress.best {
-        let _ = writeln!(text, "best {} on the {images}, in epoch {}", measure(outcome, best), progress.best_epoch);
+        let _ = writeln!(
+            text,
+            "best {} on the {images}, in epoch {}",
+            measure(session, outcome, best),
+            progress.best_epoch
+        );
     }
     let _ = writeln!(text, "the run is in {folder}");
     text
@@ -99,14 +109,14 @@ pub fn figures(
             "planned": session.memory().planned, "resident": session.memory().resident,
             "recomputation_saves": session.recomputation_saves(),
         },
-        "finished": outcome.reason == StopReason::Finished,
+        "finished": outcome.reason != StopReason::Stopped,
         "epochs": progress.epochs(),
         "steps": progress.step,
         "task": session.model().task.name(),
         "train": last.map(|report| by_key(report.train_loss, &report.train_metrics)),
         "val": last.and_then(|report| report.validation.as_ref()).map(|val| by_key(val.loss, &val.metrics)),
         "best": progress.best.map(|best| {
-            let metric = measure(outcome, best);
+            let metric = measure(session, outcome, best);
             json!({metric.key(): metric.value, "epoch": progress.best_epoch})
         }),
         "test": test.map(|test| {
@@ -120,10 +130,14 @@ pub fn figures(
 }
 
 /// The figure by which epochs are compared, of this value.
-fn measure(outcome: &Outcome, value: f64) -> Metric {
-    let metrics = |report: &EpochReport| match &report.validation {
-        Some(validation) => validation.metrics.first().cloned(),
-        None => report.train_metrics.first().cloned(),
+fn measure(session: &Session, outcome: &Outcome, value: f64) -> Metric {
+    let monitor = session.recipe().monitor.as_deref();
+    let metrics = |report: &EpochReport| {
+        let metrics = report.validation.as_ref().map_or(&report.train_metrics, |validation| &validation.metrics);
+        match monitor {
+            Some(name) => metrics.iter().find(|metric| metric.name == name || metric.key() == name).cloned(),
+            None => metrics.first().cloned(),
+        }
     };
     let named = outcome.last_epoch.as_ref().and_then(metrics);
     named.map_or_else(|| Metric::number("loss", value), |metric| Metric { value, ..metric })

@@ -32,6 +32,7 @@ pub fn optimizers() -> Vec<Optimizer> {
         Optimizer::AdamW { beta1, beta2, epsilon },
         Optimizer::RmsProp { rho: 0.95, epsilon, momentum: 0.0 },
         Optimizer::RmsProp { rho: 0.95, epsilon, momentum: 0.9 },
+        Optimizer::Lion { beta1, beta2 },
     ]
 }
 

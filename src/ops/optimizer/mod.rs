@@ -2,6 +2,7 @@
 
 mod adam;
 mod examples;
+mod lion;
 mod norm;
 mod rmsprop;
 mod sgd;
@@ -11,7 +12,7 @@ mod tests;
 
 pub(super) use examples::examples;
 
-pub(super) use self::{adam::Adam, rmsprop::RmsProp, sgd::Sgd};
+pub(super) use self::{adam::Adam, lion::Lion, rmsprop::RmsProp, sgd::Sgd};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// A rule by which parameters follow their gradients. Weight decay is an L2 penalty, added to the gradient, except in
-/// AdamW, where it is decoupled. The formulas are PyTorch's.
+/// AdamW and Lion, where it is decoupled. The formulas are PyTorch's, and Lion's its paper's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Optimizer {
@@ -71,6 +72,15 @@ pub enum Optimizer {
         #[serde(default)]
         momentum: f64,
     },
+    /// Lion (Chen et al. 2023), whose learning rate is to be a tenth to a third of Adam's.
+    Lion {
+        /// Share of the mean in the direction of a step.
+        #[serde(default = "defaults::beta1")]
+        beta1: f64,
+        /// Decay of the mean of gradients.
+        #[serde(default = "defaults::lion_beta2")]
+        beta2: f64,
+    },
 }
 
 /// Keras's defaults.
@@ -80,6 +90,9 @@ mod defaults {
     }
     pub(super) const fn beta2() -> f64 {
         0.999
+    }
+    pub(super) const fn lion_beta2() -> f64 {
+        0.99
     }
     pub(super) const fn epsilon() -> f64 {
         1e-7
@@ -134,6 +147,10 @@ impl Optimizer {
                 decay("beta2", beta2)?;
                 positive("epsilon", epsilon)
             }
+            Self::Lion { beta1, beta2 } => {
+                decay("beta1", beta1)?;
+                decay("beta2", beta2)
+            }
             Self::RmsProp { rho, epsilon, momentum } => {
                 decay("rho", rho)?;
                 decay("momentum", momentum)?;
@@ -143,13 +160,14 @@ impl Optimizer {
     }
 
     /// One of each, with Keras's defaults.
-    pub const ALL: [Self; 4] = {
+    pub const ALL: [Self; 5] = {
         let (beta1, beta2, epsilon) = (defaults::beta1(), defaults::beta2(), defaults::epsilon());
         [
             Self::Sgd { momentum: 0.0, nesterov: false },
             Self::Adam { beta1, beta2, epsilon },
             Self::AdamW { beta1, beta2, epsilon },
             Self::RmsProp { rho: defaults::rho(), epsilon, momentum: 0.0 },
+            Self::Lion { beta1, beta2: defaults::lion_beta2() },
         ]
     };
 
@@ -160,6 +178,7 @@ impl Optimizer {
             Self::Adam { .. } => "adam",
             Self::AdamW { .. } => "adamw",
             Self::RmsProp { .. } => "rmsprop",
+            Self::Lion { .. } => "lion",
         }
     }
 
@@ -168,6 +187,7 @@ impl Optimizer {
         match *self {
             Self::Sgd { momentum, .. } => usize::from(momentum != 0.0),
             Self::Adam { .. } | Self::AdamW { .. } => 2,
+            Self::Lion { .. } => 1,
             Self::RmsProp { momentum, .. } => 1 + usize::from(momentum != 0.0),
         }
     }
@@ -353,6 +373,7 @@ impl Graph {
                 self.apply(Adam { beta1, beta2, epsilon, decoupled: true }, &inputs)
             }
             Optimizer::RmsProp { rho, epsilon, momentum } => self.apply(RmsProp { rho, epsilon, momentum }, &inputs),
+            Optimizer::Lion { beta1, beta2 } => self.apply(Lion { beta1, beta2 }, &inputs),
         }
     }
 }

@@ -72,6 +72,14 @@ pub fn differentiable() -> Vec<Example> {
         };
         examples.push(Example::new([logits], build));
     }
+    let losses = |n: usize| Tensor::f32([n], (1..=n).map(|at| 4.0 * at as f32 / n as f32).collect());
+    for (n, focus) in [(7, 2.0), (8, 0.5)] {
+        examples.push(Example::new([losses(n)], move |graph, v| graph.focal(v[0], focus)));
+        examples.push(Example::new([losses(n), random([n], 3)], move |graph, v| {
+            let share = graph.constant(Tensor::f32([n], (0..n).map(|at| at as f32 / n as f32).collect()));
+            graph.mean_by_share(v[0], v[1], share)
+        }));
+    }
     examples.push(chain());
     examples
 }

@@ -33,4 +33,29 @@ impl Graph {
         let op = Pointwise::new("sigmoid_cross_entropy", 3, loss).with_derivatives([Some(slope), None, None]);
         self.map(op, &[logits, targets, positive_weight])
     }
+
+    /// Focal losses (Lin et al. 2017): `(1 - p)^focus * loss` of cross-entropies `loss = -ln p`.
+    ///
+    /// # Errors
+    /// If the losses are not f32.
+    pub fn focal(&mut self, losses: Value, focus: f64) -> Result<Value, GraphError> {
+        let [loss, p] = [Expr::Input(0), (-Expr::Input(0)).exp()];
+        // So that the logarithm of what is next to certain is finite.
+        let missing = (Expr::from(1.0) - p.clone()).max(1e-7);
+        let power = (missing.clone().ln() * focus).exp();
+        let slope = power.clone() + power.clone() / missing * p * loss.clone() * focus;
+        self.map(Pointwise::new("focal", 1, power * loss).with_derivatives([Some(slope)]), &[losses])
+    }
+
+    /// The mean of two values with the share that the first has: `share * a + (1 - share) * b`. The share has no gradient.
+    ///
+    /// # Errors
+    /// If the inputs do not hold f32 or do not broadcast.
+    pub fn mean_by_share(&mut self, a: Value, b: Value, share: Value) -> Result<Value, GraphError> {
+        let [first, second, of_first] = [0, 1, 2].map(Expr::Input);
+        let of_second = Expr::from(1.0) - of_first.clone();
+        let mean = of_first.clone() * first + of_second.clone() * second;
+        let op = Pointwise::new("mean_by_share", 3, mean).with_derivatives([Some(of_first), Some(of_second), None]);
+        self.map(op, &[a, b, share])
+    }
 }
