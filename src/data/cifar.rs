@@ -63,7 +63,7 @@ pub(super) fn open(folder: &Path, options: &OpenOptions) -> Result<Opened, DataE
     };
     let train = open_set(layout.train)?;
     let test = if folder.join(layout.test).is_file() { Some(open_set(&[layout.test])?) } else { None };
-    Ok(Opened { train, val: None, test, skipped: Vec::new(), ignored_files: 0 })
+    Ok(Opened { test, ..Opened::of(train) })
 }
 
 fn require(folder: &Path, name: &str) -> Result<PathBuf, DataError> {

@@ -1,5 +1,6 @@
 //! A set of labelled images of one size, wherever they come from.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +30,19 @@ pub trait ImageSource: Send + Sync {
     /// # Errors
     /// If the image cannot be read.
     fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError>;
+
+    /// A number that tells the pixels of image `index` from all others, where it is known without reading the image
+    /// from its file.
+    fn digest(&self, _index: usize) -> Option<u64> {
+        None
+    }
+}
+
+/// The [`ImageSource::digest`] of pixels.
+pub(super) fn digest(pixels: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(pixels);
+    hasher.finish()
 }
 
 /// A set of labelled images of one size, with the names of the classes. Cloning is cheap: the images are shared.
@@ -190,6 +204,11 @@ impl Dataset {
         self.source.read(self.members[index] as usize, out)
     }
 
+    /// A number that tells the pixels of image `index` from all others, where its source knows one.
+    pub(super) fn digest(&self, index: usize) -> Option<u64> {
+        self.source.digest(self.members[index] as usize)
+    }
+
     /// The data set of the images `indices` of this one, in that order.
     ///
     /// # Panics
@@ -268,6 +287,11 @@ impl ImageSource for MemoryImages {
             convert(pixels, self.native, self.target, self.fit, out);
         }
         Ok(())
+    }
+
+    fn digest(&self, index: usize) -> Option<u64> {
+        let bytes = self.native.bytes();
+        Some(digest(&self.pixels[index * bytes..][..bytes]))
     }
 }
 

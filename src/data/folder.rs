@@ -1,5 +1,7 @@
 //! Image folders: a folder a class, with or without folders `train`, `val` and `test` above.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use walkdir::WalkDir;
 
 use super::cache::Cached;
 use super::decode::probe;
+use super::finding::{self, Finding};
 use super::open::Opened;
 use super::{DataError, Dataset, IMAGE_EXTENSIONS, ImageDecoder, ImageSize, ImageSource, Labels, OpenOptions, Skipped};
 
@@ -55,21 +58,38 @@ pub(super) fn open(
     let train = Scan::of(&class_folders, &classes)?;
     let counts = train.counts(classes.len());
     if let Some(empty) = counts.iter().position(|&count| count == 0) {
-        return Err(DataError::EmptyClass { path: class_folders[empty].clone(), unreadable: 0 });
+        return Err(empty_class(&class_folders[empty], &classes[empty], 0));
+    }
+    let nested = train.nested(&class_folders);
+    if let ([_], [(folder, below)]) = (&class_folders[..], &nested[..]) {
+        let below = below.iter().take(NAMED).cloned().collect();
+        return Err(DataError::TooDeep { path: parts.train, folder: name_of(folder), below });
     }
 
     let mut reading = Reading::new(&train.files, classes, options, progress);
     let train = reading.read_scan(&parts.train, train)?;
     if let Some(empty) = train.class_counts().iter().position(|&count| count == 0) {
-        return Err(DataError::EmptyClass { path: class_folders[empty].clone(), unreadable: counts[empty] });
+        return Err(empty_class(&class_folders[empty], &train.classes()[empty], counts[empty]));
     }
     let val = parts.val.map(|folder| reading.scan_and_read(&folder)).transpose()?;
     let test = parts.test.map(|folder| reading.scan_and_read(&folder)).transpose()?;
-    let Reading { skipped, ignored_files, .. } = reading;
-    if ignored_files > 0 {
-        warn!("{}: ignored {ignored_files} files whose names are not those of images", root.display());
+    let Reading { skipped, passed_over, .. } = reading;
+    let ignored_files = passed_over.values().sum();
+    let mut findings = finding::of_files(passed_over);
+    if !nested.is_empty() {
+        findings.push(Finding::Nested { folders: nested });
     }
-    Ok(Opened { train, val, test, skipped, ignored_files })
+    Ok(Opened { train, val, test, skipped, ignored_files, findings })
+}
+
+/// That a class has no image, `unreadable` ones left aside.
+fn empty_class(folder: &Path, class: &str, unreadable: usize) -> DataError {
+    let scan = Scan::of(&[folder.into()], &[class.into()]).unwrap_or_default();
+    let instead = finding::of_files(scan.passed_over).into_iter().find_map(|finding| match finding {
+        Finding::NotRead { kinds } => Some(finding::by_kind(&kinds, str::to_uppercase)),
+        _ => None,
+    });
+    DataError::EmptyClass { path: folder.into(), unreadable, instead: instead.unwrap_or_default() }
 }
 
 /// The folders that hold class folders.
@@ -105,8 +125,8 @@ impl Parts {
 struct Scan {
     files: Vec<PathBuf>,
     labels: Vec<u32>,
-    /// How many files were passed over because of their names.
-    ignored: usize,
+    /// How many files were passed over because of their extensions, in lower case.
+    passed_over: BTreeMap<String, usize>,
 }
 
 impl Scan {
@@ -138,11 +158,30 @@ impl Scan {
                     scan.files.push(path);
                     scan.labels.push(label as u32);
                 } else {
-                    scan.ignored += 1;
+                    *scan.passed_over.entry(extension_of(&path)).or_default() += 1;
                 }
             }
         }
         Ok(scan)
+    }
+
+    /// Those of `class_folders` whose images all lie in several folders of theirs, with the names of these.
+    fn nested(&self, class_folders: &[PathBuf]) -> Vec<(PathBuf, Vec<String>)> {
+        let mut below: Vec<Option<Vec<&OsStr>>> = vec![Some(Vec::new()); class_folders.len()];
+        for (file, &label) in self.files.iter().zip(&self.labels) {
+            let (folder, below) = (&class_folders[label as usize], &mut below[label as usize]);
+            let mut steps = file.strip_prefix(folder).unwrap_or(file).iter();
+            match (below.as_mut(), steps.next(), steps.next()) {
+                (Some(names), Some(first), Some(_)) if names.last() != Some(&first) => names.push(first),
+                (Some(_), Some(_), None) => *below = None,
+                _ => {}
+            }
+        }
+        let named = |(folder, names): (&PathBuf, Option<Vec<&OsStr>>)| {
+            let names = names.filter(|names| names.len() > 1)?;
+            Some((folder.clone(), names.iter().map(|name| name.to_string_lossy().into_owned()).collect()))
+        };
+        class_folders.iter().zip(below).filter_map(named).collect()
     }
 
     fn counts(&self, classes: usize) -> Vec<usize> {
@@ -178,7 +217,8 @@ struct Reading<'a> {
     /// What is left of the budget.
     cache_bytes: usize,
     skipped: Vec<Skipped>,
-    ignored_files: usize,
+    /// As in [`Scan`].
+    passed_over: BTreeMap<String, usize>,
 }
 
 impl<'a> Reading<'a> {
@@ -191,7 +231,8 @@ impl<'a> Reading<'a> {
     ) -> Self {
         let decoder = ImageDecoder { size: size(files, options), fit: options.fit, limits: options.limits };
         let cache_bytes = options.cache_bytes;
-        Self { classes, decoder, options, progress, cache_bytes, skipped: Vec::new(), ignored_files: 0 }
+        let (skipped, passed_over) = (Vec::new(), BTreeMap::new());
+        Self { classes, decoder, options, progress, cache_bytes, skipped, passed_over }
     }
 
     fn scan_and_read(&mut self, folder: &Path) -> Result<Dataset, DataError> {
@@ -203,7 +244,9 @@ impl<'a> Reading<'a> {
     }
 
     fn read_scan(&mut self, folder: &Path, scan: Scan) -> Result<Dataset, DataError> {
-        self.ignored_files += scan.ignored;
+        for (kind, count) in scan.passed_over {
+            *self.passed_over.entry(kind).or_default() += count;
+        }
         self.read(&folder.display().to_string(), scan.files, Labels::Classes(scan.labels))
     }
 
@@ -299,6 +342,9 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 pub(super) fn has_image_name(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    IMAGE_EXTENSIONS.contains(&extension.as_str())
+    IMAGE_EXTENSIONS.contains(&extension_of(path).as_str())
+}
+
+fn extension_of(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }

@@ -49,7 +49,7 @@ pub(super) fn open(folder: &Path, options: &OpenOptions) -> Result<Opened, DataE
     let train = open_set("train")?;
     let has_test = find(folder, "t10k-images", 3).is_some() || find(folder, "t10k-labels", 1).is_some();
     let test = if has_test { Some(open_set("t10k")?) } else { None };
-    Ok(Opened { train, val: None, test, skipped: Vec::new(), ignored_files: 0 })
+    Ok(Opened { test, ..Opened::of(train) })
 }
 
 /// Opens IDX files that are in memory: those of the training and of the test set, each a file of images and a file of
@@ -69,7 +69,7 @@ pub(super) fn open_bytes(
         dataset([&images_path, &labels_path], images, labels, &digits(), options, &mut cache_bytes)
     };
     let (train, test) = (open_set("train", train)?, open_set("test", test)?);
-    Ok(Opened { train, val: None, test: Some(test), skipped: Vec::new(), ignored_files: 0 })
+    Ok(Opened { test: Some(test), ..Opened::of(train) })
 }
 
 fn digits() -> Vec<String> {

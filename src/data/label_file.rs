@@ -85,7 +85,7 @@ pub(super) fn open(
     }
     let (train, skipped) =
         read_images(&labels.display().to_string(), files, labels_of_all, classes, options, progress)?;
-    Ok(Opened { train, val: None, test: None, skipped, ignored_files: 0 })
+    Ok(Opened { skipped, ..Opened::of(train) })
 }
 
 /// What the text of a file of labels says; `exists` tells of a path whether there is such an image.

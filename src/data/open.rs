@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cache::Cached;
 use super::dataset::MemoryImages;
 use super::split::stratified;
-use super::{DataError, Dataset, Fit, ImageSize, LabelKind, SplitRatio, cifar, idx};
+use super::{DataError, Dataset, Finding, Fit, ImageSize, LabelKind, SplitRatio, cifar, finding, idx, leaks};
 #[cfg(feature = "images")]
 use super::{folder, label_file};
 use crate::settings::between;
@@ -133,8 +133,10 @@ pub struct Splits {
     pub divided: bool,
     /// Images left out because they cannot be read.
     pub skipped: Vec<Skipped>,
-    /// Files in class folders left out because their names are not those of images.
+    /// Files in class folders left out because their names are not those of images that are read.
     pub ignored_files: usize,
+    /// What a person should know of the data before training on it.
+    pub findings: Vec<Finding>,
 }
 
 impl Splits {
@@ -241,12 +243,18 @@ pub(super) struct Opened {
     pub test: Option<Dataset>,
     pub skipped: Vec<Skipped>,
     pub ignored_files: usize,
+    pub findings: Vec<Finding>,
 }
 
 impl Opened {
+    /// Data that has this part alone, of which there is nothing to say.
+    pub fn of(train: Dataset) -> Self {
+        Self { train, val: None, test: None, skipped: Vec::new(), ignored_files: 0, findings: Vec::new() }
+    }
+
     /// Adds the parts that the options ask for.
     pub fn divide(self, path: &Path, options: &OpenOptions) -> Result<Splits, DataError> {
-        let Self { mut train, mut val, mut test, skipped, ignored_files } = self;
+        let Self { mut train, mut val, mut test, skipped, ignored_files, mut findings } = self;
         let labels = train.labels().classes().unwrap_or_default();
         if let Some(&first) = labels.first()
             && labels.iter().all(|&label| label == first)
@@ -265,8 +273,10 @@ impl Opened {
             val = Some(parts.val);
             test = test.or(parts.test);
         }
+        findings.extend(finding::of_classes(&train, val.as_ref(), test.as_ref(), divided));
+        findings.extend(leaks::between(&train, val.as_ref(), test.as_ref()));
         let [val, test] = [val, test].map(|part| part.map(|part| part.with_fit(options.fit)));
-        Ok(Splits { train: train.with_fit(options.fit), val, test, divided, skipped, ignored_files })
+        Ok(Splits { train: train.with_fit(options.fit), val, test, divided, skipped, ignored_files, findings })
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod damage;
 mod devices;
 mod evaluate;
+mod findings;
 mod labels;
 mod resume;
 mod support;

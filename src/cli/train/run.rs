@@ -14,7 +14,7 @@ use gabor::{
 use super::summary;
 use crate::cli::{
     config::{RunConfig, open_data},
-    console::Console,
+    console::{Console, Flags},
     devices, interrupt,
     run_folder::RunFolder,
     values,
@@ -67,6 +67,7 @@ impl Job {
         config.check().map_err(Error::msg)?;
         let executor = devices::open(&config.device, config.tune, kernels)?;
         let splits = open_data(config.data.as_deref(), &config.images)?;
+        warn_of(&splits);
         let size = splits.image_size();
         let input = [size.height, size.width, size.channels];
         let task = tasks::for_data(&splits.train, config.recipe.balance_classes);
@@ -185,4 +186,10 @@ impl Job {
         bar.finish_and_clear();
         Ok(Some(evaluation))
     }
+}
+
+/// Says on standard error what is odd about the data.
+fn warn_of(splits: &Splits) {
+    let flags = Flags::of(crate::cli::command().find_subcommand("train"));
+    splits.findings.iter().for_each(|finding| tracing::warn!("{}", flags.named(&finding.to_string())));
 }
