@@ -115,7 +115,7 @@ impl EvalArgs {
         let as_trained = OpenOptions {
             height_width: Some((height, width)),
             channels: Some(channels),
-            fit: card.fit,
+            fit: card.fit.into(),
             ..config.images.clone()
         };
         let own = match (&self.data, &config.data) {

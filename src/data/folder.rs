@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::prelude::*;
 use tracing::warn;
 use walkdir::WalkDir;
 
@@ -14,12 +15,13 @@ use super::cache::Cached;
 use super::decode::probe;
 use super::finding::{self, Finding};
 use super::open::Opened;
-use super::{DataError, Dataset, IMAGE_EXTENSIONS, ImageDecoder, ImageSize, ImageSource, Labels, OpenOptions, Skipped};
+use super::{
+    DataError, Dataset, FitChoice, IMAGE_EXTENSIONS, ImageDecoder, ImageSize, ImageSource, Labels, OpenOptions, Sizing,
+    Skipped,
+};
 
 /// How many images are looked at to find the size of all.
 const PROBED: usize = 64;
-/// The size for images of many sizes, that of most ImageNet networks.
-const DEFAULT_SIDE: usize = 224;
 /// How many skipped images are named in warnings; all are in [`Opened::skipped`].
 const NAMED: usize = 20;
 
@@ -73,13 +75,13 @@ pub(super) fn open(
     }
     let val = parts.val.map(|folder| reading.scan_and_read(&folder)).transpose()?;
     let test = parts.test.map(|folder| reading.scan_and_read(&folder)).transpose()?;
-    let Reading { skipped, passed_over, .. } = reading;
+    let Reading { sizing, skipped, passed_over, .. } = reading;
     let ignored_files = passed_over.values().sum();
     let mut findings = finding::of_files(passed_over);
     if !nested.is_empty() {
         findings.push(Finding::Nested { folders: nested });
     }
-    Ok(Opened { train, val, test, skipped, ignored_files, findings })
+    Ok(Opened { train, val, test, sizing, skipped, ignored_files, findings })
 }
 
 /// That a class has no image, `unreadable` ones left aside.
@@ -202,15 +204,16 @@ pub(super) fn read_images(
     classes: Vec<String>,
     options: &OpenOptions,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<(Dataset, Vec<Skipped>), DataError> {
+) -> Result<Opened, DataError> {
     let mut reading = Reading::new(&files, classes, options, progress);
-    let set = reading.read(name, files, labels)?;
-    Ok((set, reading.skipped))
+    let train = reading.read(name, files, labels)?;
+    Ok(Opened { skipped: reading.skipped, ..Opened::of(train, reading.sizing) })
 }
 
 /// What is common to the parts of one opening, and adds up over them.
 struct Reading<'a> {
     classes: Vec<String>,
+    sizing: Sizing,
     decoder: ImageDecoder,
     options: &'a OpenOptions,
     progress: &'a (dyn Fn(usize, usize) + Sync),
@@ -229,10 +232,11 @@ impl<'a> Reading<'a> {
         options: &'a OpenOptions,
         progress: &'a (dyn Fn(usize, usize) + Sync),
     ) -> Self {
-        let decoder = ImageDecoder { size: size(files, options), fit: options.fit, limits: options.limits };
+        let sizing = sizing(files, options);
+        let decoder = ImageDecoder { size: sizing.size, fit: sizing.fit, limits: options.limits };
         let cache_bytes = options.cache_bytes;
         let (skipped, passed_over) = (Vec::new(), BTreeMap::new());
-        Self { classes, decoder, options, progress, cache_bytes, skipped, passed_over }
+        Self { classes, sizing, decoder, options, progress, cache_bytes, skipped, passed_over }
     }
 
     fn scan_and_read(&mut self, folder: &Path) -> Result<Dataset, DataError> {
@@ -260,7 +264,7 @@ impl<'a> Reading<'a> {
         let (cached, failures) = Cached::fill(files, image_bytes, self.cache_bytes, self.options.verify, &on_read);
         self.cache_bytes -= cached.bytes();
         let size = self.decoder.size;
-        let set = Dataset::new(name, Arc::new(cached), size, labels, self.classes.clone())?;
+        let set = Dataset::new(name, Arc::new(cached), size, labels, self.classes.clone())?.with_fit(self.sizing.fit);
         if failures.is_empty() {
             return Ok(set);
         }
@@ -288,21 +292,15 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The size to decode to: as the options say, and where they don't, as a sample of the images has it.
-fn size(files: &[PathBuf], options: &OpenOptions) -> ImageSize {
-    if let (Some((height, width)), Some(channels)) = (options.height_width, options.channels) {
-        return ImageSize::new(height, width, channels);
-    }
-    let sample = files.len().min(PROBED);
-    let probed: Vec<ImageSize> =
-        (0..sample).filter_map(|number| probe(&files[number * files.len() / sample], options.limits).ok()).collect();
-    let area = |size: &ImageSize| (size.height, size.width);
-    let (height, width) = match probed.first().map(area) {
-        Some(first) if probed.iter().all(|size| area(size) == first) => first,
-        _ => (DEFAULT_SIDE, DEFAULT_SIDE),
-    };
-    let is_grey = !probed.is_empty() && probed.iter().all(|size| size.channels == 1);
-    options.target(ImageSize::new(height, width, if is_grey { 1 } else { 3 }))
+/// What to bring images in `files` to, by a sample of them where the options leave it open.
+fn sizing(files: &[PathBuf], options: &OpenOptions) -> Sizing {
+    let given = options.height_width.is_some() && options.channels.is_some() && options.fit != FitChoice::Auto;
+    let sample = if given { 0 } else { files.len().min(PROBED) };
+    let probed: Vec<ImageSize> = (0..sample)
+        .into_par_iter()
+        .filter_map(|number| probe(&files[number * files.len() / sample], options.limits).ok())
+        .collect();
+    Sizing::of(&probed, options)
 }
 
 /// The visible folders in `folder`, by name.

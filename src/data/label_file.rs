@@ -83,9 +83,7 @@ pub(super) fn open(
             beside.display()
         )));
     }
-    let (train, skipped) =
-        read_images(&labels.display().to_string(), files, labels_of_all, classes, options, progress)?;
-    Ok(Opened { skipped, ..Opened::of(train) })
+    read_images(&labels.display().to_string(), files, labels_of_all, classes, options, progress)
 }
 
 /// What the text of a file of labels says; `exists` tells of a path whether there is such an image.

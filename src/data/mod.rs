@@ -46,6 +46,7 @@ mod loader;
 mod open;
 mod random;
 mod size;
+mod sizing;
 mod split;
 mod statistics;
 
@@ -59,5 +60,6 @@ pub use labels::{Label, LabelKind, Labels};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use open::{DecodeLimits, OpenOptions, Skipped, Splits, height_width, open, open_with_progress};
 pub use size::{Fit, ImageSize};
+pub use sizing::{FitChoice, Sizing};
 pub use split::SplitRatio;
 pub use statistics::Normalisation;

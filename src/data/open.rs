@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::cache::Cached;
 use super::dataset::MemoryImages;
 use super::split::stratified;
-use super::{DataError, Dataset, Finding, Fit, ImageSize, LabelKind, SplitRatio, cifar, finding, idx, leaks};
+use super::{
+    DataError, Dataset, Finding, FitChoice, ImageSize, ImageSource, LabelKind, Sizing, SplitRatio, cifar, finding, idx,
+    leaks,
+};
 #[cfg(feature = "images")]
 use super::{folder, label_file};
 use crate::settings::between;
@@ -32,7 +35,7 @@ crate::settings! {
         pub channels: Option<usize> = None, check check_channels;
         /// What to do about another aspect ratio.
         #[arg(long, value_name = "HOW")]
-        pub fit: Fit = Fit::Crop;
+        pub fit: FitChoice = FitChoice::Auto;
         /// Ratio of training, validation and test images of data without such parts, or of only training and validation
         /// images such as 9:1.
         #[arg(long, value_name = "RATIO")]
@@ -93,14 +96,6 @@ fn check_channels(channels: &Option<usize>) -> Result<(), String> {
     ImageSize::new(1, 1, channels.unwrap_or(1)).check().map_err(|error| error.to_string())
 }
 
-impl OpenOptions {
-    /// The size to convert images of size `native` to.
-    pub(super) fn target(&self, native: ImageSize) -> ImageSize {
-        let (height, width) = self.height_width.unwrap_or((native.height, native.width));
-        ImageSize::new(height, width, self.channels.unwrap_or(native.channels))
-    }
-}
-
 /// What one image may cost, so that a small file that claims a huge picture (a decompression bomb) is refused before it
 /// is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +126,8 @@ pub struct Splits {
     pub test: Option<Dataset>,
     /// Whether the data had only one set of images, which was divided by [`OpenOptions::split`].
     pub divided: bool,
+    /// The size that the images were brought to, how, and why so.
+    pub sizing: Sizing,
     /// Images left out because they cannot be read.
     pub skipped: Vec<Skipped>,
     /// Files in class folders left out because their names are not those of images that are read.
@@ -241,6 +238,7 @@ pub(super) struct Opened {
     pub train: Dataset,
     pub val: Option<Dataset>,
     pub test: Option<Dataset>,
+    pub sizing: Sizing,
     pub skipped: Vec<Skipped>,
     pub ignored_files: usize,
     pub findings: Vec<Finding>,
@@ -248,13 +246,14 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Data that has this part alone, of which there is nothing to say.
-    pub fn of(train: Dataset) -> Self {
-        Self { train, val: None, test: None, skipped: Vec::new(), ignored_files: 0, findings: Vec::new() }
+    pub fn of(train: Dataset, sizing: Sizing) -> Self {
+        let (skipped, findings) = (Vec::new(), Vec::new());
+        Self { train, val: None, test: None, sizing, skipped, ignored_files: 0, findings }
     }
 
     /// Adds the parts that the options ask for.
     pub fn divide(self, path: &Path, options: &OpenOptions) -> Result<Splits, DataError> {
-        let Self { mut train, mut val, mut test, skipped, ignored_files, mut findings } = self;
+        let Self { mut train, mut val, mut test, sizing, skipped, ignored_files, mut findings } = self;
         let labels = train.labels().classes().unwrap_or_default();
         if let Some(&first) = labels.first()
             && labels.iter().all(|&label| label == first)
@@ -275,31 +274,51 @@ impl Opened {
         }
         findings.extend(finding::of_classes(&train, val.as_ref(), test.as_ref(), divided));
         findings.extend(leaks::between(&train, val.as_ref(), test.as_ref()));
-        let [val, test] = [val, test].map(|part| part.map(|part| part.with_fit(options.fit)));
-        Ok(Splits { train: train.with_fit(options.fit), val, test, divided, skipped, ignored_files, findings })
+        Ok(Splits { train, val, test, divided, sizing, skipped, ignored_files, findings })
     }
 }
 
-/// A data set of `pixels` of size `native`, converted as the options say; what is converted is cached up to
-/// `cache_bytes`, which becomes what is left of it.
-pub(super) fn in_memory(
-    path: &Path,
-    pixels: Vec<u8>,
-    native: ImageSize,
-    labels: Vec<u32>,
-    classes: &[String],
-    options: &OpenOptions,
-    cache_bytes: &mut usize,
-) -> Result<Dataset, DataError> {
-    let name = path.display().to_string();
-    let target = options.target(native);
-    let images = MemoryImages { name: name.clone(), pixels, native, target, fit: options.fit };
-    if native == target {
-        return Dataset::new(&name, Arc::new(images), target, labels, classes.to_vec());
+/// What is common to data sets of pixels in memory, and adds up over them.
+pub(super) struct InMemory<'a> {
+    options: &'a OpenOptions,
+    /// What is left of the budget for what is converted.
+    cache_bytes: usize,
+    /// What the first one is brought to, and all others with it.
+    sizing: Option<Sizing>,
+}
+
+impl<'a> InMemory<'a> {
+    pub fn new(options: &'a OpenOptions) -> Self {
+        Self { options, cache_bytes: options.cache_bytes, sizing: None }
     }
-    let (cached, _) = Cached::fill(images, target.bytes(), *cache_bytes, false, &|| {});
-    *cache_bytes -= cached.bytes();
-    Dataset::new(&name, Arc::new(cached), target, labels, classes.to_vec())
+
+    /// A data set of `pixels` of size `native`, converted as the options say.
+    pub fn set(
+        &mut self,
+        path: &Path,
+        pixels: Vec<u8>,
+        native: ImageSize,
+        labels: Vec<u32>,
+        classes: &[String],
+    ) -> Result<Dataset, DataError> {
+        let name = path.display().to_string();
+        let Sizing { size: target, fit, .. } = *self.sizing.get_or_insert_with(|| Sizing::of(&[native], self.options));
+        let images = MemoryImages { name: name.clone(), pixels, native, target, fit };
+        let source: Arc<dyn ImageSource> = if native == target {
+            Arc::new(images)
+        } else {
+            let (cached, _) = Cached::fill(images, target.bytes(), self.cache_bytes, false, &|| {});
+            self.cache_bytes -= cached.bytes();
+            Arc::new(cached)
+        };
+        Ok(Dataset::new(&name, source, target, labels, classes.to_vec())?.with_fit(fit))
+    }
+
+    /// The data of a training set and perhaps a test set.
+    pub fn opened(self, train: Dataset, test: Option<Dataset>) -> Opened {
+        let sizing = self.sizing.unwrap_or_else(|| Sizing::of(&[train.image_size()], self.options));
+        Opened { test, ..Opened::of(train, sizing) }
+    }
 }
 
 /// Names of classes in `path`, one a line, of at most `most` classes.

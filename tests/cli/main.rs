@@ -6,6 +6,7 @@ mod damage;
 mod devices;
 mod evaluate;
 mod findings;
+mod fit;
 mod labels;
 mod resume;
 mod support;

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration}
 
 use anyhow::{Error, Result, ensure};
 use gabor::{
-    data::{Dataset, Loader, LoaderOptions, Normalisation, Order, Splits},
+    data::{Dataset, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
     tasks::{self, Evaluation},
@@ -40,7 +40,9 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
 /// Goes on with the run in `folder`.
 pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result<ExitCode> {
     let card = read_card(&folder.resume())?;
-    // The normalisation as it was computed when the run began: the weights were trained for it.
+    // The normalisation and the fit as they were chosen when the run began: the weights were trained for them.
+    let images = OpenOptions { fit: card.fit.into(), ..config.images };
+    let config = RunConfig { images, ..config };
     let (job, mut session) = Job::prepare(config, Some(card.normalisation), folder.read_kernels()?)?;
     ensure!(
         card.classes == job.splits.classes(),

@@ -30,6 +30,7 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
         splits.image_size(),
         splits.classes().len()
     );
+    let _ = writeln!(text, "images  {}", splits.sizing);
     if !splits.skipped.is_empty() {
         let _ = writeln!(text, "        {} images that cannot be read are left out", splits.skipped.len());
     }
