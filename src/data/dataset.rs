@@ -54,6 +54,8 @@ pub struct Dataset {
     members: Arc<[u32]>,
     /// What is to be recognised in each member.
     labels: Arc<Labels>,
+    /// What group each member is of, if they are of any.
+    groups: Option<Arc<[u32]>>,
     classes: Arc<[String]>,
     size: ImageSize,
     fit: Fit,
@@ -91,7 +93,7 @@ impl Dataset {
         }
         let members = (0..index(source.len())?).collect();
         let (labels, classes, fit) = (labels.into(), classes.into(), Fit::default());
-        Ok(Self { name: name.into(), source, members, labels, classes, size, fit })
+        Ok(Self { name: name.into(), source, members, labels, groups: None, classes, size, fit })
     }
 
     /// A data set of images in memory: `pixels` holds them one after the other, each of `size` in HWC order.
@@ -149,6 +151,17 @@ impl Dataset {
     /// Notes how images of another aspect ratio were brought to this size.
     pub fn with_fit(self, fit: Fit) -> Self {
         Self { fit, ..self }
+    }
+
+    /// Notes what group each image is of: images of one group stay together when the set is divided.
+    pub(super) fn with_groups(self, groups: Vec<u32>) -> Self {
+        debug_assert_eq!(groups.len(), self.len());
+        Self { groups: Some(groups.into()), ..self }
+    }
+
+    /// The group of each image, if they are of any.
+    pub(super) fn groups(&self) -> Option<&[u32]> {
+        self.groups.as_deref()
     }
 
     /// What is to be recognised in each image.
@@ -217,6 +230,7 @@ impl Dataset {
         Self {
             members: indices.iter().map(|&index| self.members[index]).collect(),
             labels: self.labels.select(indices.iter().copied()).into(),
+            groups: self.groups().map(|groups| indices.iter().map(|&index| groups[index]).collect()),
             ..self.clone()
         }
     }

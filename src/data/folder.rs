@@ -195,18 +195,19 @@ impl Scan {
     }
 }
 
-/// Decodes the images in `files`, which have these labels, telling `progress` how many are done, and leaves out those that
+/// Decodes the images in `files`, which have these labels and are of these groups, telling `progress` how many are done, and leaves out those that
 /// cannot be read.
 pub(super) fn read_images(
     name: &str,
     files: Vec<PathBuf>,
     labels: Labels,
+    groups: Option<Vec<u32>>,
     classes: Vec<String>,
     options: &OpenOptions,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Opened, DataError> {
     let mut reading = Reading::new(&files, classes, options, progress);
-    let train = reading.read(name, files, labels)?;
+    let train = reading.read(name, files, labels, groups)?;
     Ok(Opened { skipped: reading.skipped, ..Opened::of(train, reading.sizing) })
 }
 
@@ -251,11 +252,17 @@ impl<'a> Reading<'a> {
         for (kind, count) in scan.passed_over {
             *self.passed_over.entry(kind).or_default() += count;
         }
-        self.read(&folder.display().to_string(), scan.files, Labels::Classes(scan.labels))
+        self.read(&folder.display().to_string(), scan.files, Labels::Classes(scan.labels), None)
     }
 
     /// Decodes the images and leaves out those that cannot be read.
-    fn read(&mut self, name: &str, files: Vec<PathBuf>, labels: Labels) -> Result<Dataset, DataError> {
+    fn read(
+        &mut self,
+        name: &str,
+        files: Vec<PathBuf>,
+        labels: Labels,
+        groups: Option<Vec<u32>>,
+    ) -> Result<Dataset, DataError> {
         let total = files.len();
         let files = ImageFiles { files, decoder: self.decoder };
         let image_bytes = self.decoder.size.bytes();
@@ -265,6 +272,10 @@ impl<'a> Reading<'a> {
         self.cache_bytes -= cached.bytes();
         let size = self.decoder.size;
         let set = Dataset::new(name, Arc::new(cached), size, labels, self.classes.clone())?.with_fit(self.sizing.fit);
+        let set = match groups {
+            Some(groups) => set.with_groups(groups),
+            None => set,
+        };
         if failures.is_empty() {
             return Ok(set);
         }

@@ -49,6 +49,7 @@ mod size;
 mod sizing;
 mod split;
 mod statistics;
+mod stratify;
 
 pub use bundled::bundled;
 pub use dataset::{Dataset, ImageSource, MOST_CLASSES};

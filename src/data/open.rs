@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::Cached;
 use super::dataset::MemoryImages;
-use super::split::stratified;
+use super::split::{self, stratified};
 use super::{
     DataError, Dataset, Finding, FitChoice, ImageSize, ImageSource, LabelKind, Sizing, SplitRatio, cifar, finding, idx,
     leaks,
@@ -15,6 +15,9 @@ use super::{
 #[cfg(feature = "images")]
 use super::{folder, label_file};
 use crate::settings::between;
+
+/// More folds than anyone trains.
+const MOST_FOLDS: usize = 1000;
 
 crate::settings! {
     /// How to open data. The defaults suit most data sets.
@@ -44,6 +47,17 @@ crate::settings! {
         #[arg(long, value_name = "N")]
         #[serde(alias = "seed")]
         pub split_seed: u64 = 0, in 0..;
+        /// The column of the file of labels by which images stay together when they are divided, such as a patient or a
+        /// camera.
+        #[arg(long, value_name = "COLUMN")]
+        pub group: Option<String> = None;
+        /// Divide the training images into this many folds and train once for each, with it as the validation images, in
+        /// place of a split.
+        #[arg(long, value_name = "K", conflicts_with_all = ["split", "validation"])]
+        pub folds: Option<usize> = None, in 2..=MOST_FOLDS;
+        /// Train for this one of the folds alone [default: for each].
+        #[arg(long, value_name = "N")]
+        pub fold: Option<usize> = None, in 1..=MOST_FOLDS;
         /// Share of the training images to validate on, for data with test but no validation images [default: none].
         #[arg(long, value_name = "SHARE")]
         pub validation: Option<f64> = None, in between(0.0, 1.0);
@@ -94,6 +108,25 @@ fn check_sides(sides: &Option<(usize, usize)>) -> Result<(), String> {
 
 fn check_channels(channels: &Option<usize>) -> Result<(), String> {
     ImageSize::new(1, 1, channels.unwrap_or(1)).check().map_err(|error| error.to_string())
+}
+
+impl OpenOptions {
+    /// Checks every option, and that they go together.
+    pub(super) fn agree(&self) -> Result<(), String> {
+        self.check()?;
+        if let (None, Some(group)) = (&self.labels, &self.group) {
+            return Err(format!("`group` {group} is a column of a file of `labels`, and none was given"));
+        }
+        match (self.folds, self.fold) {
+            (None, Some(fold)) => Err(format!("`fold` {fold} is one of `folds`: say of how many")),
+            (Some(folds), None) => Err(format!("`fold` says which of the {folds} `folds` to open")),
+            (Some(folds), Some(fold)) if fold > folds => Err(format!("`fold` is {fold} of only {folds} `folds`")),
+            (Some(_), _) if self.validation.is_some() => {
+                Err("`folds` and `validation` both say what to validate on: give one of them".into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What one image may cost, so that a small file that claims a huge picture (a decompression bomb) is refused before it
@@ -185,7 +218,7 @@ pub fn open_with_progress(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Splits, DataError> {
     let path = path.as_ref();
-    options.check().map_err(DataError::Option)?;
+    options.agree().map_err(DataError::Option)?;
     if options.labels.is_none() && options.label_kind == Some(LabelKind::MultiLabel) {
         let message = "`label_kind` multi-label needs a file of `labels` that says which classes each image is of";
         return Err(DataError::Option(message.into()));
@@ -266,7 +299,15 @@ impl Opened {
             (None, Some(_), Some(share)) => Some(SplitRatio { train: 1.0 - share, val: share, test: 0.0 }),
             _ => None,
         };
-        if let Some(ratio) = ratio {
+        if let (Some(folds), Some(number)) = (options.folds, options.fold) {
+            if val.is_some() {
+                let (name, message) = (path.display(), "has validation images of its own: train on it without `folds`");
+                return Err(DataError::Option(format!("{name} {message}")));
+            }
+            let (rest, part) = split::fold(&train, number, folds, options.split_seed)?;
+            train = rest;
+            val = Some(part);
+        } else if let Some(ratio) = ratio {
             let parts = stratified(&train, ratio, options.split_seed)?;
             train = parts.train;
             val = Some(parts.val);

@@ -7,6 +7,7 @@ mod devices;
 mod evaluate;
 mod findings;
 mod fit;
+mod folds;
 mod labels;
 mod resume;
 mod support;
