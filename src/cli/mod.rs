@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod bench;
+mod bench_data;
 mod check;
 mod completions;
 mod config;

@@ -95,6 +95,15 @@ impl RunFolder {
         Ok(Self { path: path.into(), _lock: lock })
     }
 
+    /// Removes the folder of a run that could not begin. What else is in it stays.
+    pub fn discard(self) {
+        for file in [CONFIG, LOCK] {
+            // Where it cannot be removed, it is left behind, and the error that is told is why the run could not begin.
+            let _ = fs::remove_file(self.path.join(file));
+        }
+        let _ = fs::remove_dir(&self.path);
+    }
+
     /// The folder of the run for a fold, in that of the run for all folds.
     pub fn fold(&self, number: usize) -> PathBuf {
         self.path.join(format!("fold-{number}"))

@@ -154,13 +154,16 @@ impl Dataset {
     }
 
     /// Notes what group each image is of: images of one group stay together when the set is divided.
-    pub(super) fn with_groups(self, groups: Vec<u32>) -> Self {
-        debug_assert_eq!(groups.len(), self.len());
+    ///
+    /// # Panics
+    /// If there is not one group an image.
+    pub fn with_groups(self, groups: Vec<u32>) -> Self {
+        assert_eq!(groups.len(), self.len(), "each image has a group");
         Self { groups: Some(groups.into()), ..self }
     }
 
     /// The group of each image, if they are of any.
-    pub(super) fn groups(&self) -> Option<&[u32]> {
+    pub fn groups(&self) -> Option<&[u32]> {
         self.groups.as_deref()
     }
 

@@ -10,11 +10,6 @@ const NAMED: usize = 5;
 const RARE: usize = 20;
 /// A class of so few images has none for a test part, or for a validation part either.
 const FEW: usize = 2;
-/// Formats of images that are not read, by the extensions of their files.
-const NOT_READ: [&str; 17] = [
-    "heic", "heif", "hif", "avif", "jxl", "jp2", "psd", "svg", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "dcm",
-    "exr",
-];
 
 /// Something about data that a person should know. Its text says what to do about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,20 +153,6 @@ pub(super) fn of_classes(
         if !classes.is_empty() {
             findings.push(Finding::Rare { classes, most: (names[most].clone(), counts[most]) });
         }
-    }
-    findings
-}
-
-/// What was passed over, given how many files of each extension (in lower case) that were.
-pub(super) fn of_files(passed_over: BTreeMap<String, usize>) -> Vec<Finding> {
-    let (not_read, ignored): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        passed_over.into_iter().partition(|(kind, _)| NOT_READ.contains(&kind.as_str()));
-    let mut findings = Vec::new();
-    if !not_read.is_empty() {
-        findings.push(Finding::NotRead { kinds: not_read });
-    }
-    if !ignored.is_empty() {
-        findings.push(Finding::Ignored { kinds: ignored });
     }
     findings
 }

@@ -22,6 +22,11 @@ use super::{
 
 /// How many images are looked at to find the size of all.
 const PROBED: usize = 64;
+/// Formats of images that are not read, by the extensions of their files.
+const NOT_READ: [&str; 17] = [
+    "heic", "heif", "hif", "avif", "jxl", "jp2", "psd", "svg", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "dcm",
+    "exr",
+];
 /// How many skipped images are named in warnings; all are in [`Opened::skipped`].
 const NAMED: usize = 20;
 
@@ -77,7 +82,7 @@ pub(super) fn open(
     let test = parts.test.map(|folder| reading.scan_and_read(&folder)).transpose()?;
     let Reading { sizing, skipped, passed_over, .. } = reading;
     let ignored_files = passed_over.values().sum();
-    let mut findings = finding::of_files(passed_over);
+    let mut findings = findings_of_files(passed_over);
     if !nested.is_empty() {
         findings.push(Finding::Nested { folders: nested });
     }
@@ -87,11 +92,25 @@ pub(super) fn open(
 /// That a class has no image, `unreadable` ones left aside.
 fn empty_class(folder: &Path, class: &str, unreadable: usize) -> DataError {
     let scan = Scan::of(&[folder.into()], &[class.into()]).unwrap_or_default();
-    let instead = finding::of_files(scan.passed_over).into_iter().find_map(|finding| match finding {
+    let instead = findings_of_files(scan.passed_over).into_iter().find_map(|finding| match finding {
         Finding::NotRead { kinds } => Some(finding::by_kind(&kinds, str::to_uppercase)),
         _ => None,
     });
     DataError::EmptyClass { path: folder.into(), unreadable, instead: instead.unwrap_or_default() }
+}
+
+/// What was passed over, given how many files of each extension (in lower case) that were.
+fn findings_of_files(passed_over: BTreeMap<String, usize>) -> Vec<Finding> {
+    let (not_read, ignored): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        passed_over.into_iter().partition(|(kind, _)| NOT_READ.contains(&kind.as_str()));
+    let mut findings = Vec::new();
+    if !not_read.is_empty() {
+        findings.push(Finding::NotRead { kinds: not_read });
+    }
+    if !ignored.is_empty() {
+        findings.push(Finding::Ignored { kinds: ignored });
+    }
+    findings
 }
 
 /// The folders that hold class folders.

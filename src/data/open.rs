@@ -157,7 +157,7 @@ pub struct Splits {
     pub val: Option<Dataset>,
     /// What to measure the result on.
     pub test: Option<Dataset>,
-    /// Whether the data had only one set of images, which was divided by [`OpenOptions::split`].
+    /// Whether the data had only one set of images, which was divided here.
     pub divided: bool,
     /// The size that the images were brought to, how, and why so.
     pub sizing: Sizing,
@@ -199,7 +199,8 @@ pub struct Skipped {
 ///
 /// With [`OpenOptions::labels`] it is any folder of images, and the file says which of them and what is in them.
 ///
-/// Data with only one set of images is divided by [`OpenOptions::split`].
+/// Data with only one set of images is divided by [`OpenOptions::split`], and training images are by
+/// [`OpenOptions::folds`].
 ///
 /// # Errors
 /// If there is no data, it is damaged, has fewer than two classes or an empty one, or an option is impossible.

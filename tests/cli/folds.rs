@@ -48,6 +48,7 @@ fn folds_that_cannot_be_are_refused() {
     place.run("train shapes --device cpu --fold 1").expect_error(&["say of how many"]);
     place.run(&format!("{TRAIN} --split 9:1")).expect_code(2);
     place.run("train shapes --device cpu --folds 200").expect_error(&["120 images are too few for 200 `folds`"]);
+    assert!(!place.path("runs/seed-cnn-1").exists(), "a run that could not begin leaves no folder");
     fs::create_dir(place.path("parts")).unwrap();
     fs::rename(place.path("shapes"), place.path("parts/train")).unwrap();
     crate::support::shapes(&place.path("parts/val"), 4);

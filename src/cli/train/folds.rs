@@ -17,7 +17,11 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
     config.make_paths_absolute();
     let folder = RunFolder::create(out, &config.model)?;
     config.write(&folder.config())?;
-    run(&config, &folder, console)
+    let result = run(&config, &folder, console);
+    if result.is_err() && !folder.fold(1).exists() {
+        folder.discard();
+    }
+    result
 }
 
 /// Goes on with the folds in `folder` that are not finished.

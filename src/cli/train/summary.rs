@@ -90,6 +90,7 @@ pub fn figures(
     json!({
         "run": folder.path(),
         "data": job.config.data_name(),
+        "findings": job.splits.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "model": session.model().name,
         "parameters": session.parameters().trained(),
         "device": session.device(),
