@@ -68,7 +68,8 @@ crate::settings! {
         #[arg(long = "cache-mib", value_name = "N", value_parser = mebibytes)]
         pub cache_bytes: usize = 2 << 30, in 0..;
         /// Decode also the images that the cache cannot hold once on opening, so that unreadable ones are found and
-        /// skipped now. Without it such an image ends the epoch that meets it with an error.
+        /// skipped now, and copies on both sides of the split too. Without it such an image ends the epoch that meets it
+        /// with an error.
         #[arg(skip)]
         pub verify: bool = true;
         /// What one image may cost to decode.
