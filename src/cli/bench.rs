@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{
-    Args,
+    Args, Subcommand,
     builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser},
 };
 use gabor::{
@@ -19,7 +19,7 @@ use gabor::{
 };
 use indicatif::ProgressBar;
 
-use super::{console::Console, devices};
+use super::{bench_data::BenchDataArgs, console::Console, devices};
 
 /// Measure how fast this machine computes, and how near to what it could do
 ///
@@ -31,11 +31,15 @@ use super::{console::Console, devices};
 #[command(after_help = "Examples:
   gabor bench                                Everything, on the best GPU or the CPU
   gabor bench W1 W3 --device cpu --threads 2
+  gabor bench data flowers                   How fast images are decoded
   gabor bench kernels --json before.json     Keep the figures ...
   gabor bench kernels --baseline before.json ... and compare with them later
 
 A software GPU takes the number of threads that its driver is told: LP_NUM_THREADS for llvmpipe.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// What to measure [default: all]
     #[arg(value_name = "WHAT", value_parser = selections(), ignore_case = true)]
     what: Vec<String>,
@@ -68,6 +72,12 @@ pub struct BenchArgs {
     baseline: Option<PathBuf>,
 }
 
+/// What is measured that is no step of a model.
+#[derive(Subcommand)]
+enum Other {
+    Data(BenchDataArgs),
+}
+
 fn selections() -> PossibleValuesParser {
     let groups = [
         PossibleValue::new("kernels").help("W5, W6 and kernels by the shapes that they have in the zoo"),
@@ -83,13 +93,16 @@ fn count() -> RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=1 << 16)
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
     seconds.ok_or_else(|| "give a number of seconds from 0 to 3600".to_string())
 }
 
 impl BenchArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
+        if let Some(Other::Data(data)) = self.other {
+            return data.run(console);
+        }
         let baseline = self.baseline.as_deref().map(read).transpose()?;
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;

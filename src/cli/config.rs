@@ -66,6 +66,18 @@ impl RunConfig {
         Ok(config)
     }
 
+    /// Makes it mean the same data from any folder. Where there is no such data, opening it says so.
+    pub fn make_paths_absolute(&mut self) {
+        for path in [&mut self.data, &mut self.images.labels].into_iter().flatten() {
+            *path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        }
+    }
+
+    /// Whether it stands for a run for each fold, not for one run.
+    pub fn is_of_folds(&self) -> bool {
+        self.images.folds.is_some() && self.images.fold.is_none()
+    }
+
     /// What a person calls the data.
     pub fn data_name(&self) -> String {
         self.data.as_ref().map_or("bundled MNIST".into(), |path| path.display().to_string())

@@ -101,12 +101,13 @@ impl Flags {
 
     /// What `error` says, with the flag after each setting that it names.
     fn explain(&self, error: &(dyn Error + 'static)) -> String {
-        let message = error.to_string();
-        if error.is::<toml::de::Error>() {
-            // It is about a file, and may list all settings.
-            return message;
-        }
-        self.0.iter().fold(message, |message, (setting, flag)| message.replace(setting, flag))
+        // One of a file may list all settings.
+        if error.is::<toml::de::Error>() { error.to_string() } else { self.named(&error.to_string()) }
+    }
+
+    /// `message` with the flag after each setting that it names.
+    pub fn named(&self, message: &str) -> String {
+        self.0.iter().fold(message.to_string(), |message, (setting, flag)| message.replace(setting, flag))
     }
 }
 

@@ -115,7 +115,7 @@ impl EvalArgs {
         let as_trained = OpenOptions {
             height_width: Some((height, width)),
             channels: Some(channels),
-            fit: card.fit,
+            fit: card.fit.into(),
             ..config.images.clone()
         };
         let own = match (&self.data, &config.data) {
@@ -123,7 +123,9 @@ impl EvalArgs {
             (Some(given), Some(own)) => same_place(given, own),
             (Some(_), None) => false,
         };
-        let options = if own { as_trained } else { OpenOptions { validation: None, ..as_trained } };
+        // Other data has its own parts, or none.
+        let apart = |trained| OpenOptions { validation: None, folds: None, fold: None, group: None, ..trained };
+        let options = if own { as_trained } else { apart(as_trained) };
         let path = self.data.as_deref().or(config.data.as_deref());
         Ok((open_data(path, &options)?, own))
     }

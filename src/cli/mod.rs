@@ -2,6 +2,7 @@
 
 mod augment;
 mod bench;
+mod bench_data;
 mod check;
 mod completions;
 mod config;

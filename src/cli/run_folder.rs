@@ -35,7 +35,7 @@ impl RunFolder {
         if let Some(out) = out {
             fs::create_dir_all(out).with_context(|| cannot_make(out))?;
             let folder = Self::lock(out)?;
-            if folder.resume().exists() {
+            if folder.resume().exists() || folder.fold(1).exists() {
                 bail!("{0} holds a run already: go on with it by --resume {0}, or give another --out", out.display());
             }
             return Ok(folder);
@@ -60,7 +60,7 @@ impl RunFolder {
             bail!("{} is no run folder: it has no {CONFIG}", path.display());
         }
         let folder = Self::lock(path)?;
-        if !folder.resume().is_file() {
+        if !folder.resume().is_file() && !RunConfig::read(&config)?.is_of_folds() {
             bail!(
                 "the run in {} ended before its first checkpoint: begin anew with gabor train --config {} --out {0}",
                 path.display(),
@@ -93,6 +93,20 @@ impl RunFolder {
             }
         }
         Ok(Self { path: path.into(), _lock: lock })
+    }
+
+    /// Removes the folder of a run that could not begin. What else is in it stays.
+    pub fn discard(self) {
+        for file in [CONFIG, LOCK] {
+            // Where it cannot be removed, it is left behind, and the error that is told is why the run could not begin.
+            let _ = fs::remove_file(self.path.join(file));
+        }
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// The folder of the run for a fold, in that of the run for all folds.
+    pub fn fold(&self, number: usize) -> PathBuf {
+        self.path.join(format!("fold-{number}"))
     }
 
     pub fn path(&self) -> &Path {

@@ -23,8 +23,8 @@ pub fn bundled(options: &OpenOptions) -> Result<Splits, DataError> {
         include_bytes!("../../data/mnist/t10k-images-idx3-ubyte.gz"),
         include_bytes!("../../data/mnist/t10k-labels-idx1-ubyte.gz"),
     ];
+    options.agree().map_err(DataError::Option)?;
     let options = &OpenOptions { validation: options.validation.or(Some(VALIDATION)), ..options.clone() };
-    options.check().map_err(DataError::Option)?;
     if options.label_kind == Some(LabelKind::MultiLabel) {
         return Err(DataError::Option(format!("images of {NAME} are of one class each")));
     }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::dataset::digest;
 use super::{DataError, ImageSource};
 
 /// A source whose first images are kept decoded in one block of memory; the others are read from the source each time.
@@ -9,6 +10,8 @@ pub(super) struct Cached<S> {
     source: S,
     block: Vec<u8>,
     image_bytes: usize,
+    /// Of each image that was read.
+    digests: Vec<Option<u64>>,
 }
 
 impl<S: ImageSource> Cached<S> {
@@ -22,24 +25,31 @@ impl<S: ImageSource> Cached<S> {
         verify_rest: bool,
         on_read: &(dyn Fn() + Sync),
     ) -> (Self, Vec<(usize, DataError)>) {
-        let failure = |index, pixels: &mut [u8]| {
+        let read = |index, pixels: &mut [u8]| {
             let result = source.read(index, pixels);
             on_read();
-            result.err().map(|error| (index, error))
+            result.map(|()| digest(pixels))
         };
         let slots = source.len().min(budget / image_bytes);
         let mut block = vec![0; slots * image_bytes];
-        let mut failures: Vec<_> =
-            block.par_chunks_mut(image_bytes).enumerate().filter_map(|(index, slot)| failure(index, slot)).collect();
+        let mut results: Vec<Result<u64, DataError>> =
+            block.par_chunks_mut(image_bytes).enumerate().map(|(index, slot)| read(index, slot)).collect();
         if verify_rest {
-            failures.par_extend(
+            results.par_extend(
                 (slots..source.len())
                     .into_par_iter()
-                    .map_init(|| vec![0; image_bytes], |scratch, index| failure(index, scratch))
-                    .filter_map(|failure| failure),
+                    .map_init(|| vec![0; image_bytes], |scratch, index| read(index, scratch)),
             );
         }
-        (Self { source, block, image_bytes }, failures)
+        let mut failures = Vec::new();
+        let mut digests = vec![None; source.len()];
+        for (index, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(digest) => digests[index] = Some(digest),
+                Err(error) => failures.push((index, error)),
+            }
+        }
+        (Self { source, block, image_bytes, digests }, failures)
     }
 
     /// Bytes of memory that the cache takes.
@@ -65,6 +75,10 @@ impl<S: ImageSource> ImageSource for Cached<S> {
             }
             None => self.source.read(index, out),
         }
+    }
+
+    fn digest(&self, index: usize) -> Option<u64> {
+        self.digests[index]
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::dataset::check_labels;
-use super::open::{Opened, in_memory, read_class_names};
+use super::open::{InMemory, Opened, read_class_names};
 use super::{DataError, Dataset, ImageSize, MOST_CLASSES, OpenOptions};
 
 const SIZE: ImageSize = ImageSize::new(32, 32, 3);
@@ -52,18 +52,18 @@ fn layout(folder: &Path) -> Option<&'static Layout> {
 pub(super) fn open(folder: &Path, options: &OpenOptions) -> Result<Opened, DataError> {
     let layout = layout(folder).ok_or_else(|| DataError::NotFound { path: folder.into() })?;
     let classes = class_names(&folder.join(layout.class_names), layout.classes)?;
-    let mut cache_bytes = options.cache_bytes;
+    let mut memory = InMemory::new(options);
     let mut open_set = |names: &[&str]| -> Result<Dataset, DataError> {
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for name in names {
             read(&require(folder, name)?, layout, &mut pixels, &mut labels)?;
         }
         let path = if let [name] = names { folder.join(name) } else { folder.into() };
-        in_memory(&path, pixels, SIZE, labels, &classes, options, &mut cache_bytes)
+        memory.set(&path, pixels, SIZE, labels, &classes)
     };
     let train = open_set(layout.train)?;
     let test = if folder.join(layout.test).is_file() { Some(open_set(&[layout.test])?) } else { None };
-    Ok(Opened { train, val: None, test, skipped: Vec::new(), ignored_files: 0 })
+    Ok(memory.opened(train, test))
 }
 
 fn require(folder: &Path, name: &str) -> Result<PathBuf, DataError> {

@@ -1,5 +1,6 @@
 //! A set of labelled images of one size, wherever they come from.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +30,19 @@ pub trait ImageSource: Send + Sync {
     /// # Errors
     /// If the image cannot be read.
     fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError>;
+
+    /// A number that tells the pixels of image `index` from all others, where it is known without reading the image
+    /// from its file.
+    fn digest(&self, _index: usize) -> Option<u64> {
+        None
+    }
+}
+
+/// The [`ImageSource::digest`] of pixels.
+pub(super) fn digest(pixels: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(pixels);
+    hasher.finish()
 }
 
 /// A set of labelled images of one size, with the names of the classes. Cloning is cheap: the images are shared.
@@ -40,6 +54,8 @@ pub struct Dataset {
     members: Arc<[u32]>,
     /// What is to be recognised in each member.
     labels: Arc<Labels>,
+    /// What group each member is of, if they are of any.
+    groups: Option<Arc<[u32]>>,
     classes: Arc<[String]>,
     size: ImageSize,
     fit: Fit,
@@ -77,7 +93,7 @@ impl Dataset {
         }
         let members = (0..index(source.len())?).collect();
         let (labels, classes, fit) = (labels.into(), classes.into(), Fit::default());
-        Ok(Self { name: name.into(), source, members, labels, classes, size, fit })
+        Ok(Self { name: name.into(), source, members, labels, groups: None, classes, size, fit })
     }
 
     /// A data set of images in memory: `pixels` holds them one after the other, each of `size` in HWC order.
@@ -137,6 +153,20 @@ impl Dataset {
         Self { fit, ..self }
     }
 
+    /// Notes what group each image is of: images of one group stay together when the set is divided.
+    ///
+    /// # Panics
+    /// If there is not one group an image.
+    pub fn with_groups(self, groups: Vec<u32>) -> Self {
+        assert_eq!(groups.len(), self.len(), "each image has a group");
+        Self { groups: Some(groups.into()), ..self }
+    }
+
+    /// The group of each image, if they are of any.
+    pub fn groups(&self) -> Option<&[u32]> {
+        self.groups.as_deref()
+    }
+
     /// What is to be recognised in each image.
     pub fn labels(&self) -> &Labels {
         &self.labels
@@ -190,6 +220,11 @@ impl Dataset {
         self.source.read(self.members[index] as usize, out)
     }
 
+    /// A number that tells the pixels of image `index` from all others, where its source knows one.
+    pub(super) fn digest(&self, index: usize) -> Option<u64> {
+        self.source.digest(self.members[index] as usize)
+    }
+
     /// The data set of the images `indices` of this one, in that order.
     ///
     /// # Panics
@@ -198,6 +233,7 @@ impl Dataset {
         Self {
             members: indices.iter().map(|&index| self.members[index]).collect(),
             labels: self.labels.select(indices.iter().copied()).into(),
+            groups: self.groups().map(|groups| indices.iter().map(|&index| groups[index]).collect()),
             ..self.clone()
         }
     }
@@ -268,6 +304,11 @@ impl ImageSource for MemoryImages {
             convert(pixels, self.native, self.target, self.fit, out);
         }
         Ok(())
+    }
+
+    fn digest(&self, index: usize) -> Option<u64> {
+        let bytes = self.native.bytes();
+        Some(digest(&self.pixels[index * bytes..][..bytes]))
     }
 }
 

@@ -16,7 +16,7 @@ pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "g
 /// Reads image files of any size and colour type as u8 HWC images of one size.
 ///
 /// The format is taken from the content, whatever the file is called. The camera's orientation (EXIF) is applied,
-/// transparency is dropped, 16 bits become 8, and of an animation the first frame counts.
+/// transparency is dropped, 16 bits and floating-point colours become 8 bits, and of an animation the first frame counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageDecoder {
     /// The size to decode to.
@@ -40,6 +40,7 @@ impl ImageDecoder {
         let bytes = read_file(path, self.limits)?;
         let image = decode(&bytes, self.limits)?;
         let (height, width) = (image.height() as usize, image.width() as usize);
+        let image = if is_float(&image) { to_unit_range(image) } else { image };
         if image.color().has_color() {
             convert(&image.into_rgb8(), ImageSize::new(height, width, 3), self.size, self.fit, out);
         } else {
@@ -100,6 +101,20 @@ fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<DynamicImage, String> {
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+fn is_float(image: &DynamicImage) -> bool {
+    matches!(image, DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_))
+}
+
+/// Floating-point colours as numbers of 0 to 1. Programs write them in that range, or as bytes or 16 bits have them:
+/// the brightest one tells which.
+fn to_unit_range(image: DynamicImage) -> DynamicImage {
+    let mut image = image.into_rgb32f();
+    let brightest = image.iter().copied().filter(|value| value.is_finite()).fold(0.0, f32::max);
+    let white = [1.0, 255.0, 65_535.0].into_iter().find(|white| brightest <= *white).unwrap_or(brightest);
+    image.iter_mut().for_each(|value| *value = if value.is_nan() { 0.0 } else { *value / white });
+    image.into()
 }
 
 /// Whether the picture of a JPEG file ends. The decoder paints what is missing of a truncated file grey and calls it
@@ -204,6 +219,20 @@ mod tests {
             for channels in [1, 3] {
                 assert_eq!(read(&path, decoder(channels)).unwrap(), vec![value; 16 * 16 * channels]);
             }
+        }
+    }
+
+    #[test]
+    fn floating_point_colours_are_read_in_the_range_that_they_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.tiff");
+        for white in [1.0f32, 255.0, 65_535.0, 1e6] {
+            let half = |x: u32| [f32::NAN, -1.0, white / 2.0, white][x as usize / 8];
+            let image = image::Rgb32FImage::from_fn(32, 32, |x, _| Rgb([half(x); 3]));
+            DynamicImage::from(image).save(&path).unwrap();
+            let pixels = read(&path, ImageDecoder { size: ImageSize::new(32, 32, 3), ..decoder(3) }).unwrap();
+            let at = |x: usize| pixels[3 * x];
+            assert_eq!([at(0), at(8), at(16), at(24)], [0, 0, 128, 255], "{white}");
         }
     }
 

@@ -176,14 +176,16 @@ pub enum DataError {
 
     /// A class folder of the training set without a usable image.
     #[error(
-        "class folder {} has no {}image: add images to it, or remove the folder",
-        path.display(), if *unreadable > 0 { "readable " } else { "" }
+        "class folder {} has no {}image{}: add images to it, or remove the folder",
+        path.display(), if *unreadable > 0 { "readable " } else { "" }, of_instead(instead)
     )]
     EmptyClass {
         /// The folder.
         path: PathBuf,
         /// How many images it has that cannot be read.
         unreadable: usize,
+        /// What it has of formats that are not read, if anything.
+        instead: String,
     },
 
     /// All images are of one class, so there is nothing to learn.
@@ -197,6 +199,21 @@ pub enum DataError {
         path: PathBuf,
         /// The only class.
         class: String,
+    },
+
+    /// The folder of the only class is the one that holds the folders of classes.
+    #[error(
+        "{} has only the folder {folder}, which would be the one class, and in it lie the folders {}: if these are the \
+         classes, give {} as the data",
+        path.display(), below.join(", "), path.join(folder).display()
+    )]
+    TooDeep {
+        /// The data.
+        path: PathBuf,
+        /// Its only folder.
+        folder: String,
+        /// Names of the folders in it, the first of them.
+        below: Vec<String>,
     },
 
     /// A class folder of the validation or test set that the training set does not have.
@@ -287,6 +304,10 @@ pub enum DataError {
         /// The entry.
         entry: String,
     },
+}
+
+fn of_instead(instead: &str) -> String {
+    if instead.is_empty() { String::new() } else { format!(", but {instead}, which are not read") }
 }
 
 impl DataError {

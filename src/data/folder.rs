@@ -1,22 +1,32 @@
 //! Image folders: a folder a class, with or without folders `train`, `val` and `test` above.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::prelude::*;
 use tracing::warn;
 use walkdir::WalkDir;
 
 use super::cache::Cached;
 use super::decode::probe;
+use super::finding::{self, Finding};
 use super::open::Opened;
-use super::{DataError, Dataset, IMAGE_EXTENSIONS, ImageDecoder, ImageSize, ImageSource, Labels, OpenOptions, Skipped};
+use super::{
+    DataError, Dataset, FitChoice, IMAGE_EXTENSIONS, ImageDecoder, ImageSize, ImageSource, Labels, OpenOptions, Sizing,
+    Skipped,
+};
 
 /// How many images are looked at to find the size of all.
 const PROBED: usize = 64;
-/// The size for images of many sizes, that of most ImageNet networks.
-const DEFAULT_SIDE: usize = 224;
+/// Formats of images that are not read, by the extensions of their files.
+const NOT_READ: [&str; 17] = [
+    "heic", "heif", "hif", "avif", "jxl", "jp2", "psd", "svg", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "dcm",
+    "exr",
+];
 /// How many skipped images are named in warnings; all are in [`Opened::skipped`].
 const NAMED: usize = 20;
 
@@ -55,21 +65,52 @@ pub(super) fn open(
     let train = Scan::of(&class_folders, &classes)?;
     let counts = train.counts(classes.len());
     if let Some(empty) = counts.iter().position(|&count| count == 0) {
-        return Err(DataError::EmptyClass { path: class_folders[empty].clone(), unreadable: 0 });
+        return Err(empty_class(&class_folders[empty], &classes[empty], 0));
+    }
+    let nested = train.nested(&class_folders);
+    if let ([_], [(folder, below)]) = (&class_folders[..], &nested[..]) {
+        let below = below.iter().take(NAMED).cloned().collect();
+        return Err(DataError::TooDeep { path: parts.train, folder: name_of(folder), below });
     }
 
     let mut reading = Reading::new(&train.files, classes, options, progress);
     let train = reading.read_scan(&parts.train, train)?;
     if let Some(empty) = train.class_counts().iter().position(|&count| count == 0) {
-        return Err(DataError::EmptyClass { path: class_folders[empty].clone(), unreadable: counts[empty] });
+        return Err(empty_class(&class_folders[empty], &train.classes()[empty], counts[empty]));
     }
     let val = parts.val.map(|folder| reading.scan_and_read(&folder)).transpose()?;
     let test = parts.test.map(|folder| reading.scan_and_read(&folder)).transpose()?;
-    let Reading { skipped, ignored_files, .. } = reading;
-    if ignored_files > 0 {
-        warn!("{}: ignored {ignored_files} files whose names are not those of images", root.display());
+    let Reading { sizing, skipped, passed_over, .. } = reading;
+    let ignored_files = passed_over.values().sum();
+    let mut findings = findings_of_files(passed_over);
+    if !nested.is_empty() {
+        findings.push(Finding::Nested { folders: nested });
     }
-    Ok(Opened { train, val, test, skipped, ignored_files })
+    Ok(Opened { train, val, test, sizing, skipped, ignored_files, findings })
+}
+
+/// That a class has no image, `unreadable` ones left aside.
+fn empty_class(folder: &Path, class: &str, unreadable: usize) -> DataError {
+    let scan = Scan::of(&[folder.into()], &[class.into()]).unwrap_or_default();
+    let instead = findings_of_files(scan.passed_over).into_iter().find_map(|finding| match finding {
+        Finding::NotRead { kinds } => Some(finding::by_kind(&kinds, str::to_uppercase)),
+        _ => None,
+    });
+    DataError::EmptyClass { path: folder.into(), unreadable, instead: instead.unwrap_or_default() }
+}
+
+/// What was passed over, given how many files of each extension (in lower case) that were.
+fn findings_of_files(passed_over: BTreeMap<String, usize>) -> Vec<Finding> {
+    let (not_read, ignored): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        passed_over.into_iter().partition(|(kind, _)| NOT_READ.contains(&kind.as_str()));
+    let mut findings = Vec::new();
+    if !not_read.is_empty() {
+        findings.push(Finding::NotRead { kinds: not_read });
+    }
+    if !ignored.is_empty() {
+        findings.push(Finding::Ignored { kinds: ignored });
+    }
+    findings
 }
 
 /// The folders that hold class folders.
@@ -105,8 +146,8 @@ impl Parts {
 struct Scan {
     files: Vec<PathBuf>,
     labels: Vec<u32>,
-    /// How many files were passed over because of their names.
-    ignored: usize,
+    /// How many files were passed over because of their extensions, in lower case.
+    passed_over: BTreeMap<String, usize>,
 }
 
 impl Scan {
@@ -138,11 +179,30 @@ impl Scan {
                     scan.files.push(path);
                     scan.labels.push(label as u32);
                 } else {
-                    scan.ignored += 1;
+                    *scan.passed_over.entry(extension_of(&path)).or_default() += 1;
                 }
             }
         }
         Ok(scan)
+    }
+
+    /// Those of `class_folders` whose images all lie in several folders of theirs, with the names of these.
+    fn nested(&self, class_folders: &[PathBuf]) -> Vec<(PathBuf, Vec<String>)> {
+        let mut below: Vec<Option<Vec<&OsStr>>> = vec![Some(Vec::new()); class_folders.len()];
+        for (file, &label) in self.files.iter().zip(&self.labels) {
+            let (folder, below) = (&class_folders[label as usize], &mut below[label as usize]);
+            let mut steps = file.strip_prefix(folder).unwrap_or(file).iter();
+            match (below.as_mut(), steps.next(), steps.next()) {
+                (Some(names), Some(first), Some(_)) if names.last() != Some(&first) => names.push(first),
+                (Some(_), Some(_), None) => *below = None,
+                _ => {}
+            }
+        }
+        let named = |(folder, names): (&PathBuf, Option<Vec<&OsStr>>)| {
+            let names = names.filter(|names| names.len() > 1)?;
+            Some((folder.clone(), names.iter().map(|name| name.to_string_lossy().into_owned()).collect()))
+        };
+        class_folders.iter().zip(below).filter_map(named).collect()
     }
 
     fn counts(&self, classes: usize) -> Vec<usize> {
@@ -154,31 +214,34 @@ impl Scan {
     }
 }
 
-/// Decodes the images in `files`, which have these labels, telling `progress` how many are done, and leaves out those that
+/// Decodes the images in `files`, which have these labels and are of these groups, telling `progress` how many are done, and leaves out those that
 /// cannot be read.
 pub(super) fn read_images(
     name: &str,
     files: Vec<PathBuf>,
     labels: Labels,
+    groups: Option<Vec<u32>>,
     classes: Vec<String>,
     options: &OpenOptions,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<(Dataset, Vec<Skipped>), DataError> {
+) -> Result<Opened, DataError> {
     let mut reading = Reading::new(&files, classes, options, progress);
-    let set = reading.read(name, files, labels)?;
-    Ok((set, reading.skipped))
+    let train = reading.read(name, files, labels, groups)?;
+    Ok(Opened { skipped: reading.skipped, ..Opened::of(train, reading.sizing) })
 }
 
 /// What is common to the parts of one opening, and adds up over them.
 struct Reading<'a> {
     classes: Vec<String>,
+    sizing: Sizing,
     decoder: ImageDecoder,
     options: &'a OpenOptions,
     progress: &'a (dyn Fn(usize, usize) + Sync),
     /// What is left of the budget.
     cache_bytes: usize,
     skipped: Vec<Skipped>,
-    ignored_files: usize,
+    /// As in [`Scan`].
+    passed_over: BTreeMap<String, usize>,
 }
 
 impl<'a> Reading<'a> {
@@ -189,9 +252,11 @@ impl<'a> Reading<'a> {
         options: &'a OpenOptions,
         progress: &'a (dyn Fn(usize, usize) + Sync),
     ) -> Self {
-        let decoder = ImageDecoder { size: size(files, options), fit: options.fit, limits: options.limits };
+        let sizing = sizing(files, options);
+        let decoder = ImageDecoder { size: sizing.size, fit: sizing.fit, limits: options.limits };
         let cache_bytes = options.cache_bytes;
-        Self { classes, decoder, options, progress, cache_bytes, skipped: Vec::new(), ignored_files: 0 }
+        let (skipped, passed_over) = (Vec::new(), BTreeMap::new());
+        Self { classes, sizing, decoder, options, progress, cache_bytes, skipped, passed_over }
     }
 
     fn scan_and_read(&mut self, folder: &Path) -> Result<Dataset, DataError> {
@@ -203,12 +268,20 @@ impl<'a> Reading<'a> {
     }
 
     fn read_scan(&mut self, folder: &Path, scan: Scan) -> Result<Dataset, DataError> {
-        self.ignored_files += scan.ignored;
-        self.read(&folder.display().to_string(), scan.files, Labels::Classes(scan.labels))
+        for (kind, count) in scan.passed_over {
+            *self.passed_over.entry(kind).or_default() += count;
+        }
+        self.read(&folder.display().to_string(), scan.files, Labels::Classes(scan.labels), None)
     }
 
     /// Decodes the images and leaves out those that cannot be read.
-    fn read(&mut self, name: &str, files: Vec<PathBuf>, labels: Labels) -> Result<Dataset, DataError> {
+    fn read(
+        &mut self,
+        name: &str,
+        files: Vec<PathBuf>,
+        labels: Labels,
+        groups: Option<Vec<u32>>,
+    ) -> Result<Dataset, DataError> {
         let total = files.len();
         let files = ImageFiles { files, decoder: self.decoder };
         let image_bytes = self.decoder.size.bytes();
@@ -217,7 +290,11 @@ impl<'a> Reading<'a> {
         let (cached, failures) = Cached::fill(files, image_bytes, self.cache_bytes, self.options.verify, &on_read);
         self.cache_bytes -= cached.bytes();
         let size = self.decoder.size;
-        let set = Dataset::new(name, Arc::new(cached), size, labels, self.classes.clone())?;
+        let set = Dataset::new(name, Arc::new(cached), size, labels, self.classes.clone())?.with_fit(self.sizing.fit);
+        let set = match groups {
+            Some(groups) => set.with_groups(groups),
+            None => set,
+        };
         if failures.is_empty() {
             return Ok(set);
         }
@@ -245,21 +322,15 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The size to decode to: as the options say, and where they don't, as a sample of the images has it.
-fn size(files: &[PathBuf], options: &OpenOptions) -> ImageSize {
-    if let (Some((height, width)), Some(channels)) = (options.height_width, options.channels) {
-        return ImageSize::new(height, width, channels);
-    }
-    let sample = files.len().min(PROBED);
-    let probed: Vec<ImageSize> =
-        (0..sample).filter_map(|number| probe(&files[number * files.len() / sample], options.limits).ok()).collect();
-    let area = |size: &ImageSize| (size.height, size.width);
-    let (height, width) = match probed.first().map(area) {
-        Some(first) if probed.iter().all(|size| area(size) == first) => first,
-        _ => (DEFAULT_SIDE, DEFAULT_SIDE),
-    };
-    let is_grey = !probed.is_empty() && probed.iter().all(|size| size.channels == 1);
-    options.target(ImageSize::new(height, width, if is_grey { 1 } else { 3 }))
+/// What to bring images in `files` to, by a sample of them where the options leave it open.
+fn sizing(files: &[PathBuf], options: &OpenOptions) -> Sizing {
+    let given = options.height_width.is_some() && options.channels.is_some() && options.fit != FitChoice::Auto;
+    let sample = if given { 0 } else { files.len().min(PROBED) };
+    let probed: Vec<ImageSize> = (0..sample)
+        .into_par_iter()
+        .filter_map(|number| probe(&files[number * files.len() / sample], options.limits).ok())
+        .collect();
+    Sizing::of(&probed, options)
 }
 
 /// The visible folders in `folder`, by name.
@@ -299,6 +370,9 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 pub(super) fn has_image_name(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    IMAGE_EXTENSIONS.contains(&extension.as_str())
+    IMAGE_EXTENSIONS.contains(&extension_of(path).as_str())
+}
+
+fn extension_of(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }

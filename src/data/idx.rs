@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::GzDecoder;
 
 use super::dataset::check_labels;
-use super::open::{Opened, in_memory, read_class_names};
+use super::open::{InMemory, Opened, read_class_names};
 use super::{DataError, Dataset, ImageSize, OpenOptions};
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
@@ -38,18 +38,18 @@ pub(super) fn is_in(folder: &Path) -> bool {
 pub(super) fn open(folder: &Path, options: &OpenOptions) -> Result<Opened, DataError> {
     let names_path = folder.join("classes.txt");
     let classes = if names_path.exists() { read_class_names(&names_path, LABELS)? } else { digits() };
-    let mut cache_bytes = options.cache_bytes;
+    let mut memory = InMemory::new(options);
     let mut open_set = |prefix: &str| {
         let images_path = require(folder, &format!("{prefix}-images"), 3)?;
         let labels_path = require(folder, &format!("{prefix}-labels"), 1)?;
         let images = read_images(&images_path, || open_file(&images_path))?;
         let labels = read_labels(&labels_path, || open_file(&labels_path))?;
-        dataset([&images_path, &labels_path], images, labels, &classes, options, &mut cache_bytes)
+        dataset([&images_path, &labels_path], images, labels, &classes, &mut memory)
     };
     let train = open_set("train")?;
     let has_test = find(folder, "t10k-images", 3).is_some() || find(folder, "t10k-labels", 1).is_some();
     let test = if has_test { Some(open_set("t10k")?) } else { None };
-    Ok(Opened { train, val: None, test, skipped: Vec::new(), ignored_files: 0 })
+    Ok(memory.opened(train, test))
 }
 
 /// Opens IDX files that are in memory: those of the training and of the test set, each a file of images and a file of
@@ -60,16 +60,16 @@ pub(super) fn open_bytes(
     test: [&[u8]; 2],
     options: &OpenOptions,
 ) -> Result<Opened, DataError> {
-    let mut cache_bytes = options.cache_bytes;
+    let mut memory = InMemory::new(options);
     let mut open_set = |prefix: &str, [images, labels]: [&[u8]; 2]| {
         let path = |kind| Path::new(name).join(format!("{prefix}-{kind}"));
         let (images_path, labels_path) = (path("images"), path("labels"));
         let images = read_images(&images_path, || Ok(images))?;
         let labels = read_labels(&labels_path, || Ok(labels))?;
-        dataset([&images_path, &labels_path], images, labels, &digits(), options, &mut cache_bytes)
+        dataset([&images_path, &labels_path], images, labels, &digits(), &mut memory)
     };
     let (train, test) = (open_set("train", train)?, open_set("test", test)?);
-    Ok(Opened { train, val: None, test: Some(test), skipped: Vec::new(), ignored_files: 0 })
+    Ok(memory.opened(train, Some(test)))
 }
 
 fn digits() -> Vec<String> {
@@ -81,8 +81,7 @@ fn dataset(
     images: Images,
     labels: Vec<u32>,
     classes: &[String],
-    options: &OpenOptions,
-    cache_bytes: &mut usize,
+    memory: &mut InMemory,
 ) -> Result<Dataset, DataError> {
     if images.count != labels.len() {
         return Err(DataError::CountMismatch {
@@ -93,7 +92,7 @@ fn dataset(
         });
     }
     check_labels(labels_path, &labels, classes.len())?;
-    in_memory(images_path, images.pixels, images.size, labels, classes, options, cache_bytes)
+    memory.set(images_path, images.pixels, images.size, labels, classes)
 }
 
 /// The spellings of the name of an IDX file that are found in the world.

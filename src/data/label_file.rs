@@ -24,6 +24,8 @@ struct Row {
     line: u64,
     path: String,
     classes: Vec<String>,
+    /// What stands in the column of groups, if there is one.
+    group: Option<String>,
 }
 
 /// What a file of labels says.
@@ -51,7 +53,8 @@ pub(super) fn open(
     let text = String::from_utf8(text).map_err(|_| broken("it is no text (UTF-8)".into()))?;
     let beside = labels.parent().unwrap_or(Path::new(""));
     let find = |path: &str| [root, beside].map(|folder| folder.join(path)).into_iter().find(|path| path.is_file());
-    let table = read(&text, options.label_kind, |path| find(path).is_some()).map_err(&broken)?;
+    let group = options.group.as_deref();
+    let table = read(&text, options.label_kind, group, |path| find(path).is_some()).map_err(&broken)?;
 
     let kind = options.label_kind.unwrap_or(match table.several {
         true => LabelKind::MultiLabel,
@@ -83,13 +86,18 @@ pub(super) fn open(
             beside.display()
         )));
     }
-    let (train, skipped) =
-        read_images(&labels.display().to_string(), files, labels_of_all, classes, options, progress)?;
-    Ok(Opened { train, val: None, test: None, skipped, ignored_files: 0 })
+    let groups = groups_of(&table.rows);
+    read_images(&labels.display().to_string(), files, labels_of_all, groups, classes, options, progress)
 }
 
-/// What the text of a file of labels says; `exists` tells of a path whether there is such an image.
-fn read(text: &str, kind: Option<LabelKind>, exists: impl Fn(&str) -> bool) -> Result<Table, String> {
+/// What the text of a file of labels says, of whose columns `group` names the one of groups; `exists` tells of a path
+/// whether there is such an image.
+fn read(
+    text: &str,
+    kind: Option<LabelKind>,
+    group: Option<&str>,
+    exists: impl Fn(&str) -> bool,
+) -> Result<Table, String> {
     let records = records(text)?;
     let Some((first_line, first)) = records.first() else { return Err("it is empty".into()) };
     let width = first.len();
@@ -106,10 +114,19 @@ fn read(text: &str, kind: Option<LabelKind>, exists: impl Fn(&str) -> bool) -> R
     if rows.is_empty() {
         return Err("it has a header and no line after it".into());
     }
-    let class_at = match width {
-        2 => Some(1 - path_at),
-        _ if has_header => named(&CLASSES),
+    let group_at = group.map(|group| group_column(first, has_header, path_at, group)).transpose()?;
+    let others: Vec<usize> = (0..width).filter(|at| *at != path_at && Some(*at) != group_at).collect();
+    let class_at = match others[..] {
+        [] => return Err("it has a path and a group, and no class: that takes another column".into()),
+        [only] => Some(only),
+        _ if has_header => named(&CLASSES).filter(|at| others.contains(at)),
         _ => None,
+    };
+    let group_of = |line: u64, record: &[String]| match group_at {
+        Some(at) if record[at].is_empty() => {
+            Err(format!("line {line} has nothing in the column {}: each image needs its group", first[at]))
+        }
+        at => Ok(at.map(|at| record[at].clone())),
     };
     if let Some(at) = class_at {
         let cells: Vec<&str> = rows.iter().map(|(_, record)| record[at].as_str()).collect();
@@ -121,19 +138,18 @@ fn read(text: &str, kind: Option<LabelKind>, exists: impl Fn(&str) -> bool) -> R
             None if cell.is_empty() => Vec::new(),
             None => vec![cell.to_string()],
         };
-        let row = |(line, record): &(u64, Vec<String>)| Row {
-            line: *line,
-            path: record[path_at].clone(),
-            classes: parts(&record[at]),
+        let row = |(line, record): &(u64, Vec<String>)| {
+            let (path, group) = (record[path_at].clone(), group_of(*line, record)?);
+            Ok(Row { line: *line, path, classes: parts(&record[at]), group })
         };
-        let rows: Vec<Row> = rows.iter().map(row).collect();
+        let rows = rows.iter().map(row).collect::<Result<Vec<Row>, String>>()?;
         let several = separator.is_some() || rows.iter().any(|row| row.classes.is_empty());
         return Ok(Table { rows, columns: None, several });
     }
     if !has_header {
         return Err(format!("line {first_line} has {width} columns and no line before it says what they are"));
     }
-    let columns: Vec<(usize, &String)> = first.iter().enumerate().filter(|(at, _)| *at != path_at).collect();
+    let columns: Vec<(usize, &String)> = others.iter().map(|&at| (at, &first[at])).collect();
     let mut names = BTreeSet::new();
     if let Some((_, name)) = columns.iter().find(|(_, name)| name.is_empty() || !names.insert(*name)) {
         return Err(format!("line {first_line} calls two columns {name:?}, or one by no name: each is a class"));
@@ -153,10 +169,35 @@ fn read(text: &str, kind: Option<LabelKind>, exists: impl Fn(&str) -> bool) -> R
                 }
             }
         }
-        table.push(Row { line: *line, path: record[path_at].clone(), classes });
+        let group = group_of(*line, record)?;
+        table.push(Row { line: *line, path: record[path_at].clone(), classes, group });
     }
     let columns = columns.into_iter().map(|(_, name)| name.clone()).collect();
     Ok(Table { rows: table, columns: Some(columns), several: true })
+}
+
+/// Which column has the groups, that is called `group`.
+fn group_column(header: &[String], is_header: bool, path_at: usize, group: &str) -> Result<usize, String> {
+    if !is_header {
+        return Err(format!("it has no line that says what its columns are, and so no column {group} of `group`"));
+    }
+    let columns = || header.iter().enumerate().filter(|(at, _)| *at != path_at).map(|(at, name)| (at, name.as_str()));
+    let found = columns().find(|(_, name)| *name == group).map(|(at, _)| at);
+    found.ok_or_else(|| {
+        let columns: Vec<&str> = columns().map(|(_, name)| name).collect();
+        format!("it has no column {group:?} for `group`; its columns are {}", columns.join(", "))
+    })
+}
+
+/// The groups of rows as numbers.
+fn groups_of(rows: &[Row]) -> Option<Vec<u32>> {
+    let mut numbers: HashMap<&str, u32> = HashMap::new();
+    let mut groups = Vec::with_capacity(rows.len());
+    for row in rows {
+        let next = numbers.len() as u32;
+        groups.push(*numbers.entry(row.group.as_deref()?).or_insert(next));
+    }
+    Some(groups)
 }
 
 /// The lines of the text with what they hold, trimmed: separated by commas or tabs, else by the last space.
@@ -232,7 +273,7 @@ mod tests {
 
     /// Names of classes and labels of a text in which the images a.jpg and so on exist.
     fn labels(text: &str, kind: Option<LabelKind>) -> Result<(Vec<String>, Labels), String> {
-        let table = read(text, kind, |_| false)?;
+        let table = read(text, kind, None, |_| false)?;
         let classes: BTreeSet<String> = table.rows.iter().flat_map(|row| row.classes.clone()).collect();
         let classes = table.columns.unwrap_or_else(|| classes.into_iter().collect());
         let kind = kind.unwrap_or(if table.several { LabelKind::MultiLabel } else { LabelKind::Classification });
@@ -271,6 +312,35 @@ mod tests {
         }
         let spaced = labels("a.jpg,red round\nb.jpg,\nc.jpg,round\n", Some(LabelKind::MultiLabel)).unwrap();
         assert_eq!(spaced, expected);
+    }
+
+    #[test]
+    fn a_column_of_groups_is_no_class() {
+        let groups = |text: &str, column: &str| {
+            let table = read(text, None, Some(column), |_| false)?;
+            let classes: Vec<String> = table.rows.iter().map(|row| row.classes.join("|")).collect();
+            Ok::<_, String>((groups_of(&table.rows).unwrap(), classes.join(" ")))
+        };
+        for text in [
+            "path,patient,finding\na.jpg,p1,sick\nb.jpg,p2,well\nc.jpg,p1,sick\n",
+            "patient,path,age,label\np1,a.jpg,30,sick\np2,b.jpg,40,well\np1,c.jpg,30,sick\n",
+            "path,sick,well,patient\na.jpg,1,0,p1\nb.jpg,0,1,p2\nc.jpg,1,0,p1\n",
+        ] {
+            assert_eq!(groups(text, "patient").unwrap(), (vec![0, 1, 0], "sick well sick".into()), "{text}");
+        }
+        for (text, column, part) in [
+            (
+                "path,patient,label\na.jpg,p,sick\n",
+                "camera",
+                "no column \"camera\" for `group`; its columns are patient, label",
+            ),
+            ("path,patient,label\na.jpg,p,sick\nb.jpg,,well\n", "patient", "line 3 has nothing in the column patient"),
+            ("a.jpg,p,sick\n", "patient", "no line that says what its columns are"),
+            ("path,patient\na.jpg,p\n", "patient", "no class"),
+        ] {
+            let error = groups(text, column).unwrap_err();
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
     }
 
     #[test]

@@ -34,27 +34,33 @@ mod decode;
 #[cfg(feature = "download")]
 pub mod download;
 mod error;
+mod finding;
 #[cfg(feature = "images")]
 mod folder;
 mod idx;
 #[cfg(feature = "images")]
 mod label_file;
 mod labels;
+mod leaks;
 mod loader;
 mod open;
 mod random;
 mod size;
+mod sizing;
 mod split;
 mod statistics;
+mod stratify;
 
 pub use bundled::bundled;
 pub use dataset::{Dataset, ImageSource, MOST_CLASSES};
 #[cfg(feature = "images")]
 pub use decode::{IMAGE_EXTENSIONS, ImageDecoder};
 pub use error::DataError;
+pub use finding::Finding;
 pub use labels::{Label, LabelKind, Labels};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use open::{DecodeLimits, OpenOptions, Skipped, Splits, height_width, open, open_with_progress};
 pub use size::{Fit, ImageSize};
+pub use sizing::{FitChoice, Sizing};
 pub use split::SplitRatio;
 pub use statistics::Normalisation;

@@ -7,11 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::Cached;
 use super::dataset::MemoryImages;
-use super::split::stratified;
-use super::{DataError, Dataset, Fit, ImageSize, LabelKind, SplitRatio, cifar, idx};
+use super::split::{self, stratified};
+use super::{
+    DataError, Dataset, Finding, FitChoice, ImageSize, ImageSource, LabelKind, Sizing, SplitRatio, cifar, finding, idx,
+    leaks,
+};
 #[cfg(feature = "images")]
 use super::{folder, label_file};
 use crate::settings::between;
+
+/// More folds than anyone trains.
+const MOST_FOLDS: usize = 1000;
 
 crate::settings! {
     /// How to open data. The defaults suit most data sets.
@@ -32,7 +38,7 @@ crate::settings! {
         pub channels: Option<usize> = None, check check_channels;
         /// What to do about another aspect ratio.
         #[arg(long, value_name = "HOW")]
-        pub fit: Fit = Fit::Crop;
+        pub fit: FitChoice = FitChoice::Auto;
         /// Ratio of training, validation and test images of data without such parts, or of only training and validation
         /// images such as 9:1.
         #[arg(long, value_name = "RATIO")]
@@ -41,6 +47,17 @@ crate::settings! {
         #[arg(long, value_name = "N")]
         #[serde(alias = "seed")]
         pub split_seed: u64 = 0, in 0..;
+        /// The column of the file of labels by which images stay together when they are divided, such as a patient or a
+        /// camera.
+        #[arg(long, value_name = "COLUMN")]
+        pub group: Option<String> = None;
+        /// Divide the training images into this many folds and train once for each, with it as the validation images, in
+        /// place of a split.
+        #[arg(long, value_name = "K", conflicts_with_all = ["split", "validation"])]
+        pub folds: Option<usize> = None, in 2..=MOST_FOLDS;
+        /// Train for this one of the folds alone [default: for each].
+        #[arg(long, value_name = "N")]
+        pub fold: Option<usize> = None, in 1..=MOST_FOLDS;
         /// Share of the training images to validate on, for data with test but no validation images [default: none].
         #[arg(long, value_name = "SHARE")]
         pub validation: Option<f64> = None, in between(0.0, 1.0);
@@ -51,7 +68,8 @@ crate::settings! {
         #[arg(long = "cache-mib", value_name = "N", value_parser = mebibytes)]
         pub cache_bytes: usize = 2 << 30, in 0..;
         /// Decode also the images that the cache cannot hold once on opening, so that unreadable ones are found and
-        /// skipped now. Without it such an image ends the epoch that meets it with an error.
+        /// skipped now, and copies on both sides of the split too. Without it such an image ends the epoch that meets it
+        /// with an error.
         #[arg(skip)]
         pub verify: bool = true;
         /// What one image may cost to decode.
@@ -94,10 +112,21 @@ fn check_channels(channels: &Option<usize>) -> Result<(), String> {
 }
 
 impl OpenOptions {
-    /// The size to convert images of size `native` to.
-    pub(super) fn target(&self, native: ImageSize) -> ImageSize {
-        let (height, width) = self.height_width.unwrap_or((native.height, native.width));
-        ImageSize::new(height, width, self.channels.unwrap_or(native.channels))
+    /// Checks every option, and that they go together.
+    pub(super) fn agree(&self) -> Result<(), String> {
+        self.check()?;
+        if let (None, Some(group)) = (&self.labels, &self.group) {
+            return Err(format!("`group` {group} is a column of a file of `labels`, and none was given"));
+        }
+        match (self.folds, self.fold) {
+            (None, Some(fold)) => Err(format!("`fold` {fold} is one of `folds`: say of how many")),
+            (Some(folds), None) => Err(format!("`fold` says which of the {folds} `folds` to open")),
+            (Some(folds), Some(fold)) if fold > folds => Err(format!("`fold` is {fold} of only {folds} `folds`")),
+            (Some(_), _) if self.validation.is_some() => {
+                Err("`folds` and `validation` both say what to validate on: give one of them".into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -129,12 +158,16 @@ pub struct Splits {
     pub val: Option<Dataset>,
     /// What to measure the result on.
     pub test: Option<Dataset>,
-    /// Whether the data had only one set of images, which was divided by [`OpenOptions::split`].
+    /// Whether the data had only one set of images, which was divided here.
     pub divided: bool,
+    /// The size that the images were brought to, how, and why so.
+    pub sizing: Sizing,
     /// Images left out because they cannot be read.
     pub skipped: Vec<Skipped>,
-    /// Files in class folders left out because their names are not those of images.
+    /// Files in class folders left out because their names are not those of images that are read.
     pub ignored_files: usize,
+    /// What a person should know of the data before training on it.
+    pub findings: Vec<Finding>,
 }
 
 impl Splits {
@@ -167,7 +200,8 @@ pub struct Skipped {
 ///
 /// With [`OpenOptions::labels`] it is any folder of images, and the file says which of them and what is in them.
 ///
-/// Data with only one set of images is divided by [`OpenOptions::split`].
+/// Data with only one set of images is divided by [`OpenOptions::split`], and training images are by
+/// [`OpenOptions::folds`].
 ///
 /// # Errors
 /// If there is no data, it is damaged, has fewer than two classes or an empty one, or an option is impossible.
@@ -186,7 +220,7 @@ pub fn open_with_progress(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Splits, DataError> {
     let path = path.as_ref();
-    options.check().map_err(DataError::Option)?;
+    options.agree().map_err(DataError::Option)?;
     if options.labels.is_none() && options.label_kind == Some(LabelKind::MultiLabel) {
         let message = "`label_kind` multi-label needs a file of `labels` that says which classes each image is of";
         return Err(DataError::Option(message.into()));
@@ -239,14 +273,22 @@ pub(super) struct Opened {
     pub train: Dataset,
     pub val: Option<Dataset>,
     pub test: Option<Dataset>,
+    pub sizing: Sizing,
     pub skipped: Vec<Skipped>,
     pub ignored_files: usize,
+    pub findings: Vec<Finding>,
 }
 
 impl Opened {
+    /// Data that has this part alone, of which there is nothing to say.
+    pub fn of(train: Dataset, sizing: Sizing) -> Self {
+        let (skipped, findings) = (Vec::new(), Vec::new());
+        Self { train, val: None, test: None, sizing, skipped, ignored_files: 0, findings }
+    }
+
     /// Adds the parts that the options ask for.
     pub fn divide(self, path: &Path, options: &OpenOptions) -> Result<Splits, DataError> {
-        let Self { mut train, mut val, mut test, skipped, ignored_files } = self;
+        let Self { mut train, mut val, mut test, sizing, skipped, ignored_files, mut findings } = self;
         let labels = train.labels().classes().unwrap_or_default();
         if let Some(&first) = labels.first()
             && labels.iter().all(|&label| label == first)
@@ -259,37 +301,67 @@ impl Opened {
             (None, Some(_), Some(share)) => Some(SplitRatio { train: 1.0 - share, val: share, test: 0.0 }),
             _ => None,
         };
-        if let Some(ratio) = ratio {
+        if let (Some(folds), Some(number)) = (options.folds, options.fold) {
+            if val.is_some() {
+                let (name, message) = (path.display(), "has validation images of its own: train on it without `folds`");
+                return Err(DataError::Option(format!("{name} {message}")));
+            }
+            let (rest, part) = split::fold(&train, number, folds, options.split_seed)?;
+            train = rest;
+            val = Some(part);
+        } else if let Some(ratio) = ratio {
             let parts = stratified(&train, ratio, options.split_seed)?;
             train = parts.train;
             val = Some(parts.val);
             test = test.or(parts.test);
         }
-        let [val, test] = [val, test].map(|part| part.map(|part| part.with_fit(options.fit)));
-        Ok(Splits { train: train.with_fit(options.fit), val, test, divided, skipped, ignored_files })
+        findings.extend(finding::of_classes(&train, val.as_ref(), test.as_ref(), divided));
+        findings.extend(leaks::between(&train, val.as_ref(), test.as_ref()));
+        Ok(Splits { train, val, test, divided, sizing, skipped, ignored_files, findings })
     }
 }
 
-/// A data set of `pixels` of size `native`, converted as the options say; what is converted is cached up to
-/// `cache_bytes`, which becomes what is left of it.
-pub(super) fn in_memory(
-    path: &Path,
-    pixels: Vec<u8>,
-    native: ImageSize,
-    labels: Vec<u32>,
-    classes: &[String],
-    options: &OpenOptions,
-    cache_bytes: &mut usize,
-) -> Result<Dataset, DataError> {
-    let name = path.display().to_string();
-    let target = options.target(native);
-    let images = MemoryImages { name: name.clone(), pixels, native, target, fit: options.fit };
-    if native == target {
-        return Dataset::new(&name, Arc::new(images), target, labels, classes.to_vec());
+/// What is common to data sets of pixels in memory, and adds up over them.
+pub(super) struct InMemory<'a> {
+    options: &'a OpenOptions,
+    /// What is left of the budget for what is converted.
+    cache_bytes: usize,
+    /// What the first one is brought to, and all others with it.
+    sizing: Option<Sizing>,
+}
+
+impl<'a> InMemory<'a> {
+    pub fn new(options: &'a OpenOptions) -> Self {
+        Self { options, cache_bytes: options.cache_bytes, sizing: None }
     }
-    let (cached, _) = Cached::fill(images, target.bytes(), *cache_bytes, false, &|| {});
-    *cache_bytes -= cached.bytes();
-    Dataset::new(&name, Arc::new(cached), target, labels, classes.to_vec())
+
+    /// A data set of `pixels` of size `native`, converted as the options say.
+    pub fn set(
+        &mut self,
+        path: &Path,
+        pixels: Vec<u8>,
+        native: ImageSize,
+        labels: Vec<u32>,
+        classes: &[String],
+    ) -> Result<Dataset, DataError> {
+        let name = path.display().to_string();
+        let Sizing { size: target, fit, .. } = *self.sizing.get_or_insert_with(|| Sizing::of(&[native], self.options));
+        let images = MemoryImages { name: name.clone(), pixels, native, target, fit };
+        let source: Arc<dyn ImageSource> = if native == target {
+            Arc::new(images)
+        } else {
+            let (cached, _) = Cached::fill(images, target.bytes(), self.cache_bytes, false, &|| {});
+            self.cache_bytes -= cached.bytes();
+            Arc::new(cached)
+        };
+        Ok(Dataset::new(&name, source, target, labels, classes.to_vec())?.with_fit(fit))
+    }
+
+    /// The data of a training set and perhaps a test set.
+    pub fn opened(self, train: Dataset, test: Option<Dataset>) -> Opened {
+        let sizing = self.sizing.unwrap_or_else(|| Sizing::of(&[train.image_size()], self.options));
+        Opened { test, ..Opened::of(train, sizing) }
+    }
 }
 
 /// Names of classes in `path`, one a line, of at most `most` classes.

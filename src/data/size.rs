@@ -63,11 +63,12 @@ impl fmt::Display for ImageSize {
 /// How an image of another aspect ratio becomes the input size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Fit {
     /// The largest centred part of the input's proportions.
     #[default]
     Crop,
+    /// The whole image in the middle, with grey beside it.
+    Pad,
     /// The whole image, whatever that does to its proportions.
     Stretch,
 }
@@ -112,12 +113,18 @@ fn repeat_grey(grey: &[u8], rgb: &mut [u8]) {
     }
 }
 
+/// The grey beside padded images, near the mean of photographs.
+const PADDING: u8 = 114;
+
 fn resize(pixels: &[u8], from: ImageSize, to: ImageSize, channels: usize, fit: Fit, out: &mut [u8]) {
+    if fit == Fit::Pad {
+        return pad(pixels, from, to, channels, out);
+    }
     let pixel_type = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     let options = match fit {
         Fit::Crop => options.fit_into_destination(None),
-        Fit::Stretch => options,
+        Fit::Pad | Fit::Stretch => options,
     };
     let source = ImageRef::new(from.width as u32, from.height as u32, pixels, pixel_type)
         .expect("the length of the pixels was checked");
@@ -126,6 +133,24 @@ fn resize(pixels: &[u8], from: ImageSize, to: ImageSize, channels: usize, fit: F
     Resizer::new()
         .resize(&source, &mut target, &options)
         .expect("source and target have one pixel type and a crop box inside the source");
+}
+
+/// The whole image, as large as it fits, in the middle of grey.
+fn pad(pixels: &[u8], from: ImageSize, to: ImageSize, channels: usize, out: &mut [u8]) {
+    let rounded = |side: usize, by: usize, of: usize| ((side * by + of / 2) / of).max(1);
+    let inner = if from.width * to.height >= from.height * to.width {
+        ImageSize { height: rounded(from.height, to.width, from.width), ..to }
+    } else {
+        ImageSize { width: rounded(from.width, to.height, from.height), ..to }
+    };
+    let mut image = vec![0; inner.height * inner.width * channels];
+    resize(pixels, from, inner, channels, Fit::Stretch, &mut image);
+    out.fill(PADDING);
+    let (top, left) = ((to.height - inner.height) / 2, (to.width - inner.width) / 2);
+    let rows = out.chunks_exact_mut(to.width * channels).skip(top);
+    for (row, image) in rows.zip(image.chunks_exact(inner.width * channels)) {
+        row[left * channels..][..image.len()].copy_from_slice(image);
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +192,23 @@ mod tests {
         let to = ImageSize::new(2, 2, 1);
         assert_eq!(converted(&pixels, from, to, Fit::Crop), [200; 4]);
         assert!(converted(&pixels, from, to, Fit::Stretch).iter().all(|&value| value < 150));
+    }
+
+    #[test]
+    fn padding_keeps_the_whole_image_and_its_proportions() {
+        let row = [10, 10, 200, 200];
+        let pixels = [row, row].concat();
+        let (from, to) = (ImageSize::new(2, 4, 1), ImageSize::new(4, 4, 1));
+        let grey = [PADDING; 4];
+        assert_eq!(converted(&pixels, from, to, Fit::Pad), [grey, row, row, grey].concat());
+        let tall = converted(&[7; 6], ImageSize::new(6, 1, 1), ImageSize::new(6, 3, 1), Fit::Pad);
+        assert_eq!(tall, [PADDING, 7, PADDING].repeat(6));
+        // Whatever the proportions, there is something of the image.
+        for (height, width) in [(1, 1000), (1000, 1), (3, 5), (5, 3), (224, 224)] {
+            let from = ImageSize::new(height, width, 3);
+            let padded = converted(&vec![200; from.bytes()], from, ImageSize::new(7, 5, 3), Fit::Pad);
+            assert!(padded.contains(&200), "{from}");
+        }
     }
 
     #[test]

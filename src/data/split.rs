@@ -1,11 +1,12 @@
 //! Dividing a data set into training, validation and test parts.
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::{fmt, mem};
 
 use serde::{Deserialize, Serialize};
 
-use super::random::{shuffle, stream};
+use super::stratify::{by_class, by_group, by_rows, dealt};
 use super::{DataError, Dataset, Labels};
 
 /// The ratio of training, validation and test images, such as 7:2:1, or 9:1 for no test part. Any positive numbers do;
@@ -77,14 +78,21 @@ pub(super) struct Parts {
     pub test: Option<Dataset>,
 }
 
-/// Divides `set` in `ratio`, stratified: each part gets its share of each class and of the whole. `seed` decides which
-/// images these are. The images of a part keep the order of the set.
+/// Divides `set` in `ratio`, stratified: each part gets its share of each class and of the whole, as far as groups that
+/// stay together allow it. `seed` decides which images these are. The images of a part keep the order of the set.
 pub(super) fn stratified(set: &Dataset, ratio: SplitRatio, seed: u64) -> Result<Parts, DataError> {
-    let [train, val, test] = match set.labels() {
-        Labels::Classes(labels) => by_class(labels, set.classes().len(), ratio, seed),
-        Labels::Rows { width, values } => by_rows(values, *width, ratio, seed),
+    let shares = [ratio.train, ratio.val, ratio.test];
+    let mut parts = match (set.groups(), set.labels()) {
+        (Some(groups), labels) => {
+            let parts = shares.iter().filter(|share| **share > 0.0).count();
+            enough_groups(groups, parts, &format!("the {parts} parts of `split` {ratio}"))?;
+            by_group(groups, labels, &shares, seed)
+        }
+        (None, Labels::Classes(labels)) => by_class(labels, set.classes().len(), ratio, seed).into(),
+        (None, Labels::Rows { width, values }) => by_rows(values, *width, &shares, seed),
     };
-    let part = |mut indices: Vec<usize>, part: &'static str| {
+    let mut part = |at: usize, part: &'static str| {
+        let mut indices = mem::take(&mut parts[at]);
         if indices.is_empty() {
             return Err(DataError::EmptySplit { images: set.len(), ratio: ratio.to_string(), part });
         }
@@ -92,74 +100,40 @@ pub(super) fn stratified(set: &Dataset, ratio: SplitRatio, seed: u64) -> Result<
         Ok(set.subset(&indices))
     };
     Ok(Parts {
-        train: part(train, "training")?,
-        val: part(val, "validation")?,
-        test: if ratio.test > 0.0 { Some(part(test, "test")?) } else { None },
+        train: part(0, "training")?,
+        val: part(1, "validation")?,
+        test: if ratio.test > 0.0 { Some(part(2, "test")?) } else { None },
     })
 }
 
-/// The parts of images of one class each: of each class its share, to within one image, and of the whole, exactly
-/// rounded. Every class keeps at least one training image.
-fn by_class(labels: &[u32], classes: usize, ratio: SplitRatio, seed: u64) -> [Vec<usize>; 3] {
-    let mut by_class = vec![Vec::new(); classes];
-    for (index, &label) in labels.iter().enumerate() {
-        by_class[label as usize].push(index);
+/// Refuses to divide images of fewer groups than there are parts.
+fn enough_groups(groups: &[u32], parts: usize, what: &str) -> Result<(), DataError> {
+    let count = groups.iter().collect::<BTreeSet<_>>().len();
+    if count >= parts {
+        return Ok(());
     }
-    let whole = ratio.train + ratio.val + ratio.test;
-    // Rounding what has been given out so far, not each class by itself, makes up in the next class for what this one
-    // lost.
-    let share_of_first = |images: usize, share: f64| (images as f64 * share / whole).round() as usize;
-    let (mut train, mut val, mut test) = (Vec::new(), Vec::new(), Vec::new());
-    let mut seen = 0;
-    for (class, mut images) in by_class.into_iter().enumerate() {
-        shuffle(&mut images, &mut stream(seed, class as u64));
-        let share = |share| share_of_first(seen + images.len(), share) - share_of_first(seen, share);
-        let (mut val_count, mut test_count) = (share(ratio.val), share(ratio.test));
-        seen += images.len();
-        while val_count + test_count >= images.len() && val_count + test_count > 0 {
-            let larger = if val_count >= test_count { &mut val_count } else { &mut test_count };
-            *larger -= 1;
-        }
-        val.extend_from_slice(&images[..val_count]);
-        test.extend_from_slice(&images[val_count..val_count + test_count]);
-        train.extend_from_slice(&images[val_count + test_count..]);
-    }
-    [train, val, test]
+    Err(DataError::Option(format!("the images are of {count} groups by `group`, which are too few for {what}")))
 }
 
-/// The parts of images of several classes each, by iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the
-/// images of the rarest class are given out first, each to the part that lacks most of that class.
-fn by_rows(values: &[f32], width: usize, ratio: SplitRatio, seed: u64) -> [Vec<usize>; 3] {
-    let is_of = |image: usize, class: usize| values[image * width + class] > 0.5;
-    let images = values.len() / width.max(1);
-    let mut remaining: Vec<usize> = (0..images).collect();
-    shuffle(&mut remaining, &mut stream(seed, 0));
-    let mut counts: Vec<usize> =
-        (0..width).map(|class| (0..images).filter(|&image| is_of(image, class)).count()).collect();
-    let whole = ratio.train + ratio.val + ratio.test;
-    let shares = [ratio.train, ratio.val, ratio.test].map(|share| share / whole);
-    // What each part still lacks: of each class, and in all.
-    let mut lacks = shares.map(|share| counts.iter().map(|&count| count as f64 * share).collect::<Vec<f64>>());
-    let mut lacks_in_all = shares.map(|share| images as f64 * share);
-    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-    while !remaining.is_empty() {
-        let rarest = (0..width).filter(|&class| counts[class] > 0).min_by_key(|&class| counts[class]);
-        let (given, kept) = remaining.into_iter().partition(|&image| rarest.is_none_or(|class| is_of(image, class)));
-        remaining = kept;
-        let given: Vec<usize> = given;
-        for image in given {
-            let need = |part: usize| (rarest.map_or(0.0, |class| lacks[part][class]), lacks_in_all[part]);
-            // The first of equal ones, so that training comes first.
-            let part = (1..3).fold(0, |best, part| if need(part) > need(best) { part } else { best });
-            parts[part].push(image);
-            lacks_in_all[part] -= 1.0;
-            for class in (0..width).filter(|&class| is_of(image, class)) {
-                lacks[part][class] -= 1.0;
-                counts[class] -= 1;
-            }
+/// The training and the validation part of fold `number`, from 1 on, of `of` folds of `set`: the validation parts of all
+/// folds are the whole. The folds are alike in their classes, as far as groups that stay together allow it.
+pub(super) fn fold(set: &Dataset, number: usize, of: usize, seed: u64) -> Result<(Dataset, Dataset), DataError> {
+    let shares = vec![1.0; of];
+    let folds = match (set.groups(), set.labels()) {
+        (Some(groups), labels) => {
+            enough_groups(groups, of, &format!("{of} `folds`"))?;
+            by_group(groups, labels, &shares, seed)
         }
+        (None, Labels::Classes(labels)) => dealt(labels, set.classes().len(), of, seed),
+        (None, Labels::Rows { width, values }) => by_rows(values, *width, &shares, seed),
+    };
+    if folds.iter().any(Vec::is_empty) {
+        return Err(DataError::Option(format!("{} images are too few for {of} `folds`", set.len())));
     }
-    parts
+    let mut is_val = vec![false; set.len()];
+    folds[number - 1].iter().for_each(|&image| is_val[image] = true);
+    let part = |val: bool| set.subset(&(0..set.len()).filter(|&image| is_val[image] == val).collect::<Vec<_>>());
+    Ok((part(false), part(true)))
 }
 
 #[cfg(test)]
@@ -224,6 +198,68 @@ mod tests {
         let all: BTreeSet<u16> = [&parts.train, &parts.val, &test].into_iter().flat_map(ids).collect();
         assert_eq!(all.len(), 200);
         assert_ne!(ids(&parts.val), ids(&stratified(&set, SplitRatio::default(), 4).unwrap().val));
+    }
+
+    #[test]
+    fn groups_stay_together_and_the_ratio_is_kept_nearly() {
+        // Groups of 1 to 9 images of two classes.
+        let groups: Vec<u32> = (0..60).flat_map(|group| vec![group; 1 + group as usize % 9]).collect();
+        let labels: Vec<u32> = (0..groups.len() as u32).map(|image| image % 3 / 2).collect();
+        let pixels = (0..groups.len() as u16).flat_map(u16::to_le_bytes).collect();
+        let set = Dataset::from_pixels("set", pixels, ImageSize::new(1, 2, 1), labels, vec!["a".into(), "b".into()]);
+        let set = set.unwrap().with_groups(groups);
+        let parts = stratified(&set, SplitRatio::default(), 0).unwrap();
+        let test = parts.test.unwrap();
+        let of = |set: &Dataset| set.groups().unwrap().iter().copied().collect::<BTreeSet<u32>>();
+        let all: Vec<BTreeSet<u32>> = [&parts.train, &parts.val, &test].map(of).into();
+        assert_eq!(all.iter().map(BTreeSet::len).sum::<usize>(), 60, "no group is in two parts");
+        for (part, share) in [(&parts.train, 0.7), (&parts.val, 0.2), (&test, 0.1)] {
+            for (count, total) in part.class_counts().into_iter().zip(set.class_counts()) {
+                assert!((count as f64 / total as f64 - share).abs() < 0.03, "{:?} for {share}", part.class_counts());
+            }
+        }
+        let again = stratified(&set, SplitRatio::default(), 0).unwrap();
+        assert_eq!(ids(&again.val), ids(&parts.val));
+        assert_ne!(ids(&stratified(&set, SplitRatio::default(), 1).unwrap().val), ids(&parts.val));
+    }
+
+    #[test]
+    fn folds_are_alike_and_each_image_is_validated_on_once() {
+        let whole = set(&[50, 23, 7]);
+        let mut seen = BTreeSet::new();
+        for number in 1..=5 {
+            let (train, val) = fold(&whole, number, 5, 0).unwrap();
+            assert_eq!((train.len(), val.len()), (64, 16));
+            let counts = val.class_counts();
+            assert!(counts[0] == 10 && (4..=5).contains(&counts[1]) && (1..=2).contains(&counts[2]), "{counts:?}");
+            assert!(ids(&train).is_disjoint(&ids(&val)));
+            seen.extend(ids(&val));
+        }
+        assert_eq!(seen.len(), 80);
+        let pairs = set(&[2; 9]);
+        assert!((1..=6).all(|n| fold(&pairs, n, 6, 3).unwrap().0.class_counts().iter().all(|&count| count > 0)));
+        assert!(fold(&set(&[1, 1]), 1, 3, 0).unwrap_err().to_string().contains("2 images are too few for 3 `folds`"));
+    }
+
+    #[test]
+    fn folds_keep_groups_and_rows_of_classes() {
+        let grouped = set(&[20, 20]).with_groups((0..40).map(|image| image % 20 / 2).collect());
+        let of = |set: &Dataset| set.groups().unwrap().iter().copied().collect::<BTreeSet<u32>>();
+        for number in 1..=5 {
+            let (train, val) = fold(&grouped, number, 5, 0).unwrap();
+            assert_eq!(val.class_counts(), [4, 4]);
+            assert!(of(&train).is_disjoint(&of(&val)));
+        }
+        assert!(fold(&grouped, 1, 11, 0).unwrap_err().to_string().contains("10 groups by `group`"));
+    }
+
+    #[test]
+    fn as_many_groups_as_parts_are_one_each_and_fewer_are_refused() {
+        let grouped = |groups: &[u32]| stratified(&set(&[3, 3]).with_groups(groups.into()), SplitRatio::default(), 0);
+        let parts = grouped(&[0, 0, 1, 1, 2, 2]).unwrap();
+        assert_eq!((parts.train.len(), parts.val.len(), parts.test.unwrap().len()), (2, 2, 2));
+        let error = grouped(&[0, 0, 0, 1, 1, 1]).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("2 groups by `group`") && error.contains("3 parts of `split` 7:2:1"), "{error}");
     }
 
     #[test]

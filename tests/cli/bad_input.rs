@@ -11,7 +11,7 @@ fn unknown_names_are_answered_with_what_there_is() {
         ("--model alexnet", "seed-cnn"),
         ("--optimizer adafactor", "adamw"),
         ("--schedule never", "cosine"),
-        ("--fit pad", "stretch"),
+        ("--fit squeeze", "pad"),
     ];
     for (flag, known) in lists {
         let finished = place.run(&format!("{TRAIN} {flag}")).expect_code(2);

@@ -122,3 +122,14 @@ fn a_step_is_profiled_on_a_gpu() {
         check_profile(&place, &gpu);
     }
 }
+
+#[test]
+fn reading_images_is_measured() {
+    let place = Workplace::with_shapes();
+    let result = place.json("bench data shapes --image-size 8x16 --seconds 0 --threads 2 --json");
+    assert_eq!((&result["images"], &result["size"], &result["threads"]), (&120.into(), &json!([8, 16, 1]), &2.into()));
+    assert!(number(&result["images_per_second"]) > 0.0);
+    let shown = place.run("bench data shapes --seconds 0").expect_code(0).out;
+    assert!(shown.contains("images/s: 120 images to 12x12, their own size"), "{shown}");
+    place.run("bench data nowhere").expect_error(&["nowhere", "does not exist"]);
+}

@@ -77,6 +77,23 @@ fn a_file_of_one_class_an_image_trains_a_classifier() {
 }
 
 #[test]
+fn images_of_a_group_stay_on_one_side() {
+    let place = photos();
+    let labels = (0..120).map(|at| format!("{at:03}.png,{},patient {}\n", ["odd", "even"][(at + 1) % 2], at / 10));
+    let labels = "path,label,patient\n".to_string() + &labels.collect::<String>();
+    fs::write(place.path("labels.csv"), labels).unwrap();
+    let train = "train photos --labels labels.csv --device cpu";
+    let finished = place.run(&format!("{train} --group patient --max-steps 1 --out run")).expect_code(0);
+    assert!(finished.out.contains("90 training, 20 validation, 10 test images"), "{finished:#?}");
+    place.run(&format!("{train} --group camera")).expect_error(&[
+        "labels.csv",
+        "no column \"camera\" for `group` (--group)",
+        "its columns are label, patient",
+    ]);
+    place.run("train photos --group patient --device cpu").expect_error(&["(--group) patient", "(--labels)"]);
+}
+
+#[test]
 fn labels_that_cannot_be_are_named() {
     let place = photos();
     place.run("train photos --labels missing.csv --device cpu").expect_error(&["missing.csv"]);

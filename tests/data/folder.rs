@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use gabor::data::{self, DataError, DecodeLimits, ImageSize, Normalisation, OpenOptions};
+use gabor::data::{self, DataError, DecodeLimits, Finding, ImageSize, Normalisation, OpenOptions};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
 /// A picture of one colour, whose red is `value`.
@@ -131,7 +131,8 @@ fn sizes_formats_and_colours_mix() {
     assert_eq!(splits.train.len() + splits.val.unwrap().len() + splits.test.unwrap().len(), 16);
     for index in 0..splits.train.len() {
         let expected = [10, 200][splits.train.labels().classes().unwrap()[index] as usize];
-        let red = i32::from(pixels(&splits.train, index)[0]);
+        // The middle one: the first is beside an image that is padded.
+        let red = i32::from(pixels(&splits.train, index)[3 * (8 * 12 + 6)]);
         assert!((red - expected).abs() < 12, "{}: {red}", splits.train.image_name(index));
     }
 
@@ -178,6 +179,65 @@ fn unreadable_images_are_skipped_named_and_counted() {
         let strict = data::open(root.path(), &OpenOptions { strict: true, ..options }).unwrap_err();
         assert!(matches!(strict, DataError::UnreadableImages { count: 2, total: 21, ref path, .. } if *path == cut));
     }
+}
+
+#[test]
+fn what_is_passed_over_is_told_by_kind() {
+    let root = two_classes();
+    for name in ["cat/a.HEIC", "cat/b.heic", "dog/c.avif", "dog/notes.txt", "dog/LICENSE"] {
+        fs::write(root.path().join(name), "").unwrap();
+    }
+    let splits = open(root.path());
+    let said: Vec<String> = splits.findings.iter().map(Finding::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "left out images of formats that are not read: 1 AVIF, 2 HEIC; convert them to JPEG or PNG",
+            "left out files that are no images: 1 without extension, 1 .txt",
+        ]
+    );
+    assert_eq!(splits.ignored_files, 5);
+
+    fs::create_dir(root.path().join("emu")).unwrap();
+    fs::write(root.path().join("emu/1.heic"), "").unwrap();
+    let message = error(root.path()).to_string();
+    assert!(message.contains("has no image, but 1 HEIC, which are not read"), "{message}");
+}
+
+#[test]
+fn an_image_on_both_sides_is_found_whatever_its_format_and_the_budget() {
+    let root = tempfile::tempdir().unwrap();
+    for (part, from) in [("train", 0), ("val", 100)] {
+        for (class, number) in ["a", "b"].into_iter().flat_map(|class| (0..5).map(move |number| (class, number))) {
+            let red = from + number + if class == "b" { 50 } else { 0 };
+            save_rgb(&root.path().join(format!("{part}/{class}/{number}.png")), 8, 8, red);
+        }
+    }
+    save_rgb(&root.path().join("val/b/copy.bmp"), 8, 8, 52);
+    for cache_bytes in [0, 1000, 1 << 20] {
+        let options = OpenOptions { cache_bytes, ..OpenOptions::default() };
+        let findings = data::open(root.path(), &options).unwrap().findings;
+        let name = |file: &str| root.path().join(file).display().to_string();
+        let examples = vec![(name("train/b/2.png"), name("val/b/copy.bmp"))];
+        assert_eq!(findings, [Finding::Leak { parts: ["training", "validation"], images: 1, examples }]);
+    }
+}
+
+#[test]
+fn folders_one_level_too_deep_are_told() {
+    let root = tempfile::tempdir().unwrap();
+    for (at, folder) in (0..).zip(["cats/persian", "cats/siamese", "dogs"]) {
+        for number in 0..10 {
+            save_rgb(&root.path().join(format!("pets/{folder}/{number}.png")), 8, 8, 20 * at + number);
+        }
+    }
+    let pets = root.path().join("pets");
+    let folders = vec![(pets.join("cats"), vec!["persian".to_string(), "siamese".to_string()])];
+    assert_eq!(open(&pets).findings, [Finding::Nested { folders }]);
+    // With nothing but the folder of folders there would be one class.
+    let message = error(root.path()).to_string();
+    assert!(message.contains("only the folder pets") && message.contains("cats, dogs"), "{message}");
+    assert!(message.ends_with(&format!("give {} as the data", pets.display())), "{message}");
 }
 
 #[cfg(unix)]
@@ -230,11 +290,11 @@ fn empty_and_single_classes_are_refused() {
     let empty = root.path().join("empty");
     fs::create_dir(&empty).unwrap();
     fs::write(empty.join("readme.txt"), "none here").unwrap();
-    assert!(matches!(error(root.path()), DataError::EmptyClass { path, unreadable: 0 } if path == empty));
+    assert!(matches!(error(root.path()), DataError::EmptyClass { path, unreadable: 0, .. } if path == empty));
 
     fs::write(empty.join("broken.png"), "broken").unwrap();
     let error = error(root.path());
-    assert!(matches!(&error, DataError::EmptyClass { path, unreadable: 1 } if *path == empty));
+    assert!(matches!(&error, DataError::EmptyClass { path, unreadable: 1, .. } if *path == empty));
     assert!(error.to_string().contains("no readable image"), "{error}");
 }
 

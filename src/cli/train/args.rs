@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use gabor::{nn::GroupRule, ops::Optimizer};
 
-use super::run;
+use super::{folds, run};
 use crate::cli::{config::RunConfig, console::Console, given::Given, run_folder::RunFolder, values};
 
 /// Train a model on images
@@ -18,10 +18,14 @@ use crate::cli::{config::RunConfig, console::Console, given::Given, run_folder::
 /// best.safetensors, and resume.safetensors, from which the run can go on bit for bit. The best epoch is the one with
 /// the best validation accuracy, or training accuracy where there are no validation images; its weights are measured on
 /// the test images at the end.
+///
+/// With --folds the run folder gets a run folder for each fold, fold-1 and so on, and the figures that are printed are
+/// the mean and the standard deviation over them. --resume goes on with the folds that are not finished.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gabor train
   gabor train flowers --model resnet18 --image-size 64 --epochs 30 --schedule cosine
+  gabor train flowers --folds 5
   gabor train flowers --optimizer sgd --lr 0.1 --weight-decay 5e-4 --nesterov
   gabor train --resume runs/resnet18-1 --epochs 60
   gabor train --config runs/resnet18-1/config.toml --seed 2
@@ -82,13 +86,21 @@ impl TrainArgs {
         if let Some(folder) = &self.resume {
             let folder = RunFolder::of_stopped_run(folder)?;
             let config = self.overlay(RunConfig::read(&folder.config())?)?;
-            return run::resume(config, &folder, console);
+            if config.is_of_folds() {
+                return folds::resume(config, &folder, console);
+            }
+            return run::resume(config, &folder, console)?.tell(console);
         }
         let base = match &self.config {
             Some(path) => RunConfig::read(path)?,
             None => RunConfig::default(),
         };
-        run::start(self.overlay(base)?, self.out.as_deref(), console)
+        let (config, out) = (self.overlay(base)?, self.out.as_deref());
+        if config.is_of_folds() {
+            folds::start(config, out, console)
+        } else {
+            run::start(config, out, console)?.tell(console)
+        }
     }
 
     /// `config` with the flags that were given in place of what it says.

@@ -1,6 +1,7 @@
 //! `gabor train`.
 
 mod args;
+mod folds;
 mod given;
 mod run;
 mod summary;

@@ -5,31 +5,44 @@ use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration}
 use anyhow::{Error, Result, ensure};
 use gabor::{
     augment::Preset,
-    data::{Dataset, Loader, LoaderOptions, Normalisation, Order, Splits},
+    data::{Dataset, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
     tasks::{self, Evaluation},
     train::{Outcome, Progress, Session, StopReason, Trainer, read_card},
 };
 
+use serde_json::Value;
+
 use super::summary;
 use crate::cli::{
     config::{RunConfig, open_data},
-    console::Console,
+    console::{Console, Flags},
     devices, interrupt,
     run_folder::RunFolder,
     values,
 };
 
+/// How a run ended.
+pub struct Ended {
+    /// Whether it was not stopped before its end.
+    pub finished: bool,
+    /// What it reached, as JSON and as text.
+    pub figures: Value,
+    pub text: String,
+}
+
+impl Ended {
+    /// Prints it, and gives the exit code that says so.
+    pub fn tell(&self, console: Console) -> Result<ExitCode> {
+        console.result(&self.figures, &self.text)?;
+        Ok(if self.finished { ExitCode::SUCCESS } else { ExitCode::from(interrupt::EXIT_CODE) })
+    }
+}
+
 /// Trains anew.
-pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Result<ExitCode> {
-    if let Some(data) = &mut config.data {
-        // So that the run can be resumed and evaluated from another folder. If there is no such data, opening it says so.
-        *data = data.canonicalize().unwrap_or_else(|_| data.clone());
-    }
-    if let Some(labels) = &mut config.images.labels {
-        *labels = labels.canonicalize().unwrap_or_else(|_| labels.clone());
-    }
+pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Result<Ended> {
+    config.make_paths_absolute();
     // Not in a run that is resumed: it goes on as it began.
     config.recipe.augment.preset.get_or_insert(Preset::Auto);
     let (job, session) = Job::prepare(config, None, Choices::default())?;
@@ -41,9 +54,11 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
 }
 
 /// Goes on with the run in `folder`.
-pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result<ExitCode> {
+pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result<Ended> {
     let card = read_card(&folder.resume())?;
-    // The normalisation as it was computed when the run began: the weights were trained for it.
+    // The normalisation and the fit as they were chosen when the run began: the weights were trained for them.
+    let images = OpenOptions { fit: card.fit.into(), ..config.images };
+    let config = RunConfig { images, ..config };
     let (job, mut session) = Job::prepare(config, Some(card.normalisation), folder.read_kernels()?)?;
     ensure!(
         card.classes == job.splits.classes(),
@@ -70,6 +85,10 @@ impl Job {
         config.check().map_err(Error::msg)?;
         let executor = devices::open(&config.device, config.tune, kernels)?;
         let splits = open_data(config.data.as_deref(), &config.images)?;
+        // What is odd about the data is odd in each fold.
+        if config.images.fold.is_none_or(|fold| fold == 1) {
+            warn_of(&splits);
+        }
         let size = splits.image_size();
         let input = [size.height, size.width, size.channels];
         let task = tasks::for_data(&splits.train, config.recipe.balance_classes);
@@ -88,14 +107,13 @@ impl Job {
         folder: &RunFolder,
         resumed: Option<Progress>,
         console: Console,
-    ) -> Result<ExitCode> {
+    ) -> Result<Ended> {
         console.note(summary::of_run(self, &session, folder, resumed.as_ref()))?;
         let outcome = self.train(&mut session, folder, resumed, console)?;
         let finished = outcome.reason != StopReason::Stopped;
         let test = if finished { self.test(&mut session, folder, &outcome.progress, console)? } else { None };
         let text = summary::of_outcome(&session, folder, &outcome, test.as_ref());
-        console.result(&summary::figures(self, &session, folder, &outcome, test.as_ref()), text)?;
-        Ok(if finished { ExitCode::SUCCESS } else { ExitCode::from(interrupt::EXIT_CODE) })
+        Ok(Ended { finished, figures: summary::figures(self, &session, folder, &outcome, test.as_ref()), text })
     }
 
     fn train(
@@ -188,4 +206,10 @@ impl Job {
         bar.finish_and_clear();
         Ok(Some(evaluation))
     }
+}
+
+/// Says on standard error what is odd about the data.
+fn warn_of(splits: &Splits) {
+    let flags = Flags::of(crate::cli::command().find_subcommand("train"));
+    splits.findings.iter().for_each(|finding| tracing::warn!("{}", flags.named(&finding.to_string())));
 }

@@ -30,6 +30,7 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
         splits.image_size(),
         splits.classes().len()
     );
+    let _ = writeln!(text, "images  {}", splits.sizing);
     if !splits.skipped.is_empty() {
         let _ = writeln!(text, "        {} images that cannot be read are left out", splits.skipped.len());
     }
@@ -99,6 +100,7 @@ pub fn figures(
     json!({
         "run": folder.path(),
         "data": job.config.data_name(),
+        "findings": job.splits.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "model": session.model().name,
         "parameters": session.parameters().trained(),
         "device": session.device(),

@@ -60,7 +60,7 @@ fn each_is_in_the_help_with_its_default_and_in_the_file() {
         assert!(help.contains(&about), "no {about:?} in {help}");
 
         let listed = arg.get_possible_values().first().map(|value| value.get_name().to_string());
-        let values = [default.or(listed).unwrap_or_default(), "1".into(), "0.5".into()];
+        let values = [default.or(listed).unwrap_or_default(), "1".into(), "2".into(), "0.5".into()];
         let config = values.iter().find_map(|value| configured(&arg, value).ok());
         let config = config.unwrap_or_else(|| panic!("{name} takes none of {values:?}"));
         assert!(named(&config, name).is_some(), "{name} is not in the file");
