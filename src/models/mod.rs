@@ -1,11 +1,16 @@
 //! The model zoo.
 
+mod blocks;
 mod lenet;
 mod resnet;
 mod seed_cnn;
+#[cfg(test)]
+mod tests;
 mod vgg;
 
 use std::sync::Arc;
+
+use resnet::ResNet;
 
 use crate::{
     nn::Layer,
@@ -53,21 +58,65 @@ pub struct Entry {
     pub name: &'static str,
     /// What it is, in a line.
     pub about: &'static str,
+    /// Height, width and channels of the images that it is usually shown with, as papers count parameters and operations.
+    /// It takes others as well.
+    pub input: [usize; 3],
+    /// Classes that it is usually shown with.
+    pub classes: usize,
     build: fn([usize; 3], usize) -> Box<dyn Layer>,
+}
+
+/// A network for images as CIFAR-10's.
+const fn cifar(name: &'static str, about: &'static str, build: fn([usize; 3], usize) -> Box<dyn Layer>) -> Entry {
+    Entry { name, about, input: [32, 32, 3], classes: 10, build }
+}
+
+/// A network for images as ImageNet's.
+const fn imagenet(name: &'static str, about: &'static str, build: fn([usize; 3], usize) -> Box<dyn Layer>) -> Entry {
+    Entry { name, about, input: [224, 224, 3], classes: 1000, build }
 }
 
 /// The models that there are.
 pub const ZOO: &[Entry] = &[
-    Entry {
-        name: "seed-cnn",
-        about: "two convolutions and two dense layers, Keras's tutorial CNN",
-        build: seed_cnn::build,
-    },
-    Entry { name: "lenet5", about: "LeNet-5 (LeCun et al. 1998) with tanh and average pooling", build: lenet::build },
-    Entry { name: "resnet18", about: "residual network of 18 layers (He et al. 2015)", build: resnet::resnet18 },
-    Entry { name: "resnet34", about: "residual network of 34 layers (He et al. 2015)", build: resnet::resnet34 },
-    Entry { name: "resnet50", about: "residual network of 50 layers, v1.5 (He et al. 2015)", build: resnet::resnet50 },
-    Entry { name: "vgg11", about: "VGG of 11 layers (Simonyan and Zisserman 2014)", build: vgg::vgg11 },
+    cifar("seed-cnn", "two convolutions and two dense layers, Keras's tutorial CNN", seed_cnn::build),
+    cifar("lenet5", "LeNet-5 (LeCun et al. 1998) with tanh and average pooling", lenet::build),
+    cifar("resnet20", "residual network of 20 layers for CIFAR (He et al. 2015)", |input, classes| {
+        ResNet::cifar(&[3, 3, 3]).build(input, classes)
+    }),
+    cifar("resnet32", "residual network of 32 layers for CIFAR (He et al. 2015)", |input, classes| {
+        ResNet::cifar(&[5, 5, 5]).build(input, classes)
+    }),
+    cifar("resnet44", "residual network of 44 layers for CIFAR (He et al. 2015)", |input, classes| {
+        ResNet::cifar(&[7, 7, 7]).build(input, classes)
+    }),
+    cifar("resnet56", "residual network of 56 layers for CIFAR (He et al. 2015)", |input, classes| {
+        ResNet::cifar(&[9, 9, 9]).build(input, classes)
+    }),
+    imagenet("resnet18", "residual network of 18 layers (He et al. 2015)", |input, classes| {
+        ResNet::basic(&[2, 2, 2, 2]).build(input, classes)
+    }),
+    imagenet("resnet34", "residual network of 34 layers (He et al. 2015)", |input, classes| {
+        ResNet::basic(&[3, 4, 6, 3]).build(input, classes)
+    }),
+    imagenet("resnet50", "residual network of 50 layers, v1.5 (He et al. 2015)", |input, classes| {
+        ResNet::bottleneck(&[3, 4, 6, 3]).build(input, classes)
+    }),
+    imagenet("resnet101", "residual network of 101 layers, v1.5 (He et al. 2015)", |input, classes| {
+        ResNet::bottleneck(&[3, 4, 23, 3]).build(input, classes)
+    }),
+    imagenet("resnet152", "residual network of 152 layers, v1.5 (He et al. 2015)", |input, classes| {
+        ResNet::bottleneck(&[3, 8, 36, 3]).build(input, classes)
+    }),
+    imagenet("resnext50_32x4d", "ResNeXt of 50 layers with 32 groups (Xie et al. 2017)", |input, classes| {
+        ResNet::bottleneck(&[3, 4, 6, 3]).groups(32).build(input, classes)
+    }),
+    imagenet("seresnet50", "resnet50 with squeeze and excitation (Hu et al. 2018)", |input, classes| {
+        ResNet::bottleneck(&[3, 4, 6, 3]).squeeze_excite().build(input, classes)
+    }),
+    imagenet("cbam_resnet18", "resnet18 with attention to channels and pixels (Woo et al. 2018)", |input, classes| {
+        ResNet::basic(&[2, 2, 2, 2]).cbam().build(input, classes)
+    }),
+    imagenet("vgg11", "VGG of 11 layers (Simonyan and Zisserman 2014)", vgg::vgg11),
 ];
 
 /// The model `name` of the zoo for images of `input` (height, width, channels), which ends in this many numbers and tells
