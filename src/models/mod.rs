@@ -1,7 +1,9 @@
 //! The model zoo.
 
 mod blocks;
+mod efficientnet;
 mod lenet;
+mod mobilenet;
 mod resnet;
 mod seed_cnn;
 #[cfg(test)]
@@ -10,6 +12,7 @@ mod vgg;
 
 use std::sync::Arc;
 
+use efficientnet::efficientnet;
 use resnet::ResNet;
 
 use crate::{
@@ -117,6 +120,17 @@ pub const ZOO: &[Entry] = &[
         ResNet::basic(&[2, 2, 2, 2]).cbam().build(input, classes)
     }),
     imagenet("vgg11", "VGG of 11 layers (Simonyan and Zisserman 2014)", vgg::vgg11),
+    imagenet("mobilenet_v2", "MobileNetV2 (Sandler et al. 2018)", mobilenet::v2),
+    imagenet("mobilenet_v3_large", "MobileNetV3-Large (Howard et al. 2019)", mobilenet::v3_large),
+    imagenet("mobilenet_v3_small", "MobileNetV3-Small (Howard et al. 2019)", mobilenet::v3_small),
+    imagenet("efficientnet_b0", "EfficientNet-B0 (Tan and Le 2019)", |_, classes| efficientnet(0, classes)),
+    imagenet("efficientnet_b1", "EfficientNet-B1 (Tan and Le 2019)", |_, classes| efficientnet(1, classes)),
+    imagenet("efficientnet_b2", "EfficientNet-B2 (Tan and Le 2019)", |_, classes| efficientnet(2, classes)),
+    imagenet("efficientnet_b3", "EfficientNet-B3 (Tan and Le 2019)", |_, classes| efficientnet(3, classes)),
+    imagenet("efficientnet_b4", "EfficientNet-B4 (Tan and Le 2019)", |_, classes| efficientnet(4, classes)),
+    imagenet("efficientnet_b5", "EfficientNet-B5 (Tan and Le 2019)", |_, classes| efficientnet(5, classes)),
+    imagenet("efficientnet_b6", "EfficientNet-B6 (Tan and Le 2019)", |_, classes| efficientnet(6, classes)),
+    imagenet("efficientnet_b7", "EfficientNet-B7 (Tan and Le 2019)", |_, classes| efficientnet(7, classes)),
 ];
 
 /// The model `name` of the zoo for images of `input` (height, width, channels), which ends in this many numbers and tells

@@ -27,6 +27,17 @@ fn parameters_are_as_many_as_published() {
         ("resnext50_32x4d", 25_028_904),
         ("seresnet50", 28_088_024),
         ("vgg11", 132_863_336),
+        ("mobilenet_v2", 3_504_872),
+        ("mobilenet_v3_large", 5_483_032),
+        ("mobilenet_v3_small", 2_542_856),
+        ("efficientnet_b0", 5_288_548),
+        ("efficientnet_b1", 7_794_184),
+        ("efficientnet_b2", 9_109_994),
+        ("efficientnet_b3", 12_233_232),
+        ("efficientnet_b4", 19_341_616),
+        ("efficientnet_b5", 30_389_784),
+        ("efficientnet_b6", 43_040_704),
+        ("efficientnet_b7", 66_347_960),
     ] {
         let entry = ZOO.iter().find(|entry| entry.name == name).unwrap();
         let (mut graph, mut parameters) = (Graph::new(), Parameters::new(usize::MAX));
@@ -155,4 +166,9 @@ networks! {
     resnext50_32x4d,
     seresnet50,
     cbam_resnet18,
+    mobilenet_v2,
+    mobilenet_v3_large,
+    mobilenet_v3_small,
+    efficientnet_b0,
+    efficientnet_b5,
 }
