@@ -1,6 +1,7 @@
 //! The model zoo.
 
 mod blocks;
+mod densenet;
 mod efficientnet;
 mod lenet;
 mod mobilenet;
@@ -120,6 +121,8 @@ pub const ZOO: &[Entry] = &[
         ResNet::basic(&[2, 2, 2, 2]).cbam().build(input, classes)
     }),
     imagenet("vgg11", "VGG of 11 layers (Simonyan and Zisserman 2014)", vgg::vgg11),
+    imagenet("vgg16", "VGG of 16 layers (Simonyan and Zisserman 2014)", vgg::vgg16),
+    imagenet("densenet121", "densely connected network of 121 layers (Huang et al. 2017)", densenet::densenet121),
     imagenet("mobilenet_v2", "MobileNetV2 (Sandler et al. 2018)", mobilenet::v2),
     imagenet("mobilenet_v3_large", "MobileNetV3-Large (Howard et al. 2019)", mobilenet::v3_large),
     imagenet("mobilenet_v3_small", "MobileNetV3-Small (Howard et al. 2019)", mobilenet::v3_small),
