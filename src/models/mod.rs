@@ -1,6 +1,7 @@
 //! The model zoo.
 
 mod blocks;
+mod convnext;
 mod densenet;
 mod efficientnet;
 mod lenet;
@@ -134,6 +135,7 @@ pub const ZOO: &[Entry] = &[
     imagenet("efficientnet_b5", "EfficientNet-B5 (Tan and Le 2019)", |_, classes| efficientnet(5, classes)),
     imagenet("efficientnet_b6", "EfficientNet-B6 (Tan and Le 2019)", |_, classes| efficientnet(6, classes)),
     imagenet("efficientnet_b7", "EfficientNet-B7 (Tan and Le 2019)", |_, classes| efficientnet(7, classes)),
+    imagenet("convnext_tiny", "ConvNeXt-Tiny (Liu et al. 2022)", convnext::tiny),
 ];
 
 /// The model `name` of the zoo for images of `input` (height, width, channels), which ends in this many numbers and tells

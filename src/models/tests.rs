@@ -40,6 +40,7 @@ fn parameters_are_as_many_as_published() {
         ("efficientnet_b5", 30_389_784),
         ("efficientnet_b6", 43_040_704),
         ("efficientnet_b7", 66_347_960),
+        ("convnext_tiny", 28_589_128),
     ] {
         let entry = ZOO.iter().find(|entry| entry.name == name).unwrap();
         let (mut graph, mut parameters) = (Graph::new(), Parameters::new(usize::MAX));
@@ -175,4 +176,5 @@ networks! {
     mobilenet_v3_small,
     efficientnet_b0,
     efficientnet_b5,
+    convnext_tiny,
 }
