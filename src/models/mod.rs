@@ -11,6 +11,7 @@ mod seed_cnn;
 #[cfg(test)]
 mod tests;
 mod vgg;
+mod vit;
 
 use std::sync::Arc;
 
@@ -136,6 +137,9 @@ pub const ZOO: &[Entry] = &[
     imagenet("efficientnet_b6", "EfficientNet-B6 (Tan and Le 2019)", |_, classes| efficientnet(6, classes)),
     imagenet("efficientnet_b7", "EfficientNet-B7 (Tan and Le 2019)", |_, classes| efficientnet(7, classes)),
     imagenet("convnext_tiny", "ConvNeXt-Tiny (Liu et al. 2022)", convnext::tiny),
+    imagenet("vit_tiny", "vision transformer ViT-Ti of patches of 16 pixels (Touvron et al. 2021)", vit::tiny),
+    imagenet("vit_small", "vision transformer ViT-S of patches of 16 pixels (Touvron et al. 2021)", vit::small),
+    imagenet("vit_tiny_conv", "ViT-Ti with convolutions in front (Xiao et al. 2021)", vit::tiny_conv),
 ];
 
 /// The model `name` of the zoo for images of `input` (height, width, channels), which ends in this many numbers and tells

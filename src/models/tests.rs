@@ -41,6 +41,8 @@ fn parameters_are_as_many_as_published() {
         ("efficientnet_b6", 43_040_704),
         ("efficientnet_b7", 66_347_960),
         ("convnext_tiny", 28_589_128),
+        ("vit_tiny", 5_717_416),
+        ("vit_small", 22_050_664),
     ] {
         let entry = ZOO.iter().find(|entry| entry.name == name).unwrap();
         let (mut graph, mut parameters) = (Graph::new(), Parameters::new(usize::MAX));
@@ -147,6 +149,15 @@ fn expect_reference(name: &str) {
     }
 }
 
+#[test]
+fn transformers_say_which_images_they_take() {
+    let (mut graph, mut parameters) = (Graph::new(), Parameters::new(usize::MAX));
+    let x = graph.feed("x", TensorType::f32([1, 40, 32, 3]));
+    let network = build("vit_tiny", [40, 32, 3], 10).unwrap().network;
+    let error = network.forward(&mut Builder::new(&mut graph, &mut parameters, Mode::Inference, None), x).unwrap_err();
+    assert!(error.to_string().contains("multiples of 16 pixels, not 40 by 32"), "{error}");
+}
+
 /// A test a network.
 macro_rules! networks {
     ($($name:ident),* $(,)?) => {
@@ -177,4 +188,7 @@ networks! {
     efficientnet_b0,
     efficientnet_b5,
     convnext_tiny,
+    vit_tiny,
+    vit_small,
+    vit_tiny_conv,
 }
