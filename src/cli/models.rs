@@ -4,7 +4,12 @@ use std::{fmt::Write, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
-use gabor::{data::Normalisation, models::ZOO, nn::Parameters, train::inference_graph};
+use gabor::{
+    data::Normalisation,
+    models::{Entry, ZOO},
+    nn::Parameters,
+    train::inference_graph,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,7 +17,10 @@ use super::{
     values,
 };
 
-/// List the models that --model can name, with their numbers of parameters
+/// List the models that --model can name, with their numbers of parameters and of operations
+///
+/// Both are for the images and the number of classes that a model is usually shown with: CIFAR-10's or ImageNet's.
+/// Operations are those of one image in inference, a multiplication and an addition being two.
 #[derive(Args)]
 pub struct ModelsArgs {
     /// Print one JSON object
@@ -20,28 +28,41 @@ pub struct ModelsArgs {
     json: bool,
 }
 
-/// The images and classes for which parameters are counted: CIFAR-10's.
-const INPUT: [usize; 3] = [32, 32, 3];
-const CLASSES: usize = 10;
-
 impl ModelsArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let mut text = format!("{:<10} {:>12}  for 32x32 RGB images, 10 classes\n", "model", "parameters");
+        let mut text = format!("{:<18} {:>11} {:>7}  {:<15}\n", "model", "parameters", "GFLOP", "for images of");
         let mut models: Vec<Value> = Vec::new();
         for entry in ZOO {
-            let parameters = parameters(entry.name)?;
+            let (parameters, flop) = size(entry)?;
+            let [height, width, channels] = entry.input;
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{:<10} {:>12}  {}", entry.name, grouped(parameters), entry.about);
-            models.push(json!({"name": entry.name, "about": entry.about, "parameters": parameters}));
+            let _ = writeln!(
+                text,
+                "{:<18} {:>11} {:>7.3}  {:<15} {}",
+                entry.name,
+                grouped(parameters),
+                flop as f64 / 1e9,
+                format!("{height}x{width}x{channels}"),
+                entry.about
+            );
+            models.push(json!({
+                "name": entry.name,
+                "about": entry.about,
+                "input": entry.input,
+                "classes": entry.classes,
+                "parameters": parameters,
+                "flop": flop,
+            }));
         }
-        console.json(self.json).result(&json!({"input": INPUT, "classes": CLASSES, "models": models}), text)?;
+        console.json(self.json).result(&json!({"models": models}), text)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn parameters(name: &str) -> Result<usize> {
-    let model = values::zoo_model(name, INPUT, CLASSES)?;
+/// Parameters, and floating-point operations for an image.
+fn size(entry: &Entry) -> Result<(usize, u64)> {
+    let model = values::zoo_model(entry.name, entry.input, entry.classes)?;
     let mut parameters = Parameters::new(usize::MAX);
-    inference_graph(&model, &mut parameters, 1, &Normalisation::imagenet())?;
-    Ok(parameters.trained())
+    let graph = inference_graph(&model, &mut parameters, 1, &Normalisation::imagenet())?;
+    Ok((parameters.trained(), graph.flop()))
 }

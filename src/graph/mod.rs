@@ -18,7 +18,10 @@ pub use variables::{Variable, VariableId, Variables};
 
 use std::sync::Arc;
 
-use crate::tensor::{Shape, Tensor, TensorType};
+use crate::{
+    kernel::Signature,
+    tensor::{Shape, Tensor, TensorType},
+};
 
 /// One output of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +106,18 @@ impl Graph {
     /// Variables that change at the end of a run, and to what.
     pub fn assigns(&self) -> &[(VariableId, Value)] {
         &self.assigns
+    }
+
+    /// Floating-point operations of all nodes, in one run.
+    pub fn flop(&self) -> u64 {
+        let of = |node: &Node| match &node.source {
+            Source::Op(op) => {
+                let inputs = node.inputs.iter().map(|value| self.ty(*value).clone()).collect();
+                op.flop(&Signature { inputs, outputs: node.types.clone() })
+            }
+            _ => 0,
+        };
+        self.nodes.iter().map(of).sum()
     }
 
     /// A value that the caller gives anew for each run.

@@ -1,8 +1,9 @@
-//! ResNet-18, -34 and -50.
+//! The residual networks: ResNet, for CIFAR as well, ResNeXt, and both kinds of attention in them.
 
+use super::blocks::ConvNorm;
 use crate::{
     graph::{GraphError, Value},
-    nn::{BatchNorm, Builder, Conv2d, Dense, GlobalAveragePool, Layer, MaxPool2d, layers::HE_OUT},
+    nn::{Builder, Cbam, Dense, GlobalAveragePool, Layer, MaxPool2d, SqueezeExcite},
     ops::Padding,
 };
 
@@ -15,91 +16,121 @@ enum Block {
     Bottleneck,
 }
 
+/// What weighs a block's result before the shortcut is added to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attention {
+    None,
+    SqueezeExcite,
+    Cbam,
+}
+
 /// Residual network of He et al. (2015). For images of 64 pixels or less the stem is a 3x3 convolution of stride 1
 /// without pool, as is usual for CIFAR; for larger ones 7x7 of stride 2 and a 3x3 max pool of stride 2.
 #[derive(Clone, Copy, Debug)]
-struct ResNet {
+pub struct ResNet {
     block: Block,
-    depths: [usize; 4],
+    /// Blocks of each stage; from stage to stage the width doubles and the size halves.
+    depths: &'static [usize],
+    /// Channels of the first stage.
+    width: usize,
+    /// Groups of the 3x3 convolutions in bottlenecks.
+    groups: usize,
+    attention: Attention,
     small_images: bool,
     classes: usize,
 }
 
-pub fn resnet18(input: [usize; 3], classes: usize) -> Box<dyn Layer> {
-    resnet(Block::Basic, [2, 2, 2, 2], input, classes)
-}
+impl ResNet {
+    /// Of blocks of two 3x3 convolutions.
+    pub fn basic(depths: &'static [usize]) -> Self {
+        let (block, attention) = (Block::Basic, Attention::None);
+        Self { block, depths, width: 64, groups: 1, attention, small_images: false, classes: 0 }
+    }
 
-pub fn resnet34(input: [usize; 3], classes: usize) -> Box<dyn Layer> {
-    resnet(Block::Basic, [3, 4, 6, 3], input, classes)
-}
+    /// Of bottlenecks.
+    pub fn bottleneck(depths: &'static [usize]) -> Self {
+        Self { block: Block::Bottleneck, ..Self::basic(depths) }
+    }
 
-pub fn resnet50(input: [usize; 3], classes: usize) -> Box<dyn Layer> {
-    resnet(Block::Bottleneck, [3, 4, 6, 3], input, classes)
-}
+    /// The narrow networks of He et al. (2015), section 4.2, for CIFAR: three stages from 16 channels on, and the small
+    /// stem whatever the images. A shortcut that changes the shape is a 1x1 convolution.
+    pub fn cifar(depths: &'static [usize; 3]) -> Self {
+        Self { width: 16, small_images: true, ..Self::basic(depths) }
+    }
 
-fn resnet(block: Block, depths: [usize; 4], input: [usize; 3], classes: usize) -> Box<dyn Layer> {
-    Box::new(ResNet { block, depths, small_images: input[0].max(input[1]) <= 64, classes })
-}
+    /// ResNeXt (Xie et al. 2017): the 3x3 convolutions are twice as wide and in so many groups.
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
 
-/// A convolution without bias and its batch norm, under the names `{name}` and `{norm}`.
-fn conv_norm(
-    builder: &mut Builder<'_>,
-    (name, norm): (&str, &str),
-    x: Value,
-    width: usize,
-    kernel: usize,
-    stride: usize,
-) -> Result<Value, GraphError> {
-    let conv = Conv2d::new(width, kernel).stride(stride).padding(Padding::all(kernel / 2)).no_bias().init(HE_OUT);
-    let y = builder.layer(name, &conv, x)?;
-    builder.layer(norm, &BatchNorm::new(), y)
+    /// Squeeze and excitation in each block (Hu et al. 2018).
+    pub fn squeeze_excite(self) -> Self {
+        Self { attention: Attention::SqueezeExcite, ..self }
+    }
+
+    /// The convolutional block attention module in each block (Woo et al. 2018).
+    pub fn cbam(self) -> Self {
+        Self { attention: Attention::Cbam, ..self }
+    }
+
+    /// For images of this size and so many classes.
+    pub fn build(self, input: [usize; 3], classes: usize) -> Box<dyn Layer> {
+        let small_images = self.small_images || input[0].max(input[1]) <= 64;
+        Box::new(Self { small_images, classes, ..self })
+    }
+
+    /// `relu(f(x) + shortcut(x))`
+    fn residual(&self, b: &mut Builder<'_>, x: Value, width: usize, stride: usize) -> Result<Value, GraphError> {
+        let out = if self.block == Block::Basic { width } else { 4 * width };
+        let convolutions = match self.block {
+            Block::Basic => vec![
+                ConvNorm::new(width, 3).named("conv1", "bn1").stride(stride).relu(),
+                ConvNorm::new(width, 3).named("conv2", "bn2"),
+            ],
+            Block::Bottleneck => {
+                let inner = if self.groups == 1 { width } else { 2 * width };
+                vec![
+                    ConvNorm::new(inner, 1).named("conv1", "bn1").relu(),
+                    ConvNorm::new(inner, 3).named("conv2", "bn2").stride(stride).groups(self.groups).relu(),
+                    ConvNorm::new(out, 1).named("conv3", "bn3"),
+                ]
+            }
+        };
+        let mut y = x;
+        for convolution in convolutions {
+            y = convolution.forward(b, y)?;
+        }
+        y = match self.attention {
+            Attention::None => y,
+            Attention::SqueezeExcite => b.layer("se", &SqueezeExcite::new(out / 16), y)?,
+            Attention::Cbam => b.layer("se", &Cbam::new(out / 16), y)?,
+        };
+        let shortcut = if stride == 1 && b.shape(x).last() == out {
+            x
+        } else {
+            b.layer("downsample", &ConvNorm::new(out, 1).stride(stride), x)?
+        };
+        let sum = b.graph.add(y, shortcut)?;
+        b.graph.relu(sum)
+    }
 }
 
 impl Layer for ResNet {
     fn forward(&self, builder: &mut Builder<'_>, x: Value) -> Result<Value, GraphError> {
         let (kernel, stride) = if self.small_images { (3, 1) } else { (7, 2) };
-        let mut x = conv_norm(builder, ("conv1", "bn1"), x, 64, kernel, stride)?;
-        x = builder.scoped("bn1", |b| b.graph.relu(x))?;
+        let stem = ConvNorm::new(self.width, kernel).named("conv1", "bn1").stride(stride);
+        let mut x = stem.relu().forward(builder, x)?;
         if !self.small_images {
             x = builder.layer("pool", &MaxPool2d::new(3).stride(2).padding(Padding::all(1)), x)?;
         }
-        for (stage, depth) in self.depths.into_iter().enumerate() {
+        for (stage, &depth) in self.depths.iter().enumerate() {
             for at in 0..depth {
                 let stride = if stage > 0 && at == 0 { 2 } else { 1 };
                 let name = format!("layer{}.{at}", stage + 1);
-                x = builder.scoped(&name, |b| self.residual(b, x, 64 << stage, stride))?;
+                x = builder.scoped(&name, |b| self.residual(b, x, self.width << stage, stride))?;
             }
         }
         let x = builder.layer("pool", &GlobalAveragePool, x)?;
         builder.layer("fc", &Dense::new(self.classes), x)
-    }
-}
-
-impl ResNet {
-    /// `relu(f(x) + shortcut(x))`
-    fn residual(&self, b: &mut Builder<'_>, x: Value, width: usize, stride: usize) -> Result<Value, GraphError> {
-        let out = if self.block == Block::Basic { width } else { 4 * width };
-        let mut y = x;
-        match self.block {
-            Block::Basic => {
-                y = conv_norm(b, ("conv1", "bn1"), y, width, 3, stride)?;
-                y = b.scoped("bn1", |b| b.graph.relu(y))?;
-                y = conv_norm(b, ("conv2", "bn2"), y, width, 3, 1)?;
-            }
-            Block::Bottleneck => {
-                y = conv_norm(b, ("conv1", "bn1"), y, width, 1, 1)?;
-                y = b.scoped("bn1", |b| b.graph.relu(y))?;
-                y = conv_norm(b, ("conv2", "bn2"), y, width, 3, stride)?;
-                y = b.scoped("bn2", |b| b.graph.relu(y))?;
-                y = conv_norm(b, ("conv3", "bn3"), y, out, 1, 1)?;
-            }
-        }
-        let shortcut = if stride == 1 && b.shape(x).last() == out {
-            x
-        } else {
-            conv_norm(b, ("downsample.0", "downsample.1"), x, out, 1, stride)?
-        };
-        let sum = b.graph.add(y, shortcut)?;
-        b.graph.relu(sum)
     }
 }

@@ -13,6 +13,8 @@ pub enum Init {
     Zeros,
     /// 1.
     Ones,
+    /// This number.
+    Constant(f32),
     /// Uniform with deviation `sqrt(2 / fan)` (He et al. 2015).
     HeUniform(Fan),
     /// Normal with deviation `sqrt(2 / fan)` (He et al. 2015).
@@ -51,6 +53,7 @@ impl Init {
         match *self {
             Init::Zeros => vec![0.0; n],
             Init::Ones => vec![1.0; n],
+            Init::Constant(value) => vec![value; n],
             Init::HeUniform(which) => uniform((6.0 / fan(which)).sqrt()),
             Init::GlorotUniform => uniform((6.0 / (fan_in + fan_out)).sqrt()),
             Init::Uniform(limit) => uniform(limit.into()),

@@ -26,6 +26,8 @@ pub enum Activation {
     Silu,
     /// Gaussian error linear unit.
     Gelu,
+    /// `min(max(x + 3, 0), 6) / 6`
+    HardSigmoid,
     /// `x * min(max(x + 3, 0), 6) / 6`
     HardSwish,
 }
@@ -42,6 +44,7 @@ impl Layer for Activation {
             Activation::Tanh => graph.tanh(x),
             Activation::Silu => graph.silu(x),
             Activation::Gelu => graph.gelu(x),
+            Activation::HardSigmoid => graph.hard_sigmoid(x),
             Activation::HardSwish => graph.hard_swish(x),
         }
     }
@@ -52,7 +55,7 @@ impl Layer for Activation {
 }
 
 /// Extents of a value that must be images, `[batch, height, width, channels]`.
-fn image(builder: &Builder<'_>, x: Value) -> Result<[usize; 4], GraphError> {
+pub(crate) fn image(builder: &Builder<'_>, x: Value) -> Result<[usize; 4], GraphError> {
     let shape = builder.shape(x);
     <[usize; 4]>::try_from(&shape[..])
         .map_err(|_| builder.error(format!("expects images [batch, height, width, channels], got {shape}")))
@@ -156,7 +159,7 @@ impl Layer for Conv2d {
     }
 }
 
-/// A fully connected layer with bias and activation: `[n, in]` to `[n, out]`.
+/// A fully connected layer with bias and activation: `[n, in]` to `[n, out]`, or `[n, tokens, in]` to `[n, tokens, out]`.
 #[derive(Clone, Debug)]
 pub struct Dense {
     out_features: usize,
@@ -198,12 +201,13 @@ impl Dense {
 impl Layer for Dense {
     fn forward(&self, builder: &mut Builder<'_>, x: Value) -> Result<Value, GraphError> {
         let shape = builder.shape(x).clone();
-        if shape.rank() != 2 {
+        if !(2..=3).contains(&shape.rank()) {
             return Err(builder.error(format!(
-                "expects [batch, features], got {shape}; put a Flatten or a GlobalAveragePool before it"
+                "expects [batch, features] or [batch, tokens, features], got {shape}; put a Flatten or a \
+                 GlobalAveragePool before it"
             )));
         }
-        let weight = builder.parameter("weight", [shape[1], self.out_features], self.init)?;
+        let weight = builder.parameter("weight", [shape.last(), self.out_features], self.init)?;
         let mut y = builder.graph.dense(x, weight)?;
         if self.bias {
             let bias = builder.parameter("bias", [self.out_features], Init::Zeros)?;

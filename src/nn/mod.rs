@@ -1,12 +1,15 @@
 //! Layers, their initialisers, and the parameters of a model.
 
+mod attention;
 mod builder;
 mod groups;
 mod init;
 pub(crate) mod layers;
 mod parameters;
 mod sequential;
+mod stochastic_depth;
 
+pub use attention::{Cbam, SelfAttention, SqueezeExcite};
 pub use builder::{Builder, Built, Mode};
 pub use groups::{Group, GroupRule, Groups};
 pub use init::{Fan, Init};
@@ -16,6 +19,7 @@ pub use layers::{
 };
 pub use parameters::{Block, Parameter, Parameters, Role};
 pub use sequential::Sequential;
+pub use stochastic_depth::StochasticDepth;
 
 use crate::graph::{GraphError, Value};
 

@@ -17,12 +17,15 @@ fn devices_are_listed_and_software_is_not_taken_by_itself() {
 fn models_are_listed_with_their_parameters() {
     let place = Workplace::new();
     let result = place.json("models --json");
-    let parameters = |name: &str| {
+    let number = |name: &str, of: &str| {
         let models = result["models"].as_array().unwrap();
-        models.iter().find(|model| model["name"] == name).unwrap()["parameters"].as_u64().unwrap()
+        models.iter().find(|model| model["name"] == name).unwrap()[of].as_u64().unwrap()
     };
     // 3x3x3x32+32, 3x3x32x64+64, 6x6x64x128+128, 128x10+10.
-    assert_eq!(parameters("seed-cnn"), 896 + 18_496 + 295_040 + 1_290);
+    assert_eq!(number("seed-cnn", "parameters"), 896 + 18_496 + 295_040 + 1_290);
+    assert_eq!(number("resnet50", "parameters"), 25_557_032);
+    // torchvision counts 4.09e9 multiplications that are added up.
+    assert!((8.18e9..8.3e9).contains(&(number("resnet50", "flop") as f64)), "{}", number("resnet50", "flop"));
     assert!(place.run("models").expect_code(0).out.contains("resnet18"));
 }
 

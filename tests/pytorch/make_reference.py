@@ -293,6 +293,7 @@ def activations():
         ("silu", {}, F.silu),
         ("gelu", {}, F.gelu),
         ("gelu_tanh", {}, lambda x: F.gelu(x, approximate="tanh")),
+        ("hard_sigmoid", {}, F.hardsigmoid),
         ("hard_swish", {}, F.hardswish),
     ]:
         rng = family.rng(name)

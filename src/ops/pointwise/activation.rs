@@ -99,6 +99,16 @@ impl Graph {
         self.activation("gelu_tanh", value, x() * 0.5 * (Expr::from(1.0) + t(x())), derivative)
     }
 
+    /// `min(max(x + 3, 0), 6) / 6` (Courbariaux et al. 2015, with the slope of Howard et al. 2019).
+    ///
+    /// # Errors
+    /// If the input does not hold f32 or f16.
+    pub fn hard_sigmoid(&mut self, value: Value) -> Result<Value, GraphError> {
+        let slope = (Expr::from(3.0) - x()).select(1.0 / 6.0, 0.0);
+        let derivative = (x() + 3.0).select(slope, 0.0);
+        self.activation("hard_sigmoid", value, (x() + 3.0).max(0.0).min(6.0) * (1.0 / 6.0), derivative)
+    }
+
     /// `x * min(max(x + 3, 0), 6) / 6` (Howard et al. 2019).
     ///
     /// # Errors

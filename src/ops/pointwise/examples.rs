@@ -9,7 +9,7 @@ use crate::{
 
 type Build = fn(&mut Graph, &[Value]) -> Result<Value, GraphError>;
 
-pub const ACTIVATIONS: [(&str, Build); 10] = [
+pub const ACTIVATIONS: [(&str, Build); 11] = [
     ("relu", |g, v| g.relu(v[0])),
     ("leaky_relu", |g, v| g.leaky_relu(v[0], 0.2)),
     ("relu6", |g, v| g.relu6(v[0])),
@@ -18,6 +18,7 @@ pub const ACTIVATIONS: [(&str, Build); 10] = [
     ("silu", |g, v| g.silu(v[0])),
     ("gelu", |g, v| g.gelu(v[0])),
     ("gelu_tanh", |g, v| g.gelu_tanh(v[0])),
+    ("hard_sigmoid", |g, v| g.hard_sigmoid(v[0])),
     ("hard_swish", |g, v| g.hard_swish(v[0])),
     ("scale", |g, v| g.scale(v[0], -1.5)),
 ];

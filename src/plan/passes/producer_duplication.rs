@@ -50,7 +50,7 @@ fn duplicate(ir: &mut Ir, uses: &mut Uses, at: usize) {
         }
         prolonged.retain(|value| ir.nodes[value.node].op().is_some());
         // What is kept longer must not outweigh what is not stored any more; vectors do not count.
-        (before > after + least && elements(ir, &prolonged) < 2 * stored).then_some((before - after, fused))
+        (before > after + least && elements(ir, &prolonged) < 2 * stored).then(|| (before - after, fused))
     });
     if let Some((_, fused)) = options.max_by_key(|(saved, _)| *saved) {
         for (reader, Fused { op, inputs }) in readers.into_iter().zip(fused) {
@@ -165,6 +165,20 @@ mod tests {
             graph.relu(sum)
         });
         assert_eq!(steps[1], ("batch_norm+batch_norm+add+relu".to_string(), 3), "{steps:?}");
+    }
+
+    #[test]
+    fn what_would_move_more_elements_is_stored() {
+        let mut graph = Graph::new();
+        let [a, b, c] = ["a", "b", "c"].map(|name| graph.feed(name, TensorType::f32(IMAGES)));
+        let sum = graph.add(a, b).unwrap();
+        let sum = graph.add(sum, c).unwrap();
+        for slope in [0.1, 0.2, 0.3] {
+            let y = graph.leaky_relu(sum, slope).unwrap();
+            graph.output(format!("y{slope}"), y);
+        }
+        let names: Vec<String> = steps(&graph).iter().map(Step::description).collect();
+        assert_eq!(names, ["add+add", "leaky_relu", "leaky_relu", "leaky_relu"]);
     }
 
     #[test]
