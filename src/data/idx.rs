@@ -203,7 +203,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use crate::data;
+    use crate::data::{self, FitChoice};
 
     fn images(count: u32, height: u32, width: u32) -> Vec<u8> {
         let header = [IMAGES_MAGIC, count, height, width].into_iter().flat_map(u32::to_be_bytes);
@@ -267,7 +267,8 @@ mod tests {
     #[test]
     fn images_are_converted_to_the_size_of_the_model() {
         let folder = folder(true);
-        let options = OpenOptions { height_width: Some((8, 8)), channels: Some(3), ..OpenOptions::default() };
+        let fit = FitChoice::Crop;
+        let options = OpenOptions { height_width: Some((8, 8)), channels: Some(3), fit, ..OpenOptions::default() };
         let splits = data::open(folder.path(), &options).unwrap();
         let mut pixels = vec![0; 8 * 8 * 3];
         splits.train.read(3, &mut pixels).unwrap();
