@@ -8,13 +8,14 @@ use gabor::{
     cpu::CpuExecutor,
     data::{self, Batch, Dataset, ImageSize, Labels, Loader, LoaderOptions, Normalisation, Order},
     gpu::GpuExecutor,
+    graph::Source,
     models::{self, Model},
-    nn::{BatchNorm, Conv2d, Dense, Flatten, GlobalAveragePool, GroupRule, Role, Sequential},
+    nn::{BatchNorm, Conv2d, Dense, Flatten, GlobalAveragePool, GroupRule, Parameters, Role, Sequential},
     ops::Optimizer,
     plan::Executor,
     tasks::MultiLabel,
     tensor::Tensor,
-    train::{BEST, Classifier, Progress, Recipe, Session, Trainer},
+    train::{BEST, Classifier, Progress, Recipe, Session, Trainer, training_graph},
 };
 
 fn session(executor: Box<dyn Executor>, model: &str, input: [usize; 3], recipe: &Recipe) -> Session {
@@ -142,6 +143,23 @@ fn the_moving_average_is_evaluated_and_kept() {
     let mut kept = Classifier::load(&folder.path().join(BEST), Box::new(CpuExecutor::new()), 8).expect("weights");
     let of_file = kept.evaluate(std::slice::from_ref(&loader), &mut |_| ()).expect("an evaluation").loss;
     assert!((loss - of_file).abs() < 1e-6, "{loss} in the session, {of_file} from its file");
+}
+
+#[test]
+fn dropout_stands_before_the_last_dense_layer() {
+    let plan = |dropout| {
+        let recipe = Recipe { batch_size: 4, dropout, ..Recipe::default() };
+        let model = models::build("seed-cnn", [28, 28, 1], 10).expect("a model of the zoo");
+        let mut parameters = Parameters::new(usize::MAX);
+        let normalisation = Normalisation { mean: vec![0.5], std: vec![0.25] };
+        let (graph, _) = training_graph(&model, &mut parameters, &recipe, &normalisation).expect("a graph");
+        let dropouts =
+            graph.nodes().iter().filter(|node| matches!(&node.source, Source::Op(op) if op.name() == "dropout"));
+        dropouts.map(|node| node.scope.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(plan(0.0), [""; 0]);
+    // Forward, and its gradient.
+    assert_eq!(plan(0.5), ["dense2", "dense2"]);
 }
 
 /// One step of plain descent at rate 1 moves each parameter by its gradient.

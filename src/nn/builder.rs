@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Init, Layer, Parameters, Role};
+use super::{Dropout, Init, Layer, Parameters, Role};
 use crate::{
     graph::{Graph, GraphError, Value},
     tensor::{Shape, TensorType},
@@ -27,13 +27,34 @@ pub struct Builder<'a> {
     values: HashMap<usize, Value>,
     statistics: Vec<(usize, Value)>,
     random_layers: u32,
+    /// Path of a dense layer and the rate of the dropout before it.
+    dropout: Option<(String, f64)>,
 }
 
 impl<'a> Builder<'a> {
     /// A builder that appends to `graph`. In training, `clock` holds the seed and the step, u32 `[2]`, for layers that
     /// draw random numbers.
     pub fn new(graph: &'a mut Graph, parameters: &'a mut Parameters, mode: Mode, clock: Option<Value>) -> Self {
-        Self { graph, parameters, mode, clock, values: HashMap::new(), statistics: Vec::new(), random_layers: 0 }
+        let (values, statistics) = (HashMap::new(), Vec::new());
+        Self { graph, parameters, mode, clock, values, statistics, random_layers: 0, dropout: None }
+    }
+
+    /// In training, drops elements of what the last dense layer is given with this probability, besides what the network
+    /// drops of itself. The last one is that of the parameters declared so far: the network was built before.
+    pub fn dropout_before_last_dense(mut self, rate: f64) -> Self {
+        let weights = self.parameters.iter().filter(|parameter| parameter.shape.rank() == 2);
+        let last = weights.last().and_then(|weight| weight.name.strip_suffix(".weight"));
+        self.dropout = last.map(|layer| (layer.to_string(), rate));
+        self
+    }
+
+    /// What a dense layer is given, after the dropout that the recipe puts before it.
+    pub(super) fn given_to_dense(&mut self, x: Value) -> Result<Value, GraphError> {
+        let path = self.graph.scope_path();
+        match &self.dropout {
+            Some((layer, rate)) if *layer == path => Dropout::new(*rate).forward(self, x),
+            _ => Ok(x),
+        }
     }
 
     /// What the graph is built for.

@@ -208,6 +208,7 @@ impl Layer for Dense {
             )));
         }
         let weight = builder.parameter("weight", [shape.last(), self.out_features], self.init)?;
+        let x = builder.given_to_dense(x)?;
         let mut y = builder.graph.dense(x, weight)?;
         if self.bias {
             let bias = builder.parameter("bias", [self.out_features], Init::Zeros)?;

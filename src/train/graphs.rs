@@ -234,8 +234,11 @@ fn gradients(
     let batch = Batch::feeds(graph, model, recipe.batch_size);
     let clock = graph.feed("clock", TensorType::u32([2]));
     let input = Input { batch: &batch, normalisation, augmentation: &recipe.augment.resolved(model.input) };
-    let (samples, built) =
-        forward(graph, model, parameters, (Mode::Training, Some(clock)), &input, recipe.label_smoothing)?;
+    if recipe.dropout > 0.0 && parameters.iter().next().is_none() {
+        // Which dense layer is the last is known once all are declared.
+        inference_graph(model, parameters, recipe.batch_size, normalisation)?;
+    }
+    let (samples, built) = forward(graph, model, parameters, &input, Some((clock, recipe)))?;
 
     let (loss, weight, metrics, guard) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
         let objective = model.task.objective(graph, &samples)?;
@@ -414,7 +417,7 @@ pub fn inference_graph(
     let mut graph = Graph::new();
     let batch = Batch::feeds(&mut graph, model, batch);
     let input = Input { batch: &batch, normalisation, augmentation: &Augmentation::default() };
-    let (samples, _) = forward(&mut graph, model, parameters, (Mode::Inference, None), &input, 0.0)?;
+    let (samples, _) = forward(&mut graph, model, parameters, &input, None)?;
     graph.scoped("loss", |graph| -> Result<(), GraphError> {
         let objective = model.task.objective(graph, &samples)?;
         let predictions = model.task.prediction(graph, samples.output)?;
@@ -450,20 +453,28 @@ struct Input<'a> {
     augmentation: &'a Augmentation,
 }
 
+/// The network on a batch, for inference, or for training with this clock and recipe.
 fn forward(
     graph: &mut Graph,
     model: &Model,
     parameters: &mut Parameters,
-    (mode, clock): (Mode, Option<Value>),
     input: &Input<'_>,
-    label_smoothing: f64,
+    training: Option<(Value, &Recipe)>,
 ) -> Result<(Samples, Built), GraphError> {
     let &Input { batch, normalisation, augmentation } = input;
     let channels = normalisation.mean.len();
     let mean = graph.constant(Tensor::f32([channels], normalisation.mean.clone()));
     let std = graph.constant(Tensor::f32([channels], normalisation.std.clone()));
     let x = graph.scoped("input", |graph| augmentation.apply(graph, batch.images, mean, std))?;
-    let mut builder = Builder::new(graph, parameters, mode, clock);
+    let (mut builder, label_smoothing) = match training {
+        Some((clock, recipe)) => {
+            let builder = Builder::new(graph, parameters, Mode::Training, Some(clock));
+            let dropped =
+                if recipe.dropout > 0.0 { builder.dropout_before_last_dense(recipe.dropout) } else { builder };
+            (dropped, recipe.label_smoothing)
+        }
+        None => (Builder::new(graph, parameters, Mode::Inference, None), 0.0),
+    };
     let output = model.network.forward(&mut builder, x)?;
     if let Some(expected) = model.task.output(batch.size) {
         let ends_in = builder.graph.ty(output).clone();

@@ -45,6 +45,9 @@ crate::settings! {
         /// Parameters that are trained differently, by their names.
         #[arg(skip)]
         pub groups: Vec<GroupRule> = Vec::new(), check check_groups;
+        /// Drop elements of what the last dense layer is given with this probability, besides what the model drops itself.
+        #[arg(long, value_name = "RATE")]
+        pub dropout: f64 = 0.0, in 0.0..1.0;
         /// Share of the target that is spread over all classes.
         #[arg(long, value_name = "X")]
         pub label_smoothing: f64 = 0.0, in 0.0..1.0;

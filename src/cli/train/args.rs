@@ -4,7 +4,7 @@ use std::{mem::discriminant, path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use gabor::{nn::GroupRule, ops::Optimizer};
+use gabor::{augment::Preset, nn::GroupRule, ops::Optimizer};
 
 use super::{folds, run};
 use crate::cli::{config::RunConfig, console::Console, given::Given, run_folder::RunFolder, values};
@@ -95,7 +95,9 @@ impl TrainArgs {
             Some(path) => RunConfig::read(path)?,
             None => RunConfig::default(),
         };
-        let (config, out) = (self.overlay(base)?, self.out.as_deref());
+        let (mut config, out) = (self.overlay(base)?, self.out.as_deref());
+        // Not in a run that is resumed: it goes on as it began.
+        config.recipe.augment.preset.get_or_insert(Preset::Auto);
         if config.is_of_folds() {
             folds::start(config, out, console)
         } else {

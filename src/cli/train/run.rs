@@ -4,7 +4,6 @@ use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration}
 
 use anyhow::{Error, Result, ensure};
 use gabor::{
-    augment::Preset,
     data::{Dataset, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
@@ -43,8 +42,6 @@ impl Ended {
 /// Trains anew.
 pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Result<Ended> {
     config.make_paths_absolute();
-    // Not in a run that is resumed: it goes on as it began.
-    config.recipe.augment.preset.get_or_insert(Preset::Auto);
     let (job, session) = Job::prepare(config, None, Choices::default())?;
     let folder = RunFolder::create(out, &job.config.model)?;
     job.config.write(&folder.config())?;

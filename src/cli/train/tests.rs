@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use clap::{Arg, Args, Command, FromArgMatches, error::ErrorKind};
-use gabor::{data::OpenOptions, settings::Ranged, train::Recipe};
+use gabor::{augment::Augmentation, data::OpenOptions, settings::Ranged, train::Recipe};
 use toml::{Table, Value};
 
 use super::{TrainArgs, given::default};
@@ -37,9 +37,11 @@ fn read(text: &str) -> Result<RunConfig, String> {
 
 /// The setting as the file has it.
 fn named(config: &RunConfig, name: &str) -> Option<Value> {
-    let table = Table::try_from(config).unwrap();
-    let part = table.values().filter_map(Value::as_table).find_map(|part| part.get(name));
-    table.get(name).or(part).cloned()
+    fn within(table: &Table, name: &str) -> Option<Value> {
+        let parts = || table.values().filter_map(Value::as_table);
+        table.get(name).cloned().or_else(|| parts().find_map(|part| within(part, name)))
+    }
+    within(&Table::try_from(config).unwrap(), name)
 }
 
 #[test]
@@ -71,7 +73,12 @@ fn each_is_in_the_help_with_its_default_and_in_the_file() {
 #[test]
 fn each_is_refused_out_of_its_range() {
     let flags = settings();
-    let parts = [("", RunConfig::ranges()), ("[images]", OpenOptions::ranges()), ("[recipe]", Recipe::ranges())];
+    let parts = [
+        ("", RunConfig::ranges()),
+        ("[images]", OpenOptions::ranges()),
+        ("[recipe]", Recipe::ranges()),
+        ("[recipe.augment]", Augmentation::ranges()),
+    ];
     for (part, Ranged { name, outside }) in
         parts.into_iter().flat_map(|(part, all)| all.into_iter().map(move |r| (part, r)))
     {
