@@ -31,9 +31,10 @@ use super::{config::open_data, console::Console, given::Given};
 pub struct AugmentArgs {
     /// The folder of the data [default: the bundled part of MNIST]
     data: Option<PathBuf>,
-    /// The picture to write, a .png file
-    #[arg(long, value_name = "FILE", default_value = "augmented.png")]
-    out: PathBuf,
+    /// The picture to write, a .png file that is not there yet [default: augmented.png, or augmented-N.png with the next free
+    /// number]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// How many images
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     images: u16,
@@ -66,6 +67,7 @@ impl AugmentArgs {
         self.options.apply(&mut options)?;
         augmentation.check().map_err(Error::msg)?;
         options.check().map_err(Error::msg)?;
+        let out = free_place(self.out)?;
         let splits = open_data(self.data.as_deref(), &options)?;
         let size = splits.image_size();
         let count = usize::from(self.images).min(splits.train.len());
@@ -76,10 +78,23 @@ impl AugmentArgs {
             columns.push(augmented(executor.as_mut(), &augmentation, &images, self.seed, step)?);
         }
         let augmentation = augmentation.resolved([size.height, size.width, size.channels]);
-        write_sheet(&self.out, &columns, count, size)?;
-        console.note(format_args!("{augmentation}\n{count} images are in {}", self.out.display()))?;
+        write_sheet(&out, &columns, count, size)?;
+        console.note(format_args!("{augmentation}\n{count} images are in {}", out.display()))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Where the picture goes: what is there already stays.
+fn free_place(given: Option<PathBuf>) -> Result<PathBuf> {
+    let Some(path) = given else {
+        let numbered = (2..).map(|number| PathBuf::from(format!("augmented-{number}.png")));
+        let mut names = std::iter::once(PathBuf::from("augmented.png")).chain(numbered);
+        return names.find(|path| !path.exists()).context("there is no name left");
+    };
+    let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    ensure!(is_png, "{} is no name of a picture: --out takes a .png file", path.display());
+    ensure!(!path.exists(), "{} is there already: give --out another name, or remove it", path.display());
+    Ok(path)
 }
 
 /// So many images, from the first to the last.

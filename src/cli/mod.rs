@@ -26,7 +26,7 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use gabor::kernel::InstructionSet;
 use tracing_subscriber::EnvFilter;
 
@@ -81,7 +81,17 @@ struct Verbosity {
 
 /// The command with all that it takes.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("train", train::complete)
+    // A negative number after a flag is its value, to be told what it may be, and no flag.
+    let negative = |arg: Arg| match arg.get_long() {
+        Some(_) if arg.get_action().takes_values() => arg.allow_negative_numbers(true),
+        _ => arg,
+    };
+    let command = Cli::command();
+    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_string()).collect();
+    let command = names
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, |subcommand| subcommand.mut_args(negative)));
+    command.mut_subcommand("train", train::complete)
 }
 
 /// Runs the command that the arguments of the process say and returns its exit code: 0, or 1 after an error, which has

@@ -9,6 +9,16 @@ use crate::support::Workplace;
 const TRAIN: &str = "train shapes --device cpu --batch-size 32 --lr 0.003 --epochs 2 --folds 3";
 
 #[test]
+fn a_number_of_folds_that_cannot_be_leaves_no_folder() {
+    let place = Workplace::with_shapes();
+    for folds in ["0", "1", "99999999999"] {
+        let error = place.run(&format!("train shapes --device cpu --folds {folds} --out run")).expect_code(1).err;
+        assert!(error.contains("--folds") && !error.contains("fold 1"), "{error}");
+        assert!(!place.path("run").exists(), "--folds {folds}");
+    }
+}
+
+#[test]
 fn each_fold_is_trained_and_the_figures_are_over_all() {
     let place = Workplace::with_shapes();
     let result = place.json(&format!("{TRAIN} --out run --json"));

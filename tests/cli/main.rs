@@ -1,5 +1,6 @@
 //! The binary, run as a person would, on the CPU and on tiny data sets made here.
 
+mod augment;
 mod bad_input;
 mod bench;
 mod damage;

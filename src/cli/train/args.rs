@@ -37,8 +37,9 @@ pub struct TrainArgs {
     #[command(flatten)]
     parts: PartArgs,
     /// Threads to compute with on the CPU [default: one a core]
-    #[arg(long, value_name = "N", help_heading = "Model and device", group = "with_resume")]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", help_heading = "Model and device", group = "with_resume",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// The run folder [default: runs/MODEL-N, with the next free number]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     out: Option<PathBuf>,
@@ -81,7 +82,7 @@ impl TrainArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let console = console.json(self.json);
         if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
         }
         if let Some(folder) = &self.resume {
             let folder = RunFolder::of_stopped_run(folder)?;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write, fs, io, path::Path, process::ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use gabor::{data::OpenOptions, train::write_whole};
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,8 @@ const FIGURES: &str = "figures.json";
 
 /// Trains anew.
 pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Result<ExitCode> {
+    // Before there is a folder, and before a number of folds sizes anything.
+    config.check().map_err(Error::msg)?;
     config.make_paths_absolute();
     let folder = RunFolder::create(out, &config.model)?;
     config.write(&folder.config())?;
@@ -26,6 +28,7 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
 
 /// Goes on with the folds in `folder` that are not finished.
 pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result<ExitCode> {
+    config.check().map_err(Error::msg)?;
     ensure!(
         config.recipe == RunConfig::read(&folder.config())?.recipe,
         "the folds in {0} are trained alike, and those that are finished would not be trained like the others: begin \
