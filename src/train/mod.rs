@@ -25,5 +25,5 @@ pub use observer::{Control, EpochReport, Observer, StepReport};
 pub use recipe::Recipe;
 pub use schedule::Schedule;
 pub use session::{Session, StepFigures};
-pub use trainer::{Outcome, StopReason, Trainer};
+pub use trainer::{Outcome, StopReason, Trainer, check_monitor};
 pub use views::augmented;

@@ -13,7 +13,7 @@ use super::{
     BEST, Control, EpochReport, LAST, Observer, Progress, RESUME, Session, StepReport, TrainError, session::StepFigures,
 };
 use crate::{
-    data::{DataError, Loader},
+    data::{DataError, Dataset, Loader},
     plan::ExecutorError,
     tasks::{Metric, Unit},
 };
@@ -138,7 +138,7 @@ impl<'a> Trainer<'a> {
 
     fn epochs(&mut self) -> Result<Outcome, TrainError> {
         let started = Instant::now();
-        self.check_monitor()?;
+        check_monitor(self.session, self.validation.map(Loader::dataset))?;
         let mut last_epoch = None;
         let mut reason = StopReason::Finished;
         while self.progress.step < self.total {
@@ -161,16 +161,6 @@ impl<'a> Trainer<'a> {
         }
         let seconds = started.elapsed().as_secs_f64();
         Ok(Outcome { reason, progress: self.progress.clone(), last_epoch, seconds })
-    }
-
-    /// Fails where epochs are to be compared by a figure that they do not have.
-    fn check_monitor(&self) -> Result<(), TrainError> {
-        let monitor = self.session.recipe().monitor.as_deref();
-        let metrics = match self.validation {
-            Some(loader) => self.session.model().task.tally(loader.dataset().classes()).finish(0, 0.0).metrics,
-            None => means(self.session.metrics(), &vec![0.0; self.session.metrics().len()], 1),
-        };
-        Measure::new(monitor, 0.0, &metrics).map(drop)
     }
 
     /// The steps of the present epoch; false where the run was stopped in it.
@@ -412,6 +402,18 @@ impl<'a> Trainer<'a> {
         }
         Ok(())
     }
+}
+
+/// Checks that epochs with these validation images have the figure by which the recipe compares them.
+///
+/// # Errors
+/// With the figures that they have.
+pub fn check_monitor(session: &Session, validation: Option<&Dataset>) -> Result<(), TrainError> {
+    let metrics = match validation {
+        Some(set) => session.model().task.tally(set.classes()).finish(0, 0.0).metrics,
+        None => means(session.metrics(), &vec![0.0; session.metrics().len()], 1),
+    };
+    Measure::new(session.recipe().monitor.as_deref(), 0.0, &metrics).map(drop)
 }
 
 /// The figure by which epochs are compared.

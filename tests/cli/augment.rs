@@ -31,6 +31,8 @@ fn what_is_out_of_range_is_told_by_its_flag() {
     ] {
         place.run(&format!("train shapes --device cpu {flag}")).expect_error(&[words]);
     }
+    place.run("train shapes --device cpu --monitor f1 --out run").expect_error(&["--monitor", "f1", "loss, accuracy"]);
+    assert!(!place.path("run").exists());
     let told = place.run("train shapes --device cpu --max-steps 1 --augment none --out run").expect_code(0).out;
     assert!(told.contains("augment none\n"), "{told}");
 }

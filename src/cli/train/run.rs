@@ -8,7 +8,7 @@ use gabor::{
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
     tasks::{self, Evaluation},
-    train::{Outcome, Progress, Session, StopReason, Trainer, read_card},
+    train::{Outcome, Progress, Session, StopReason, Trainer, check_monitor, read_card},
 };
 
 use serde_json::Value;
@@ -95,6 +95,7 @@ impl Job {
             None => config.normalise.resolve(&splits.train)?,
         };
         let session = Session::new(executor, model, config.recipe.clone(), normalisation)?;
+        check_monitor(&session, splits.val.as_ref())?;
         Ok((Self { config, splits }, session))
     }
 

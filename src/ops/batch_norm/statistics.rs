@@ -172,7 +172,8 @@ impl Op for BatchNormStatistics {
         let channels = x.shape.last();
         if x.dtype != DType::F32 || x.shape.rank() == 0 || x.elements() < 2 * channels || channels == 0 {
             return Err(ShapeError::new(format!(
-                "expects f32 with at least two values of each channel to take a variance of, not {x}"
+                "expects f32 with at least two values of each channel to take a variance of, not {x}: give larger \
+                 batches or larger images"
             )));
         }
         let channels = TensorType::f32([channels]);
