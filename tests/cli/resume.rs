@@ -107,6 +107,8 @@ fn a_run_that_was_cut_short_goes_on_for_longer() {
     // There is nothing left to do: it is evaluated again.
     let result = place.json("train --resume cut --json");
     assert_eq!((&result["steps"], &result["test"]["images"]), (&STEPS.into(), &12.into()));
+    let told = place.run("train --resume cut").expect_code(0).out;
+    assert!(told.contains("the best on the validation images"), "{told}");
 }
 
 #[test]

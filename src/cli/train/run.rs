@@ -110,7 +110,7 @@ impl Job {
         let outcome = self.train(&mut session, folder, resumed, console)?;
         let finished = outcome.reason != StopReason::Stopped;
         let test = if finished { self.test(&mut session, folder, &outcome.progress, console)? } else { None };
-        let text = summary::of_outcome(&session, folder, &outcome, test.as_ref());
+        let text = summary::of_outcome(self, &session, folder, &outcome, test.as_ref());
         Ok(Ended { finished, figures: summary::figures(self, &session, folder, &outcome, test.as_ref()), text })
     }
 

@@ -58,14 +58,19 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
 }
 
 /// How the run ended.
-pub fn of_outcome(session: &Session, folder: &RunFolder, outcome: &Outcome, test: Option<&Evaluation>) -> String {
+pub fn of_outcome(
+    job: &Job,
+    session: &Session,
+    folder: &RunFolder,
+    outcome: &Outcome,
+    test: Option<&Evaluation>,
+) -> String {
     let folder = folder.path().display();
     let progress = &outcome.progress;
     if outcome.reason == StopReason::Stopped {
         return format!("stopped after step {}; go on with gabor train --resume {folder}\n", progress.step);
     }
-    let validated = outcome.last_epoch.as_ref().is_some_and(|report| report.validation.is_some());
-    let images = if validated { "validation images" } else { "training images, as there are no others" };
+    let images = if job.splits.val.is_some() { "validation images" } else { "training images, as there are no others" };
     let mut text = String::new();
     if outcome.reason == StopReason::NotBetter {
         let epochs = progress.epochs_without_better;
