@@ -1,27 +1,76 @@
-//! Decoded images kept in memory up to a budget.
+//! Decoded images kept in memory up to a budget, and beyond it on disk.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom, Write},
+    sync::{Mutex, PoisonError},
+};
 
 use rayon::prelude::*;
 
 use super::dataset::digest;
 use super::{DataError, ImageSource};
 
-/// A source whose first images are kept decoded in one block of memory; the others are read from the source each time.
+/// A source whose first images are kept decoded in one block of memory; the others are read from the source each time, or
+/// the first time alone where there is a file for them.
 pub(super) struct Cached<S> {
     source: S,
     block: Vec<u8>,
     image_bytes: usize,
+    overflow: Option<Overflow>,
     /// Of each image that was read.
     digests: Vec<Option<u64>>,
 }
 
+/// Decoded images in a file.
+struct Overflow {
+    contents: Mutex<Contents>,
+    image_bytes: usize,
+}
+
+struct Contents {
+    file: File,
+    /// For each image whether it is there.
+    written: Vec<bool>,
+}
+
+impl Overflow {
+    fn new(file: File, images: usize, image_bytes: usize) -> Self {
+        Self { contents: Mutex::new(Contents { file, written: vec![false; images] }), image_bytes }
+    }
+
+    /// Image number `at`, if it is there.
+    fn get(&self, at: usize, out: &mut [u8]) -> bool {
+        let Contents { file, written } = &mut *self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = SeekFrom::Start((at * self.image_bytes) as u64);
+        written[at] && file.seek(place).and_then(|_| file.read_exact(out)).is_ok()
+    }
+
+    /// Keeps image number `at`, where the disk has room for it.
+    fn put(&self, at: usize, pixels: &[u8]) {
+        let Contents { file, written } = &mut *self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = SeekFrom::Start((at * self.image_bytes) as u64);
+        written[at] = file.seek(place).and_then(|_| file.write_all(pixels)).is_ok();
+    }
+}
+
+/// Where decoded images are kept.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Bytes of memory.
+    pub memory: usize,
+    /// An empty file, for those that memory does not hold.
+    pub disk: Option<File>,
+}
+
 impl<S: ImageSource> Cached<S> {
-    /// Decodes as many images of `source` as fit into `budget` bytes, in parallel, and with `verify_rest` the others
+    /// Decodes as many images of `source` as fit into the memory of `budget`, in parallel, and with `verify_rest` the others
     /// too, only to see whether they can be read. Calls `on_read` after each image. Returns the cache and the images
     /// that cannot be read, in order; their slots stay unused.
     pub fn fill(
         source: S,
         image_bytes: usize,
-        budget: usize,
+        budget: Budget,
         verify_rest: bool,
         on_read: &(dyn Fn() + Sync),
     ) -> (Self, Vec<(usize, DataError)>) {
@@ -30,16 +79,20 @@ impl<S: ImageSource> Cached<S> {
             on_read();
             result.map(|()| digest(pixels))
         };
-        let slots = source.len().min(budget / image_bytes);
+        let slots = source.len().min(budget.memory / image_bytes);
+        let overflow = budget.disk.map(|file| Overflow::new(file, source.len() - slots, image_bytes));
         let mut block = vec![0; slots * image_bytes];
         let mut results: Vec<Result<u64, DataError>> =
             block.par_chunks_mut(image_bytes).enumerate().map(|(index, slot)| read(index, slot)).collect();
         if verify_rest {
-            results.par_extend(
-                (slots..source.len())
-                    .into_par_iter()
-                    .map_init(|| vec![0; image_bytes], |scratch, index| read(index, scratch)),
-            );
+            results.par_extend((slots..source.len()).into_par_iter().map_init(
+                || vec![0; image_bytes],
+                |scratch, index| {
+                    let digest = read(index, scratch)?;
+                    overflow.iter().for_each(|file| file.put(index - slots, scratch));
+                    Ok(digest)
+                },
+            ));
         }
         let mut failures = Vec::new();
         let mut digests = vec![None; source.len()];
@@ -49,7 +102,7 @@ impl<S: ImageSource> Cached<S> {
                 Err(error) => failures.push((index, error)),
             }
         }
-        (Self { source, block, image_bytes, digests }, failures)
+        (Self { source, block, image_bytes, overflow, digests }, failures)
     }
 
     /// Bytes of memory that the cache takes.
@@ -73,7 +126,15 @@ impl<S: ImageSource> ImageSource for Cached<S> {
                 out.copy_from_slice(pixels);
                 Ok(())
             }
-            None => self.source.read(index, out),
+            None => {
+                let Some(file) = &self.overflow else { return self.source.read(index, out) };
+                let at = index - self.block.len() / self.image_bytes;
+                if !file.get(at, out) {
+                    self.source.read(index, out)?;
+                    file.put(at, out);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -111,7 +172,8 @@ mod tests {
     #[test]
     fn only_what_is_over_the_budget_is_read_again() {
         let source = Counting(AtomicUsize::new(0));
-        let (cache, failures) = Cached::fill(&source, 2, 13, true, &|| {});
+        let budget = Budget { memory: 13, disk: None };
+        let (cache, failures) = Cached::fill(&source, 2, budget, true, &|| {});
         assert_eq!(failures.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [3, 8]);
         assert_eq!((cache.bytes(), source.0.load(Ordering::Relaxed)), (12, 10));
         let mut pixels = [0; 2];
@@ -126,7 +188,25 @@ mod tests {
     #[test]
     fn without_verification_the_rest_is_left_alone() {
         let source = Counting(AtomicUsize::new(0));
-        let (_, failures) = Cached::fill(&source, 2, 12, false, &|| {});
+        let budget = Budget { memory: 12, disk: None };
+        let (_, failures) = Cached::fill(&source, 2, budget, false, &|| {});
         assert_eq!((failures.len(), source.0.load(Ordering::Relaxed)), (1, 6));
+    }
+
+    #[test]
+    fn what_is_on_disk_is_read_once() {
+        for verify in [false, true] {
+            let source = Counting(AtomicUsize::new(0));
+            let budget = Budget { memory: 4, disk: Some(tempfile::tempfile().unwrap()) };
+            let (cache, _) = Cached::fill(&source, 2, budget, verify, &|| {});
+            let mut pixels = [0; 2];
+            for index in [9, 0, 2, 9, 2, 9] {
+                cache.read(index, &mut pixels).unwrap();
+                assert_eq!(pixels, [index as u8; 2]);
+            }
+            assert!(cache.read(3, &mut pixels).is_err());
+            // Two in memory, with `verify` all others, and else those two that were asked for; and the broken one anew.
+            assert_eq!(source.0.load(Ordering::Relaxed), if verify { 10 + 1 } else { 2 + 2 + 1 });
+        }
     }
 }

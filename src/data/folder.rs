@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use tracing::warn;
 use walkdir::WalkDir;
 
-use super::cache::Cached;
+use super::cache::{Budget, Cached};
 use super::decode::probe;
 use super::finding::{self, Finding};
 use super::open::Opened;
@@ -287,7 +287,11 @@ impl<'a> Reading<'a> {
         let image_bytes = self.decoder.size.bytes();
         let done = AtomicUsize::new(0);
         let on_read = || (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, total);
-        let (cached, failures) = Cached::fill(files, image_bytes, self.cache_bytes, self.options.verify, &on_read);
+        // Without a name: the system removes it when the process ends, however that comes about.
+        let file = |folder: &PathBuf| tempfile::tempfile_in(folder).map_err(DataError::io(folder));
+        let disk = self.options.disk_cache.as_ref().map(file).transpose()?;
+        let budget = Budget { memory: self.cache_bytes, disk };
+        let (cached, failures) = Cached::fill(files, image_bytes, budget, self.options.verify, &on_read);
         self.cache_bytes -= cached.bytes();
         let size = self.decoder.size;
         let set = Dataset::new(name, Arc::new(cached), size, labels, self.classes.clone())?.with_fit(self.sizing.fit);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::Cached;
+use super::cache::{Budget, Cached};
 use super::dataset::MemoryImages;
 use super::split::{self, stratified};
 use super::{
@@ -67,6 +67,10 @@ crate::settings! {
         /// Memory for decoded images in MiB [default: 2048].
         #[arg(long = "cache-mib", value_name = "N", value_parser = mebibytes)]
         pub cache_bytes: usize = 2 << 30, in 0..;
+        /// A folder for a file of the decoded images that memory does not hold, so that each is decoded once; the file goes when
+        /// the run ends [default: decode them in each epoch].
+        #[arg(long, value_name = "DIR", group = "with_resume")]
+        pub disk_cache: Option<PathBuf> = None;
         /// Decode also the images that the cache cannot hold once on opening, so that unreadable ones are found and
         /// skipped now, and copies on both sides of the split too. Without it such an image ends the epoch that meets it
         /// with an error.
@@ -174,6 +178,12 @@ impl Splits {
     /// Names of the classes.
     pub fn classes(&self) -> &[String] {
         self.train.classes()
+    }
+
+    /// Number of images, those of all parts.
+    pub fn images(&self) -> usize {
+        let others = [&self.val, &self.test].into_iter().flatten();
+        self.train.len() + others.map(Dataset::len).sum::<usize>()
     }
 
     /// Height, width and channels of all images.
@@ -350,7 +360,8 @@ impl<'a> InMemory<'a> {
         let source: Arc<dyn ImageSource> = if native == target {
             Arc::new(images)
         } else {
-            let (cached, _) = Cached::fill(images, target.bytes(), self.cache_bytes, false, &|| {});
+            let budget = Budget { memory: self.cache_bytes, disk: None };
+            let (cached, _) = Cached::fill(images, target.bytes(), budget, false, &|| {});
             self.cache_bytes -= cached.bytes();
             Arc::new(cached)
         };
