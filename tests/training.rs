@@ -110,6 +110,37 @@ fn augmented_steps_are_alike_on_gpu_and_cpu() {
     assert_ne!(plain, on_cpu);
 }
 
+/// By hand: after two steps `slow += alpha (fast - slow)`, and both are that; on both devices.
+#[test]
+fn lookahead_goes_back_to_weights_that_follow() {
+    let alpha = 0.5;
+    let plain = Recipe { batch_size: 8, ..Recipe::default() };
+    let ahead = Recipe { lookahead: Some(2), lookahead_alpha: alpha, ..plain.clone() };
+    let after = |executor: Box<dyn Executor>, recipe: &Recipe, steps: usize, name: &str| {
+        let mut session = session(executor, "seed-cnn", [28, 28, 1], recipe);
+        losses(&mut session, steps, 1e-2);
+        let tensors = session.tensors().expect("the parameters");
+        let (_, tensor) = tensors.iter().find(|(given, _)| given == name).expect("a tensor of that name");
+        tensor.as_f32().expect("floats").to_vec()
+    };
+    let (weight, slow) = ("dense2.weight", "average/dense2.weight");
+    let cpu = || Some(Box::new(CpuExecutor::new()) as Box<dyn Executor>);
+    for executor in [cpu as fn() -> Option<Box<dyn Executor>>, gpu] {
+        let run = |recipe: &Recipe, steps, name| Some(after(executor()?, recipe, steps, name));
+        let (Some(begun), Some(fast)) = (run(&plain, 0, weight), run(&plain, 2, weight)) else { continue };
+        let expected: Vec<f32> =
+            begun.iter().zip(&fast).map(|(slow, fast)| slow + alpha as f32 * (fast - slow)).collect();
+        for name in [weight, slow] {
+            let got = run(&ahead, 2, name).expect("an executor");
+            assert!(check::relative_error(&got, &expected) < 1e-5, "{name}");
+        }
+        // Between, the trained weights are as without it, and the others stay.
+        assert_eq!(run(&ahead, 1, weight), run(&plain, 1, weight));
+        assert_eq!(run(&ahead, 1, slow), Some(begun));
+        assert_ne!(run(&ahead, 3, weight), run(&ahead, 3, slow));
+    }
+}
+
 /// The same network by hand: `average += (1 - keep) (weights - average)`, and evaluation by it.
 #[test]
 fn the_moving_average_is_evaluated_and_kept() {

@@ -8,10 +8,12 @@ mod draws;
 mod numbers;
 mod policy;
 mod settings;
+mod views;
 
 pub use draws::{Drawn, Draws};
 pub use policy::Policy;
 pub use settings::{Augmentation, Preset};
+pub use views::Views;
 
 use crate::{
     graph::{Graph, GraphError, Value},

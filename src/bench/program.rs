@@ -92,7 +92,7 @@ impl Program {
         initialise(executor.as_mut(), &parameters, recipe.seed)?;
         let mut feeds = images(model, recipe.batch_size);
         feeds.push(("clock".into(), random::clock(recipe.seed, 1)));
-        feeds.extend(state.hyper(recipe, recipe.learning_rate, 1));
+        feeds.extend(state.hyper(recipe, recipe.learning_rate, 1, 0.0));
         let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
         Self::load(executor, &graph, parameters.variables(), options, feeds)
     }

@@ -8,12 +8,13 @@ use std::{
 use anyhow::{Context, Error, Result};
 use gabor::{
     data::{self, DataError, OpenOptions, Splits},
+    models::Architecture,
     plan::Tuning,
     train::{Recipe, write_whole},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::values::{self, Normalise};
+use super::values::{ModelParser, Normalise};
 
 /// Seconds between checkpoints, at most: 30 years.
 const MOST_SECONDS: f64 = 1e9;
@@ -25,9 +26,10 @@ gabor::settings! {
         /// The folder of the data [default: the bundled part of MNIST]
         #[arg(help_heading = None)]
         pub data: Option<PathBuf> = None;
-        /// The network; `gabor models` tells more
-        #[arg(long, value_name = "NAME", value_parser = values::model())]
-        pub model: String = "seed-cnn".into(), check values::check_model;
+        /// The network: one that `gabor models` lists, or a .toml file of layers [default: one that suits size and number of the
+        /// images]
+        #[arg(long, value_name = "NAME", value_parser = ModelParser)]
+        pub model: Option<Architecture> = None, check check_model;
         /// What to compute on: auto (the best GPU, else the CPU), gpu, cpu, or the number or a part of the name of a
         /// device of `gabor devices`
         #[arg(long, value_name = "NAME", group = "with_resume")]
@@ -54,6 +56,11 @@ gabor::settings! {
     }
 }
 
+/// Checks the network that is asked for.
+fn check_model(model: &Option<Architecture>) -> Result<(), String> {
+    model.as_ref().map_or(Ok(()), Architecture::check)
+}
+
 impl RunConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -68,7 +75,7 @@ impl RunConfig {
 
     /// Makes it mean the same data from any folder. Where there is no such data, opening it says so.
     pub fn make_paths_absolute(&mut self) {
-        for path in [&mut self.data, &mut self.images.labels].into_iter().flatten() {
+        for path in [&mut self.data, &mut self.images.labels, &mut self.images.disk_cache].into_iter().flatten() {
             *path = path.canonicalize().unwrap_or_else(|_| path.clone());
         }
     }
@@ -134,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_left_out_is_the_default() {
         let config: RunConfig = toml::from_str("model = \"lenet5\"\n[recipe]\nepochs = 3\n").unwrap();
-        assert_eq!((config.model.as_str(), config.recipe.epochs), ("lenet5", 3));
+        assert_eq!((config.model, config.recipe.epochs), (Some("lenet5".into()), 3));
         assert_eq!(config.recipe.learning_rate, Recipe::default().learning_rate);
         assert!(toml::from_str::<RunConfig>("learning-rate = 3\n").is_err());
     }

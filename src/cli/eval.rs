@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use gabor::{
+    augment::Views,
     data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, Splits},
     plan::Tuning,
     tasks::Evaluation,
@@ -47,6 +48,9 @@ pub struct EvalArgs {
     /// Images a step [default: as in training]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch_size: Option<u32>,
+    /// Average the network's output over views of each image (test-time augmentation)
+    #[arg(long, value_name = "VIEWS", default_value = "none")]
+    tta: Views,
     /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
@@ -79,7 +83,7 @@ impl EvalArgs {
         let config = config_beside(&weights)?;
         let batch = self.batch_size.map_or(config.recipe.batch_size, |batch| batch as usize);
         let executor = devices::open(&self.device, self.tune, kernels_beside(&weights)?)?;
-        let mut classifier = Classifier::load(&weights, executor, batch)?;
+        let mut classifier = Classifier::load_for(&weights, executor, batch, self.tta)?;
 
         let (splits, own) = self.open(&config, &card)?;
         let split = self.split.unwrap_or(match splits.test {
@@ -98,6 +102,7 @@ impl EvalArgs {
             "weights": weights,
             "device": classifier.device(),
             "split": split.name(),
+            "tta": self.tta,
             "classes": card.classes,
             "task": card.task,
         });

@@ -2,20 +2,17 @@
 
 use std::{fmt::Write, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::Args;
 use gabor::{
     data::Normalisation,
-    models::{Entry, ZOO},
+    models::{Architecture, Entry, ZOO},
     nn::Parameters,
     train::inference_graph,
 };
 use serde_json::{Value, json};
 
-use super::{
-    console::{Console, grouped},
-    values,
-};
+use super::console::{Console, grouped};
 
 /// List the models that --model can name, with their numbers of parameters and of operations
 ///
@@ -61,7 +58,7 @@ impl ModelsArgs {
 
 /// Parameters, and floating-point operations for an image.
 fn size(entry: &Entry) -> Result<(usize, u64)> {
-    let model = values::zoo_model(entry.name, entry.input, entry.classes)?;
+    let model = Architecture::from(entry.name).build(entry.input, entry.classes).map_err(Error::msg)?;
     let mut parameters = Parameters::new(usize::MAX);
     let graph = inference_graph(&model, &mut parameters, 1, &Normalisation::imagenet())?;
     Ok((parameters.trained(), graph.flop()))

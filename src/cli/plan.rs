@@ -2,14 +2,14 @@
 
 use std::{fmt::Write, fs, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail};
 use clap::{Args, ValueEnum};
 use gabor::{
     bench::{Program, synthetic_normalisation},
     data::height_width,
     device::Device,
     graph::{self, Graph, Variables},
-    models::Model,
+    models::{Architecture, Model},
     nn::Parameters,
     ops,
     plan::{Choices, Executor, PassReport, Plan, PlanOptions, Step, Tuning, Work},
@@ -18,7 +18,7 @@ use gabor::{
 };
 use serde_json::{Value, json};
 
-use super::{console::Console, devices, values};
+use super::{console::Console, devices, values::ModelParser};
 
 /// Print what will run: each step of a plan with its kernel, and the memory
 #[derive(Args)]
@@ -30,8 +30,8 @@ use super::{console::Console, devices, values};
   gabor plan --graph lenet5.json")]
 pub struct PlanArgs {
     /// The network
-    #[arg(value_parser = values::model(), required_unless_present = "graph")]
-    model: Option<String>,
+    #[arg(value_parser = ModelParser, required_unless_present = "graph")]
+    model: Option<Architecture>,
     /// Plan the graph of this file, which --save-graph wrote, instead of a network of the zoo
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "image_size", "channels", "classes", "batch_size", "mode"])]
     graph: Option<PathBuf>,
@@ -99,7 +99,7 @@ impl PlanArgs {
         let saved = plan.recomputation_saves(&graph, &target, options)?;
         let sum = |of: fn(&Step) -> u64| plan.steps.iter().map(of).sum::<u64>();
         let figures = json!({
-            "model": self.model,
+            "model": self.model.as_ref().map(Architecture::name),
             "device": executor.device(),
             "batch_size": self.graph.is_none().then_some(self.step.batch_size),
             "passes": passes.iter().map(pass_row).collect::<Vec<_>>(),
@@ -125,15 +125,16 @@ impl PlanArgs {
 
     /// The graph of the file, or of the network, and its variables.
     fn graph(&self, block_limit: usize) -> Result<(Graph, Variables)> {
-        match &self.graph {
-            Some(path) => {
+        match (&self.graph, &self.model) {
+            (Some(path), _) => {
                 let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
                 graph::load(&text, &ops::make).with_context(|| format!("{} is no graph", path.display()))
             }
-            None => {
-                let (graph, parameters) = self.step.graph(self.model.as_deref().unwrap_or_default(), block_limit)?;
+            (None, Some(model)) => {
+                let (graph, parameters) = self.step.graph(model, block_limit)?;
                 Ok((graph, parameters.variables().clone()))
             }
+            (None, None) => bail!("name a network or a file of a graph"),
         }
     }
 }
@@ -149,16 +150,17 @@ impl StepArgs {
         device.executor(self.tune, Choices::default())
     }
 
-    fn model(&self, name: &str) -> Result<(Model, Recipe)> {
+    fn model(&self, architecture: &Architecture) -> Result<(Model, Recipe)> {
         let channels = if self.channels == "1" { 1 } else { 3 };
-        let model = values::zoo_model(name, [self.image_size.0, self.image_size.1, channels], self.classes)?;
+        let input = [self.image_size.0, self.image_size.1, channels];
+        let model = architecture.build(input, self.classes).map_err(Error::msg)?;
         let recipe = Recipe { batch_size: self.batch_size, recompute: self.recompute, ..Recipe::default() };
-        recipe.check().map_err(anyhow::Error::msg)?;
+        recipe.check().map_err(Error::msg)?;
         Ok((model, recipe))
     }
 
     /// The step of a network of the zoo on a device, with synthetic images.
-    pub fn program(&self, model: &str, executor: Box<dyn Executor>) -> Result<Program> {
+    pub fn program(&self, model: &Architecture, executor: Box<dyn Executor>) -> Result<Program> {
         let (model, recipe) = self.model(model)?;
         Ok(match self.mode {
             Mode::Train => Program::training(executor, &model, &recipe)?,
@@ -166,7 +168,7 @@ impl StepArgs {
         })
     }
 
-    fn graph(&self, model: &str, block_limit: usize) -> Result<(Graph, Parameters)> {
+    fn graph(&self, model: &Architecture, block_limit: usize) -> Result<(Graph, Parameters)> {
         let (model, recipe) = self.model(model)?;
         let normalisation = synthetic_normalisation(model.input[2]);
         let mut parameters = Parameters::new(block_limit);

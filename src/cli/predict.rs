@@ -5,6 +5,7 @@ use std::{fmt::Write, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 use gabor::{
+    augment::Views,
     data::{DecodeLimits, ImageDecoder, ImageSize},
     plan::Tuning,
     train::{Classifier, Prediction, read_card},
@@ -36,6 +37,9 @@ pub struct PredictArgs {
     /// Which weights of a run folder [default: best]
     #[arg(long, value_enum)]
     weights: Option<WeightsChoice>,
+    /// Average the network's output over views of each image (test-time augmentation)
+    #[arg(long, value_name = "VIEWS", default_value = "none")]
+    tta: Views,
     /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
@@ -58,8 +62,12 @@ impl PredictArgs {
         let size = ImageSize::new(height, width, channels);
         let decoder = ImageDecoder { size, fit: card.fit, limits: DecodeLimits::default() };
         let batch = self.images.len().min(BATCH);
-        let mut classifier =
-            Classifier::load(&weights, devices::open(&self.device, self.tune, kernels_beside(&weights)?)?, batch)?;
+        let mut classifier = Classifier::load_for(
+            &weights,
+            devices::open(&self.device, self.tune, kernels_beside(&weights)?)?,
+            batch,
+            self.tta,
+        )?;
 
         let (mut text, mut objects) = (String::new(), Vec::new());
         let mut failed = false;

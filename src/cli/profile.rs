@@ -6,10 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use gabor::{
     bench::{Profile, Roofline},
+    models::Architecture,
     train::write_whole,
 };
 
-use super::{console::Console, plan::StepArgs, values};
+use super::{console::Console, plan::StepArgs, values::ModelParser};
 
 /// Show where the time of a step goes: a table by dispatch and one by operation
 ///
@@ -23,8 +24,8 @@ use super::{console::Console, plan::StepArgs, values};
   gabor profile resnet50 --image-size 224 --mode infer --batch-size 8 --trace trace.json")]
 pub struct ProfileArgs {
     /// The network
-    #[arg(value_parser = values::model())]
-    model: String,
+    #[arg(value_parser = ModelParser)]
+    model: Architecture,
     #[command(flatten)]
     step: StepArgs,
     /// Steps to take the median of

@@ -1,33 +1,61 @@
 //! Values of flags: their parsers and the lists of what there is.
 
-use std::{fmt, str::FromStr};
+use std::{ffi::OsStr, fmt, fs, path::Path, str::FromStr};
 
 use anyhow::{Context, Error, Result};
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{
+    Arg, Command,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+    error::ErrorKind,
+};
 use gabor::{
     data::{Dataset, Normalisation, download::PublicSet},
-    models::{self, Model, ZOO},
+    models::{Architecture, ZOO},
 };
 use serde::{Deserialize, Serialize};
 
-/// Names of the zoo, with what each is.
-pub fn model() -> PossibleValuesParser {
-    PossibleValuesParser::new(ZOO.iter().map(|entry| PossibleValue::new(entry.name).help(entry.about)))
-}
+use super::console::Flags;
 
-/// Fails with the list of models where the zoo has none of that name.
-pub fn check_model(name: &str) -> Result<(), String> {
-    let names: Vec<&str> = ZOO.iter().map(|entry| entry.name).collect();
-    if names.contains(&name) {
-        return Ok(());
+/// A network: one of the zoo by its name, or the layers in a file.
+#[derive(Clone)]
+pub struct ModelParser;
+
+/// How the name of a file of layers ends.
+const LAYERS: &str = ".toml";
+
+impl TypedValueParser for ModelParser {
+    type Value = Architecture;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Self::Value, clap::Error> {
+        let is_file = value.to_str().is_some_and(|text| text.ends_with(LAYERS));
+        if is_file {
+            return read_layers(Path::new(value)).map_err(|error| {
+                let flags = Flags::default();
+                clap::Error::raw(ErrorKind::ValueValidation, format!("{}\n", flags.named(&format!("{error:#}"))))
+            });
+        }
+        let names = PossibleValuesParser::new(names_of_zoo());
+        names.parse_ref(command, arg, value).map(Architecture::Zoo)
     }
-    Err(format!("there is no model {name:?}; the models are {}", names.join(", ")))
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let file = PossibleValue::new("FILE.toml").help("a list of layers of your own");
+        Some(Box::new(names_of_zoo().chain([file])))
+    }
 }
 
-/// The model of that name of the zoo.
-pub fn zoo_model(name: &str, input: [usize; 3], classes: usize) -> Result<Model> {
-    check_model(name).map_err(Error::msg)?;
-    models::build(name, input, classes).with_context(|| format!("the model {name} cannot be built"))
+/// Names of the zoo, with what each is.
+fn names_of_zoo() -> impl Iterator<Item = PossibleValue> {
+    ZOO.iter().map(|entry| PossibleValue::new(entry.name).help(entry.about))
+}
+
+/// The network whose layers are in a file.
+fn read_layers(path: &Path) -> Result<Architecture> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let layers = toml::from_str(&text).with_context(|| format!("{} is no list of layers", path.display()))?;
+    let model = Architecture::Layers(layers);
+    model.check().map_err(Error::msg).with_context(|| format!("{} is no network", path.display()))?;
+    Ok(model)
 }
 
 /// Names of data sets that can be downloaded.

@@ -1,9 +1,11 @@
 //! The model zoo.
 
+mod architecture;
 mod blocks;
 mod convnext;
 mod densenet;
 mod efficientnet;
+pub mod layers;
 mod lenet;
 mod mobilenet;
 mod resnet;
@@ -15,7 +17,9 @@ mod vit;
 
 use std::sync::Arc;
 
+pub use architecture::Architecture;
 use efficientnet::efficientnet;
+use layers::Network;
 use resnet::ResNet;
 
 use crate::{
@@ -34,6 +38,8 @@ pub struct Model {
     /// From normalised images `[batch, height, width, channels]` to the output of the task, logits `[batch, classes]` of
     /// classification.
     pub network: Box<dyn Layer>,
+    /// Its layers, where it was written down as a list of them: weights files hold them then.
+    pub layers: Option<Network>,
 }
 
 impl Model {
@@ -49,7 +55,7 @@ impl Model {
         task: impl Task + 'static,
         network: impl Layer + 'static,
     ) -> Self {
-        Self { name: name.into(), input, task: Arc::new(task), network: Box::new(network) }
+        Self { name: name.into(), input, task: Arc::new(task), network: Box::new(network), layers: None }
     }
 
     /// The same network for another task.
@@ -147,5 +153,5 @@ pub const ZOO: &[Entry] = &[
 pub fn build(name: &str, input: [usize; 3], classes: usize) -> Option<Model> {
     let entry = ZOO.iter().find(|entry| entry.name == name)?;
     let task = Arc::new(Classification::new(classes));
-    Some(Model { name: name.to_string(), input, task, network: (entry.build)(input, classes) })
+    Some(Model { name: name.to_string(), input, task, network: (entry.build)(input, classes), layers: None })
 }

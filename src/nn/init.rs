@@ -2,12 +2,14 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::tensor::Shape;
 
 /// How a parameter begins. Fans are those of a convolution's weight `[kh, kw, in, out]` and of a dense layer's
 /// `[in, out]`: the product of all extents but the last one or the one before it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Init {
     /// 0.
     Zeros,
@@ -27,10 +29,19 @@ pub enum Init {
     TruncatedNormal(f32),
     /// Uniform within this distance of 0.
     Uniform(f32),
+    /// Uniform within `1 / sqrt(fan_in)`, as PyTorch begins its convolutions and dense layers.
+    FanInUniform,
+    /// The first outputs are the inputs, by the tap in the middle; the others as [`Init::FanInUniform`].
+    Dirac,
+    /// For a convolution of the normalised images: filters that make its outputs uncorrelated and of variance 1, each with its
+    /// negative, as the training images say once training begins; this number is added to the variances. Until then
+    /// as [`Init::FanInUniform`].
+    Whitening(f32),
 }
 
 /// Which side of a weight its deviation keeps the scale of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fan {
     /// Inputs of one output: keeps the scale of activations.
     In,
@@ -57,9 +68,27 @@ impl Init {
             Init::HeUniform(which) => uniform((6.0 / fan(which)).sqrt()),
             Init::GlorotUniform => uniform((6.0 / (fan_in + fan_out)).sqrt()),
             Init::Uniform(limit) => uniform(limit.into()),
+            Init::FanInUniform | Init::Whitening(_) => uniform(fan_in.sqrt().recip()),
+            Init::Dirac => {
+                let mut values: Vec<f32> = uniform(fan_in.sqrt().recip());
+                keep_inputs(&mut values, shape);
+                values
+            }
             Init::HeNormal(which) => normal(&mut rng, n, (2.0 / fan(which)).sqrt(), f64::INFINITY),
             Init::GlorotNormal => normal(&mut rng, n, (2.0 / (fan_in + fan_out)).sqrt(), f64::INFINITY),
             Init::TruncatedNormal(deviation) => normal(&mut rng, n, deviation.into(), 2.0),
+        }
+    }
+}
+
+/// Makes the first outputs of a convolution's weight its inputs.
+fn keep_inputs(values: &mut [f32], shape: &Shape) {
+    let [height, width, inputs, outputs] = shape[..] else { return };
+    for (at, value) in values.iter_mut().enumerate() {
+        let (tap, input, output) = (at / outputs / inputs, at / outputs % inputs, at % outputs);
+        if output < inputs {
+            let middle = tap == height / 2 * width + width / 2;
+            *value = if middle && input == output { 1.0 } else { 0.0 };
         }
     }
 }
@@ -111,11 +140,24 @@ mod tests {
             (Init::GlorotNormal, (2.0f64 / 1728.0).sqrt()),
             // A normal cut at two deviations keeps 0.8796 of its deviation.
             (Init::TruncatedNormal(0.02), 0.02 * 0.8796),
+            (Init::FanInUniform, (1.0f64 / 3.0 / 576.0).sqrt()),
         ] {
             let (mean, deviation) = moments(&init.sample(&shape, 7, 0));
             assert!(mean.abs() < 0.01 * expected, "{init:?}: mean {mean}");
             assert!((deviation / expected - 1.0).abs() < 0.01, "{init:?}: deviation {deviation}, not {expected}");
         }
+    }
+
+    #[test]
+    fn dirac_passes_the_inputs_on() {
+        let values = Init::Dirac.sample(&Shape::from([3, 3, 2, 5]), 7, 0);
+        let at = |tap: usize, input: usize, output: usize| values[(tap * 2 + input) * 5 + output];
+        for (tap, input, output) in (0..9).flat_map(|t| (0..2).flat_map(move |i| (0..2).map(move |o| (t, i, o)))) {
+            assert_eq!(at(tap, input, output), f32::from(u8::from(tap == 4 && input == output)));
+        }
+        let limit = 18f32.sqrt().recip();
+        let others: Vec<f32> = (0..18).map(|row| values[row * 5 + 2]).collect();
+        assert!(others.iter().all(|value| *value != 0.0 && value.abs() <= limit), "{others:?}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The layers.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Builder, Fan, Init, Layer, Mode};
 use crate::{
     graph::{GraphError, Value},
@@ -7,7 +9,8 @@ use crate::{
 };
 
 /// A function applied to each element.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// None: the value itself.
     #[default]
@@ -362,6 +365,29 @@ impl Layer for Dropout {
 
     fn kind(&self) -> &'static str {
         "dropout"
+    }
+}
+
+/// Each element times a number, the same for all.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    factor: f64,
+}
+
+impl Scale {
+    /// Times this.
+    pub fn new(factor: f64) -> Self {
+        Self { factor }
+    }
+}
+
+impl Layer for Scale {
+    fn forward(&self, builder: &mut Builder<'_>, x: Value) -> Result<Value, GraphError> {
+        builder.graph.scale(x, self.factor)
+    }
+
+    fn kind(&self) -> &'static str {
+        "scale"
     }
 }
 

@@ -15,7 +15,7 @@ pub use groups::{Group, GroupRule, Groups};
 pub use init::{Fan, Init};
 pub use layers::{
     Activation, AveragePool2d, BatchNorm, Conv2d, Dense, Dropout, Flatten, GlobalAveragePool, GlobalMaxPool, LayerNorm,
-    MaxPool2d,
+    MaxPool2d, Scale,
 };
 pub use parameters::{Block, Parameter, Parameters, Role};
 pub use sequential::Sequential;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Session, TrainError, session::AVERAGE};
 use crate::{
     data::{Dataset, Fit, ImageSize, MOST_CLASSES, Normalisation},
+    models::{Architecture, layers::Network},
     tasks::Classification,
     tensor::{Shape, Tensor},
 };
@@ -34,6 +35,9 @@ const METADATA: &str = "gabor";
 pub struct Card {
     /// Name of the model.
     pub model: String,
+    /// Its layers, where it is none of the zoo but a list of layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Network>,
     /// Height, width and channels of its images.
     pub input: [usize; 3],
     /// Names of the classes, in the order of the logits.
@@ -107,8 +111,16 @@ impl Default for Progress {
 }
 
 impl Card {
+    /// The network that it is of.
+    pub fn architecture(&self) -> Architecture {
+        Architecture::new(&self.model, self.layers.clone())
+    }
+
     /// What the card says that cannot be, and what would be right.
     fn check(&self) -> Result<(), String> {
+        if let Some(layers) = &self.layers {
+            layers.check().map_err(|error| format!("its layers: {error}"))?;
+        }
         let [height, width, channels] = self.input;
         let input = ImageSize { height, width, channels };
         input.check().map_err(|error| format!("its input: {error}"))?;
@@ -246,6 +258,7 @@ impl Session {
     pub fn card(&self, data: &Dataset, progress: &Progress) -> Card {
         Card {
             model: self.model.name.clone(),
+            layers: self.model.layers.clone(),
             input: self.model.input,
             classes: data.classes().to_vec(),
             normalisation: self.normalisation.clone(),
@@ -290,6 +303,10 @@ impl Session {
                 "it is a checkpoint of {} for images of {:?}, not of {} for {:?}",
                 file.card.model, file.card.input, self.model.name, self.model.input
             );
+            return Err(TrainError::Checkpoint { path, message });
+        }
+        if file.card.layers != self.model.layers {
+            let message = format!("it is a checkpoint of other layers than those of {}", self.model.name);
             return Err(TrainError::Checkpoint { path, message });
         }
         self.restore(|name, shape| file.tensor(name, shape))?;

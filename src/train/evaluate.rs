@@ -6,11 +6,12 @@ use super::{
     Card, TrainError,
     batch::BatchTensors,
     checkpoint::{Weights, card_of},
-    graphs::inference_graph,
+    graphs::inference_graph_of_views,
 };
 use crate::{
+    augment::Views,
     data::{Batch, Labels, Loader},
-    models::{self, Model},
+    models::Model,
     nn::Parameters,
     plan::{Executor, Outputs, Plan, PlanOptions, ProgramId},
     tasks::{self, Evaluation, Tally},
@@ -119,15 +120,23 @@ impl Classifier {
     /// # Errors
     /// If the file is missing, truncated, or its model or task is not built in.
     pub fn load(path: &Path, executor: Box<dyn Executor>, batch: usize) -> Result<Self, TrainError> {
+        Self::load_for(path, executor, batch, Views::None)
+    }
+
+    /// As [`Self::load`]; what the network says of an image is the mean of what it says of these views of it.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_for(path: &Path, executor: Box<dyn Executor>, batch: usize, views: Views) -> Result<Self, TrainError> {
         let card = card_of(path)?;
         let unknown = |what: &str, name: &str| TrainError::Checkpoint {
             path: path.to_path_buf(),
             message: format!("its {what} is {name}, which is not built in: load it with Classifier::with_model"),
         };
         let classes = card.classes.len();
-        let model = models::build(&card.model, card.input, classes).ok_or_else(|| unknown("model", &card.model))?;
+        let model = card.architecture().build(card.input, classes).map_err(|_| unknown("model", &card.model))?;
         let task = tasks::build(&card.task, classes).ok_or_else(|| unknown("task", &card.task))?;
-        Self::with_model(path, model.with_task(task), executor, batch)
+        Self::of_model(path, model.with_task(task), executor, batch, views)
     }
 
     /// Loads the weights of a model of your own.
@@ -137,13 +146,23 @@ impl Classifier {
     pub fn with_model(
         path: &Path,
         model: Model,
+        executor: Box<dyn Executor>,
+        batch: usize,
+    ) -> Result<Self, TrainError> {
+        Self::of_model(path, model, executor, batch, Views::None)
+    }
+
+    fn of_model(
+        path: &Path,
+        model: Model,
         mut executor: Box<dyn Executor>,
         batch: usize,
+        views: Views,
     ) -> Result<Self, TrainError> {
         let weights = Weights::open(path)?;
         let card = weights.card.clone();
         let mut parameters = Parameters::new(executor.target().block_limit());
-        let graph = inference_graph(&model, &mut parameters, batch, &card.normalisation)?;
+        let graph = inference_graph_of_views(&model, &mut parameters, batch, &card.normalisation, views)?;
         executor.declare(parameters.variables())?;
         executor.tune(&graph, parameters.variables(), PlanOptions::inference())?;
         let plan = Plan::new(&graph, &executor.target(), PlanOptions::inference())?;

@@ -1,7 +1,7 @@
 //! The graphs of a training step, of its parts over several batches, and of inference.
 
 use crate::{
-    augment::Augmentation,
+    augment::{Augmentation, Views},
     autodiff,
     data::Normalisation,
     graph::{Graph, GraphError, Value, VariableId},
@@ -34,19 +34,27 @@ pub struct BlockUpdate {
     pub group: Group,
     /// The optimizer's moments.
     pub moments: Vec<VariableId>,
-    /// The moving average of the parameters, where there is to be one.
+    /// The moving average of the parameters, or the slow weights of lookahead, where there are to be any.
     pub average: Option<VariableId>,
 }
 
 impl TrainingState {
-    /// The feeds of the numbers that the updates of step `step` (counted from 1) depend on: one a block, and that of the
-    /// moving average.
-    pub fn hyper(&self, recipe: &Recipe, learning_rate: f64, step: u64) -> Vec<(String, Tensor)> {
-        let averages = recipe.ema.map(|keep| {
+    /// The feeds of the numbers that the updates of step `step` (counted from 1), at the share `done` of the run, depend on: one a
+    /// block, and those of the averages.
+    pub fn hyper(&self, recipe: &Recipe, learning_rate: f64, step: u64, done: f64) -> Vec<(String, Tensor)> {
+        let feed = |name: &str, number: f64| (name.to_string(), Tensor::scalar(number as f32));
+        let mut averages = Vec::new();
+        if let Some(keep) = recipe.ema {
             // At the beginning it forgets faster, as the weights change faster.
             let keep = keep.min((1.0 + step as f64) / (10.0 + step as f64));
-            (AVERAGE.to_string(), Tensor::scalar((1.0 - keep) as f32))
-        });
+            averages.push(feed(AVERAGE, 1.0 - keep));
+        }
+        if let Some(every) = recipe.lookahead {
+            let keep = (1.0 - recipe.lookahead_alpha) * done.powf(recipe.lookahead_ramp);
+            let now = step.is_multiple_of(every);
+            averages.push(feed(AVERAGE, if now { 1.0 - keep } else { 0.0 }));
+            averages.push(feed(GO_BACK, f64::from(u8::from(now))));
+        }
         let of = |(at, update): (usize, &BlockUpdate)| {
             let Group { learning_rate: factor, weight_decay, .. } = update.group;
             let numbers = recipe.optimizer.hyper(factor * learning_rate, weight_decay, step, recipe.clip_value);
@@ -77,8 +85,11 @@ pub(super) const METRIC: &str = "metric/";
 /// The feed of the labels of the images that those of a batch are mixed with.
 pub(super) const PARTNER_LABELS: &str = "partner_labels";
 
-/// The feed of how far the moving average goes towards the weights.
+/// The feed of how far averages go towards the weights.
 const AVERAGE: &str = "average";
+
+/// The feed that is 1 where the weights become their averages.
+const GO_BACK: &str = "go_back";
 
 fn hyper_feed(update: usize) -> String {
     format!("hyper{update}")
@@ -233,7 +244,8 @@ fn gradients(
 ) -> Result<Gradients, GraphError> {
     let batch = Batch::feeds(graph, model, recipe.batch_size);
     let clock = graph.feed("clock", TensorType::u32([2]));
-    let input = Input { batch: &batch, normalisation, augmentation: &recipe.augment.resolved(model.input) };
+    let augmentation = recipe.augment.resolved(model.input);
+    let input = Input { batch: &batch, normalisation, view: View::InTraining(&augmentation) };
     if recipe.dropout > 0.0 && parameters.iter().next().is_none() {
         // Which dense layer is the last is known once all are declared.
         inference_graph(model, parameters, recipe.batch_size, normalisation)?;
@@ -243,7 +255,7 @@ fn gradients(
     let (loss, weight, metrics, guard) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
         let objective = model.task.objective(graph, &samples)?;
         let losses = focal_losses(graph, recipe, objective.losses)?;
-        let losses = mixed_losses(graph, recipe, model, &samples, &input, losses)?;
+        let losses = mixed_losses(graph, recipe, model, &samples, &augmentation, losses)?;
         let loss = graph.weighted_mean(losses, batch.weights)?;
         let mut metrics = Vec::new();
         for metric in &objective.metrics {
@@ -306,11 +318,12 @@ fn mixed_losses(
     recipe: &Recipe,
     model: &Model,
     samples: &Samples,
-    input: &Input<'_>,
+    augmentation: &Augmentation,
     losses: Value,
 ) -> Result<Value, GraphError> {
-    let Some(shares) = input.augmentation.shares(graph, input.batch.size) else { return Ok(losses) };
-    let Some(ty) = model.task.targets(input.batch.size) else { return Ok(losses) };
+    let batch = graph.shape(losses).elements();
+    let Some(shares) = augmentation.shares(graph, batch) else { return Ok(losses) };
+    let Some(ty) = model.task.targets(batch) else { return Ok(losses) };
     let targets = Some(graph.feed(PARTNER_LABELS, ty));
     let of_partners = model.task.objective(graph, &Samples { targets, ..*samples })?.losses;
     let of_partners = focal_losses(graph, recipe, of_partners)?;
@@ -329,7 +342,8 @@ fn state(
         if description.role == Role::Trained && !description.group.frozen {
             let moment = |at: usize| parameters.add_variable(format!("moment{}", at + 1), description.elements);
             let moments = (0..recipe.optimizer.moments()).map(moment).collect();
-            let average = recipe.ema.map(|_| parameters.add_variable("average", description.elements));
+            let averaged = recipe.ema.is_some() || recipe.lookahead.is_some();
+            let average = averaged.then(|| parameters.add_variable("average", description.elements));
             updates.push(BlockUpdate { block, group: description.group, moments, average });
         }
     }
@@ -350,20 +364,27 @@ fn update(
             Some(max_norm) => graph.global_norm_scale(gradients, max_norm)?,
             None => graph.constant(Tensor::scalar(1.0)),
         };
-        let share = recipe.ema.map(|_| graph.feed(AVERAGE, TensorType::f32([])));
+        let averaged = recipe.ema.is_some() || recipe.lookahead.is_some();
+        let share = averaged.then(|| graph.feed(AVERAGE, TensorType::f32([])));
+        let go_back = recipe.lookahead.map(|_| graph.feed(GO_BACK, TensorType::f32([])));
         for (at, (update, gradients)) in state.updates.iter().zip(gradients).enumerate() {
             let block = &parameters.blocks()[update.block];
             let ty = TensorType::f32([block.elements]);
             let hyper = graph.feed(hyper_feed(at), TensorType::f32([8]));
             let values = graph.variable(block.variable, 0, ty.clone());
             let moments: Vec<Value> = update.moments.iter().map(|id| graph.variable(*id, 0, ty.clone())).collect();
-            let updated = graph.optimizer_step(&recipe.optimizer, values, &moments, *gradients, hyper, scale, guard)?;
-            if let (Some(id), Some(share), Some(new)) = (update.average, share, updated.first()) {
+            let mut updated =
+                graph.optimizer_step(&recipe.optimizer, values, &moments, *gradients, hyper, scale, guard)?;
+            if let (Some(id), Some(share), Some(new)) = (update.average, share, updated.first_mut()) {
                 let old = graph.variable(id, 0, ty);
                 let moved = Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * Expr::Input(2);
                 let kept = Expr::Input(3).select(Expr::Input(0), moved);
                 let average = graph.update("average", kept, &[old, *new, share, guard])?;
                 graph.assign(id, average);
+                if let Some(go_back) = go_back {
+                    let either = Expr::Input(2).select(Expr::Input(1), Expr::Input(0));
+                    *new = graph.update("lookahead", either, &[*new, average, go_back])?;
+                }
             }
             for (id, value) in std::iter::once(&block.variable).chain(&update.moments).zip(updated) {
                 graph.assign(*id, value);
@@ -414,9 +435,23 @@ pub fn inference_graph(
     batch: usize,
     normalisation: &Normalisation,
 ) -> Result<Graph, GraphError> {
+    inference_graph_of_views(model, parameters, batch, normalisation, Views::None)
+}
+
+/// As [`inference_graph`], where the network's output is the mean of those for several views of each image.
+///
+/// # Errors
+/// If the model cannot take such images.
+pub fn inference_graph_of_views(
+    model: &Model,
+    parameters: &mut Parameters,
+    batch: usize,
+    normalisation: &Normalisation,
+    views: Views,
+) -> Result<Graph, GraphError> {
     let mut graph = Graph::new();
     let batch = Batch::feeds(&mut graph, model, batch);
-    let input = Input { batch: &batch, normalisation, augmentation: &Augmentation::default() };
+    let input = Input { batch: &batch, normalisation, view: View::AtTest(views) };
     let (samples, _) = forward(&mut graph, model, parameters, &input, None)?;
     graph.scoped("loss", |graph| -> Result<(), GraphError> {
         let objective = model.task.objective(graph, &samples)?;
@@ -450,7 +485,15 @@ impl Batch {
 struct Input<'a> {
     batch: &'a Batch,
     normalisation: &'a Normalisation,
-    augmentation: &'a Augmentation,
+    view: View<'a>,
+}
+
+/// What the network sees of images.
+enum View<'a> {
+    /// One of each, drawn anew.
+    InTraining(&'a Augmentation),
+    /// These of each, over which its output is averaged.
+    AtTest(Views),
 }
 
 /// The network on a batch, for inference, or for training with this clock and recipe.
@@ -461,11 +504,14 @@ fn forward(
     input: &Input<'_>,
     training: Option<(Value, &Recipe)>,
 ) -> Result<(Samples, Built), GraphError> {
-    let &Input { batch, normalisation, augmentation } = input;
+    let Input { batch, normalisation, view } = input;
     let channels = normalisation.mean.len();
     let mean = graph.constant(Tensor::f32([channels], normalisation.mean.clone()));
     let std = graph.constant(Tensor::f32([channels], normalisation.std.clone()));
-    let x = graph.scoped("input", |graph| augmentation.apply(graph, batch.images, mean, std))?;
+    let views = graph.scoped("input", |graph| match view {
+        View::InTraining(augmentation) => Ok(vec![(1.0, augmentation.apply(graph, batch.images, mean, std)?)]),
+        View::AtTest(views) => views.apply(graph, batch.images, mean, std),
+    })?;
     let (mut builder, label_smoothing) = match training {
         Some((clock, recipe)) => {
             let builder = Builder::new(graph, parameters, Mode::Training, Some(clock));
@@ -475,7 +521,21 @@ fn forward(
         }
         None => (Builder::new(graph, parameters, Mode::Inference, None), 0.0),
     };
-    let output = model.network.forward(&mut builder, x)?;
+    let mut output = None;
+    for &(share, x) in &views {
+        let of_view = model.network.forward(&mut builder, x)?;
+        output = Some(match output {
+            _ if share == 1.0 => of_view,
+            None => builder.graph.scale(of_view, share)?,
+            Some(sum) => {
+                let weighed = builder.graph.scale(of_view, share)?;
+                builder.graph.add(sum, weighed)?
+            }
+        });
+    }
+    let Some((output, &(_, x))) = output.zip(views.first()) else {
+        return Err(builder.error("no view of the images is taken".into()));
+    };
     if let Some(expected) = model.task.output(batch.size) {
         let ends_in = builder.graph.ty(output).clone();
         if ends_in != expected {

@@ -13,6 +13,7 @@ mod schedule;
 mod session;
 mod trainer;
 mod views;
+mod whitening;
 
 pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole};
 pub use error::TrainError;

@@ -70,6 +70,16 @@ crate::settings! {
         /// [default: the weights themselves].
         #[arg(long, value_name = "SHARE")]
         pub ema: Option<f64> = None, in between(0.0, 1.0);
+        /// Every N steps go back to a second set of weights, which moves towards the trained ones at that time, and evaluate and
+        /// keep that one (lookahead) [default: the weights themselves].
+        #[arg(long, value_name = "N")]
+        pub lookahead: Option<u64> = None, in 1..;
+        /// How far --lookahead moves towards the trained weights.
+        #[arg(long, value_name = "SHARE")]
+        pub lookahead_alpha: f64 = 0.5, in 0.0..=1.0;
+        /// Let --lookahead move all the way at first, and less with this power of the share of the run that is done.
+        #[arg(long, value_name = "POWER")]
+        pub lookahead_ramp: f64 = 0.0, in 0.0..;
         /// The figure by which epochs are compared, of the validation images where there are any: loss or the name of another
         /// [default: accuracy, or the first that the task has].
         #[arg(long, value_name = "NAME")]

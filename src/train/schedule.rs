@@ -49,6 +49,15 @@ pub enum Schedule {
         /// Share of the rate that it ends at.
         end: f64,
     },
+    /// A straight line up from `start` of the full rate to all of it, and one down to `end` of it.
+    Triangle {
+        /// Share of the run in which it rises.
+        rise: f64,
+        /// Share of the rate that it starts from.
+        start: f64,
+        /// Share of the rate that it ends at.
+        end: f64,
+    },
     /// Times `factor` after every `every` share of the run.
     Step {
         /// Factor of each drop.
@@ -60,7 +69,7 @@ pub enum Schedule {
 
 impl Schedule {
     /// One of each, with the numbers that it has where only its name is given.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Constant,
         Self::Cosine,
         Self::CosineRestarts { cycles: 3, growth: 2.0 },
@@ -68,6 +77,7 @@ impl Schedule {
         Self::Polynomial { power: 2.0, end: 0.0 },
         Self::Exponential { end: 0.01 },
         Self::OneCycle { rise: 0.3, start: 0.04, end: 4e-6 },
+        Self::Triangle { rise: 0.25, start: 0.2, end: 0.0 },
         Self::Step { factor: 0.1, every: 1.0 / 3.0 },
     ];
 
@@ -81,6 +91,7 @@ impl Schedule {
             Self::Polynomial { .. } => "polynomial",
             Self::Exponential { .. } => "exponential",
             Self::OneCycle { .. } => "one-cycle",
+            Self::Triangle { .. } => "triangle",
             Self::Step { .. } => "step",
         }
     }
@@ -107,7 +118,7 @@ impl Schedule {
                 settings::check("end", end, &above(0.0))?;
                 settings::check("end", end, &(..=1.0))
             }
-            Self::OneCycle { rise, start, end } => {
+            Self::OneCycle { rise, start, end } | Self::Triangle { rise, start, end } => {
                 for (name, share) in [("rise", rise), ("start", start), ("end", end)] {
                     settings::check(name, share, &(0.0..=1.0))?;
                 }
@@ -135,6 +146,11 @@ impl Schedule {
             Schedule::OneCycle { rise, end, .. } => {
                 let fallen = (done - rise) / (1.0 - rise).max(f64::MIN_POSITIVE);
                 end + (1.0 - end) * falling(fallen.min(1.0))
+            }
+            Schedule::Triangle { rise, start, .. } if done < rise => start + (1.0 - start) * done / rise,
+            Schedule::Triangle { rise, end, .. } => {
+                let left = (1.0 - done) / (1.0 - rise).max(f64::MIN_POSITIVE);
+                end + (1.0 - end) * left.min(1.0)
             }
             Schedule::Linear => 1.0 - done,
             // Rounded so that a drop due at a step is not a rounding error late.
@@ -197,6 +213,15 @@ mod tests {
         for (step, want) in of_pytorch {
             let got = schedule.factor(step, 1000, 0);
             assert!((got - want).abs() < 2e-3, "step {step}: {got}, and PyTorch has {want}");
+        }
+    }
+
+    #[test]
+    fn a_triangle_rises_and_falls_in_straight_lines() {
+        let schedule = Schedule::Triangle { rise: 0.25, start: 0.2, end: 0.1 };
+        let rates = [0, 50, 100, 250, 400].map(|step| schedule.factor(step, 400, 0));
+        for (rate, want) in rates.into_iter().zip([0.2, 0.6, 1.0, 0.55, 0.1]) {
+            assert!((rate - want).abs() < 1e-12, "{rates:?}");
         }
     }
 

@@ -50,6 +50,10 @@ pub struct Session {
     /// What the batches of an unfinished step come to.
     partial: Partial,
     step: u64,
+    /// Steps of the whole run, where that is known.
+    total_steps: Option<u64>,
+    /// Whether weights that begin as the data says are still to begin so.
+    awaits_data: bool,
 }
 
 /// A batch on its way.
@@ -100,6 +104,10 @@ impl Session {
         normalisation: Normalisation,
     ) -> Result<Self, TrainError> {
         recipe.check().map_err(TrainError::Setting)?;
+        if recipe.ema.is_some() && recipe.lookahead.is_some() {
+            let message = "`ema` and `lookahead` both keep a second set of weights: take one of them";
+            return Err(TrainError::Setting(message.into()));
+        }
         normalisation.check(model.input[2])?;
         let mut parameters = Parameters::with_groups(executor.target().block_limit(), recipe.parameter_groups());
         let mut inference = inference_graph(&model, &mut parameters, recipe.batch_size, &normalisation)?;
@@ -162,6 +170,8 @@ impl Session {
             pending: VecDeque::new(),
             partial: Partial::default(),
             step: 0,
+            total_steps: None,
+            awaits_data: true,
         })
     }
 
@@ -227,6 +237,27 @@ impl Session {
         self.step = step;
     }
 
+    /// Says how many steps the run has, which what changes in its course depends on.
+    pub fn set_total_steps(&mut self, steps: u64) {
+        self.total_steps = Some(steps);
+    }
+
+    /// Whether weights that begin as the data says are still to begin so; they are not any more after that.
+    pub(super) fn take_awaits_data(&mut self) -> bool {
+        std::mem::take(&mut self.awaits_data)
+    }
+
+    /// Whether a moving average or slow weights are kept of this block.
+    pub(super) fn has_average(&self, block: usize) -> bool {
+        self.state.averages().iter().any(|(at, _)| *at == block)
+    }
+
+    /// The numbers that the update of step `step` depends on.
+    fn hyper(&self, learning_rate: f64, step: u64) -> Vec<(String, Tensor)> {
+        let done = self.total_steps.map_or(1.0, |total| (step as f64 / total.max(1) as f64).min(1.0));
+        self.state.hyper(&self.recipe, learning_rate, step, done)
+    }
+
     /// Submits one training step on one batch and returns the figures of the steps that finished since the last call.
     ///
     /// # Errors
@@ -248,7 +279,7 @@ impl Session {
         // Before anything is submitted: a step is done whole or not at all.
         batches.iter().try_for_each(|batch| check_labels(batch, &self.model))?;
         self.step += 1;
-        let hyper = self.state.hyper(&self.recipe, learning_rate, self.step);
+        let hyper = self.hyper(learning_rate, self.step);
         let hyper: Vec<(&str, &Tensor)> = hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)).collect();
         let count = batches.len();
         for (at, batch) in batches.iter_mut().enumerate() {
@@ -398,7 +429,7 @@ impl Session {
     /// If the device fails.
     pub fn diagnose(&mut self, batch: &mut Batch, step: u64, at: usize) -> Result<Option<String>, TrainError> {
         let drawn = self.draw(batch, step, at);
-        let hyper = self.state.hyper(&self.recipe, 0.0, step);
+        let hyper = self.hyper(0.0, step);
         let inputs = BatchTensors::borrow(batch, &self.model)?;
         let mut feeds = inputs.feeds();
         feeds.extend(drawn.iter().map(|(name, tensor)| (*name, tensor)));
@@ -463,6 +494,7 @@ impl Session {
             }
             places.push((variable, parameter.offset));
         }
+        self.awaits_data = false;
         for ((variable, offset), (_, tensor)) in places.into_iter().zip(tensors) {
             self.executor.write(variable, offset, tensor)?;
         }
@@ -474,6 +506,7 @@ impl Session {
         &mut self,
         mut find: impl FnMut(&str, &crate::tensor::Shape) -> Result<Tensor, TrainError>,
     ) -> Result<(), TrainError> {
+        self.awaits_data = false;
         for parameter in self.parameters.iter() {
             let block = &self.parameters.blocks()[parameter.block];
             let tensor = find(&parameter.name, &parameter.shape)?;
@@ -493,7 +526,7 @@ impl Session {
     }
 }
 
-/// What the names of moving averages begin with.
+/// What the names of averages begin with.
 pub(super) const AVERAGE: &str = "average/";
 
 /// Fails where a pattern of the groups matches no parameter, or nothing is left to train.

@@ -64,6 +64,7 @@ impl<'a> Trainer<'a> {
     pub fn new(session: &'a mut Session, train: &'a Loader) -> Self {
         let steps = session.recipe().steps_an_epoch(train.batches());
         let total = session.recipe().total_steps(train.batches());
+        session.set_total_steps(total);
         Self {
             session,
             train,
@@ -139,6 +140,7 @@ impl<'a> Trainer<'a> {
     fn epochs(&mut self) -> Result<Outcome, TrainError> {
         let started = Instant::now();
         check_monitor(self.session, self.validation.map(Loader::dataset))?;
+        self.session.begin_from(self.train)?;
         let mut last_epoch = None;
         let mut reason = StopReason::Finished;
         while self.progress.step < self.total {

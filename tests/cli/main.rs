@@ -10,6 +10,7 @@ mod findings;
 mod fit;
 mod folds;
 mod labels;
+mod layers;
 mod resume;
 mod support;
 mod train;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, fs, io, path::Path, process::ExitCode};
 
 use anyhow::{Context, Error, Result, ensure};
-use gabor::{data::OpenOptions, train::write_whole};
+use gabor::{data::OpenOptions, models::Architecture, train::write_whole};
 use serde_json::{Map, Value, json};
 
 use super::run::{self, Ended};
@@ -17,7 +17,7 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
     // Before there is a folder, and before a number of folds sizes anything.
     config.check().map_err(Error::msg)?;
     config.make_paths_absolute();
-    let folder = RunFolder::create(out, &config.model)?;
+    let folder = RunFolder::create(out, config.model.as_ref().map_or("folds", Architecture::name))?;
     config.write(&folder.config())?;
     let result = run(&config, &folder, console);
     if result.is_err() && !folder.fold(1).exists() {

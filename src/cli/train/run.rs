@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration}
 use anyhow::{Error, Result, ensure};
 use gabor::{
     data::{Dataset, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
+    models::Architecture,
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
     tasks::{self, Evaluation},
@@ -19,7 +20,6 @@ use crate::cli::{
     console::{Console, Flags},
     devices, interrupt,
     run_folder::RunFolder,
-    values,
 };
 
 /// How a run ended.
@@ -43,7 +43,7 @@ impl Ended {
 pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Result<Ended> {
     config.make_paths_absolute();
     let (job, session) = Job::prepare(config, None, Choices::default())?;
-    let folder = RunFolder::create(out, &job.config.model)?;
+    let folder = RunFolder::create(out, &session.model().name)?;
     job.config.write(&folder.config())?;
     folder.write_kernels(&session.kernels())?;
     folder.write_classes(job.splits.classes())?;
@@ -74,10 +74,16 @@ pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result
 pub struct Job {
     pub config: RunConfig,
     pub splits: Splits,
+    /// Whether the network was chosen because it suits the images.
+    pub suiting: bool,
 }
 
 impl Job {
-    fn prepare(config: RunConfig, normalisation: Option<Normalisation>, kernels: Choices) -> Result<(Self, Session)> {
+    fn prepare(
+        mut config: RunConfig,
+        normalisation: Option<Normalisation>,
+        kernels: Choices,
+    ) -> Result<(Self, Session)> {
         // First what needs no data: opening that can take a while.
         config.check().map_err(Error::msg)?;
         let executor = devices::open(&config.device, config.tune, kernels)?;
@@ -89,14 +95,16 @@ impl Job {
         let size = splits.image_size();
         let input = [size.height, size.width, size.channels];
         let task = tasks::for_data(&splits.train, config.recipe.balance_classes);
-        let model = values::zoo_model(&config.model, input, splits.classes().len())?.with_task(task);
+        let suiting = config.model.is_none();
+        let architecture = config.model.get_or_insert_with(|| Architecture::suiting(input, splits.images()));
+        let model = architecture.build(input, splits.classes().len()).map_err(Error::msg)?.with_task(task);
         let normalisation = match normalisation {
             Some(normalisation) => normalisation,
             None => config.normalise.resolve(&splits.train)?,
         };
         let session = Session::new(executor, model, config.recipe.clone(), normalisation)?;
         check_monitor(&session, splits.val.as_ref())?;
-        Ok((Self { config, splits }, session))
+        Ok((Self { config, splits, suiting }, session))
     }
 
     fn run(

@@ -39,7 +39,11 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
         0 => String::new(),
         count => format!(", {} of them frozen", grouped(count)),
     };
-    let _ = writeln!(text, "model   {}, {parameters} parameters{frozen}", session.model().name);
+    let why = match job.suiting {
+        true => format!("; it suits {} images of this size, and --model takes another", grouped(splits.images())),
+        false => String::new(),
+    };
+    let _ = writeln!(text, "model   {}, {parameters} parameters{frozen}{why}", session.model().name);
     let _ = writeln!(text, "augment {}", session.augmentation());
     let _ = writeln!(text, "device  {}", session.device());
     if let Tuned { calls, timed: 1.., faster, time, .. } = session.tuned() {
