@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use build::sequence;
 
 use crate::{
-    nn::{Activation, Init, Layer},
+    nn::{Activation, Dropout, Init, Layer},
     ops::Padding,
     settings::{self, above},
 };
@@ -359,7 +359,7 @@ impl LayerSpec {
             Self::Activation { .. } => "activation",
             Self::MaxPool { .. } | Self::AveragePool { .. } | Self::GlobalAveragePool | Self::GlobalMaxPool => "pool",
             Self::Flatten => "flatten",
-            Self::Dropout { .. } => "dropout",
+            Self::Dropout { rate } => Dropout::new(*rate).kind(),
             Self::Scale { .. } => "scale",
             Self::SqueezeExcite { .. } | Self::Cbam { .. } => "attention",
             Self::Block { .. } => "block",
