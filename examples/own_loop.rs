@@ -1,4 +1,5 @@
-//! A training loop of your own: steps, a learning rate by your own rule, gradients by name, and weights that are kept:
+//! A training loop of your own: steps, a learning rate by your own rule, gradients by name, weights that are kept, and when to
+//! stop:
 //! `cargo run --release --example own_loop`.
 
 use std::error::Error;
@@ -6,7 +7,7 @@ use std::error::Error;
 use gabor::{
     data::{self, Loader, LoaderOptions, Normalisation, Order},
     device, models,
-    train::{Recipe, Session},
+    train::{EarlyStopping, Measure, ModelCheckpoint, Recipe, ReduceLrOnPlateau, Session},
 };
 
 /// Trains for so many steps; the mean losses of the first and the last ten.
@@ -20,7 +21,10 @@ fn run(steps: usize) -> Result<(f32, f32), Box<dyn Error>> {
     let mut session = Session::new(device::open("auto")?, model, recipe, normalisation)?;
 
     let mut losses = Vec::new();
-    let mut best = (f32::INFINITY, session.tensors()?);
+    let mut checkpoint = ModelCheckpoint::new(1);
+    let mut plateau = ReduceLrOnPlateau { factor: 0.5, ..ReduceLrOnPlateau::new(1) };
+    let mut stopping = EarlyStopping::new(3);
+    let mut best = session.tensors()?;
     for (step, batch) in (0..).flat_map(|epoch| train.epoch(epoch, 0)).take(steps).enumerate() {
         let mut batch = batch?;
         if step % 50 == 0 {
@@ -32,7 +36,7 @@ fn run(steps: usize) -> Result<(f32, f32), Box<dyn Error>> {
         }
         // Half a wave every hundred steps (Loshchilov and Hutter 2016).
         let phase = std::f64::consts::PI * (step % 100) as f64 / 100.0;
-        let learning_rate = 5e-4 * (1.0 + phase.cos());
+        let learning_rate = plateau.scale * 5e-4 * (1.0 + phase.cos());
         // Figures come back when the device has them: those of earlier steps, or of none yet.
         losses.extend(session.train_step(&mut batch, learning_rate)?.into_iter().map(|figures| figures.loss));
         train.recycle(batch);
@@ -40,13 +44,18 @@ fn run(steps: usize) -> Result<(f32, f32), Box<dyn Error>> {
             losses.extend(session.finish_steps()?.into_iter().map(|figures| figures.loss));
             let recent = mean(&losses[losses.len() - 50..]);
             println!("step {}: loss {recent:.4}", step + 1);
-            if recent < best.0 {
-                best = (recent, session.tensors()?);
+            let measure = Measure::minimised(recent.into());
+            if checkpoint.update(step as u64 / 100, measure).0 {
+                best = session.tensors()?;
+            }
+            plateau.update(measure);
+            if stopping.update(measure) {
+                break;
             }
         }
     }
     losses.extend(session.finish_steps()?.into_iter().map(|figures| figures.loss));
-    session.set_tensors(&best.1)?;
+    session.set_tensors(&best)?;
     let test = Loader::new(splits.test.ok_or("the shipped data has a test part")?, LoaderOptions::new(64))?;
     println!("test {}", session.evaluate(&test)?);
     Ok((mean(&losses[..10]), mean(&losses[losses.len() - 10..])))

@@ -20,8 +20,8 @@ use gabor::{
     tasks::Metric,
     tensor::Tensor,
     train::{
-        Control, EpochReport, Observer, Recipe, Schedule, Session, StepReport, StopReason, TrainError, Trainer,
-        read_card,
+        Control, EarlyStopping, EpochReport, ModelCheckpoint, Observer, Recipe, ReduceLrOnPlateau, Schedule, Session,
+        StepReport, StopReason, TrainError, Trainer, read_card,
     },
 };
 
@@ -273,6 +273,49 @@ fn a_run_without_better_epochs_lowers_its_rate_and_ends() {
     assert_eq!((outcome.reason, outcome.progress.epochs()), (StopReason::NotBetter, 8));
     let factors = [1.0, 1.0, 1.0, 0.5, 0.5, 0.3, 0.3, 0.3];
     assert!(rates.0.iter().zip(factors).all(|(rate, factor)| (rate / 1e-12 - factor).abs() < 1e-9), "{:?}", rates.0);
+}
+
+/// What the recipe says, said by observers, comes to the same.
+#[test]
+fn the_callbacks_are_observers_by_themselves() {
+    let still = Recipe { epochs: 50, learning_rate: 1e-12, ..recipe() };
+    let monitor = Some("loss".to_string());
+    let mut plateau = ReduceLrOnPlateau { monitor: monitor.clone(), min_delta: 1e-3, ..ReduceLrOnPlateau::new(2) };
+    (plateau.factor, plateau.least) = (0.5, 0.3);
+    let mut stopping = EarlyStopping { monitor: monitor.clone(), min_delta: 1e-3, ..EarlyStopping::new(7) };
+    let mut rates = Vec::new();
+    let mut follow = |report: &EpochReport, _: &mut Control| {
+        rates.push(report.learning_rate / 1e-12);
+        Ok(())
+    };
+    let loader = loader();
+    let mut still = session(CpuExecutor::new(), still);
+    let trainer = Trainer::new(&mut still, &loader).observer(&mut plateau).observer(&mut stopping);
+    let outcome = trainer.observer(&mut follow).run().unwrap();
+    assert_eq!((outcome.reason, outcome.progress.epochs()), (StopReason::Stopped, 8));
+    let factors = [1.0, 1.0, 1.0, 0.5, 0.5, 0.3, 0.3, 0.3];
+    assert!(rates.iter().zip(factors).all(|(rate, factor)| (rate - factor).abs() < 1e-9), "{rates:?}");
+
+    let [by_observer, by_trainer] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let recipe = Recipe { learning_rate: 0.05, epochs: 12, monitor: monitor.clone(), ..recipe() };
+    let mut checkpoint = ModelCheckpoint { monitor, ..ModelCheckpoint::new(2) };
+    let mut first = session(CpuExecutor::new(), recipe.clone());
+    let trainer = Trainer::new(&mut first, &loader).checkpoints(by_observer.path(), Duration::MAX);
+    trainer.observer(&mut checkpoint).run().unwrap();
+    let mut second = session(CpuExecutor::new(), recipe);
+    let trainer = Trainer::new(&mut second, &loader).checkpoints(by_trainer.path(), Duration::MAX);
+    let outcome = trainer.keep_best(2).run().unwrap();
+    assert_eq!(outcome.progress.kept, checkpoint.kept);
+    let files = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        let mut files: Vec<_> = entries.map(|e| (e.file_name(), std::fs::read(e.path()).unwrap())).collect();
+        files.retain(|(name, _)| name.to_str().unwrap().starts_with("best-"));
+        files.sort();
+        // The card of the observer's files does not know of them.
+        files.into_iter().map(|(name, bytes)| (name, bytes[bytes.len() - 60..].to_vec())).collect::<Vec<_>>()
+    };
+    assert_eq!(files(by_observer.path()).len(), 2);
+    assert_eq!(files(by_observer.path()), files(by_trainer.path()));
 }
 
 #[test]

@@ -19,6 +19,9 @@ use super::values::{ModelParser, Normalise};
 /// Seconds between checkpoints, at most: 30 years.
 const MOST_SECONDS: f64 = 1e9;
 
+/// Epochs whose weights are kept, at most.
+const MOST_KEPT: usize = 10_000;
+
 gabor::settings! {
     /// A run: what, on which data, how and where.
     #[command(next_help_heading = "Model and device")]
@@ -50,6 +53,9 @@ gabor::settings! {
         /// Seconds between checkpoints within an epoch; 0 for one after each step
         #[arg(long, value_name = "SECONDS", help_heading = "Run", group = "with_resume")]
         pub checkpoint_every: f64 = 60.0, in 0.0..=MOST_SECONDS;
+        /// Keep the weights of the N best epochs, each as best-EPOCH.safetensors [default: of the best one]
+        #[arg(long, value_name = "N", help_heading = "Run", group = "with_resume")]
+        pub keep_best: Option<usize> = None, in 1..=MOST_KEPT;
         /// Log each step to steps.csv
         #[arg(long, help_heading = "Run", group = "with_resume")]
         pub log_steps: bool = false;

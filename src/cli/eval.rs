@@ -33,7 +33,8 @@ use super::{
 #[command(after_help = "Examples:
   gabor eval runs/resnet18-1
   gabor eval runs/resnet18-1 --split val --weights last
-  gabor eval runs/resnet18-1/best.safetensors new-flowers --json")]
+  gabor eval runs/resnet18-1/best.safetensors new-flowers --json
+  gabor eval runs/resnet18-1/best-12.safetensors")]
 pub struct EvalArgs {
     /// A run folder or a .safetensors file
     run: PathBuf,

@@ -6,14 +6,14 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Session, TrainError, session::AVERAGE};
+use super::{Kept, Measure, Session, TrainError, session::AVERAGE};
 use crate::{
     data::{Dataset, Fit, ImageSize, MOST_CLASSES, Normalisation},
     models::{Architecture, layers::Network},
@@ -72,6 +72,9 @@ pub struct Progress {
     pub best: Option<f64>,
     /// The epoch of the best value, counted from 1.
     pub best_epoch: u64,
+    /// The epochs whose weights are kept beside the best ones, the best first
+    /// ([`Trainer::keep_best`](super::Trainer::keep_best)).
+    pub kept: Vec<Kept>,
     /// Best value so far that was better than the one before by [`Recipe::min_delta`](super::Recipe::min_delta).
     pub plateau_best: Option<f64>,
     /// Its epoch, or the one in which the learning rate was lowered since.
@@ -98,6 +101,7 @@ impl Default for Progress {
             batches: 0,
             best: None,
             best_epoch: 0,
+            kept: Vec::new(),
             plateau_best: None,
             plateau_epoch: 0,
             epochs_without_better: 0,
@@ -146,6 +150,19 @@ impl Card {
 }
 
 impl Progress {
+    /// Takes in what an epoch came to, which is `whole` unless the run ends within it; whether it is the best so far. What a run
+    /// that ended within an epoch came to is the best only where no epoch was completed before, and gives way to the whole epoch.
+    pub(super) fn take_in(&mut self, measure: Measure, epoch: u64, whole: bool) -> bool {
+        if self.best_epoch == epoch {
+            (self.best, self.best_epoch) = (None, 0);
+        }
+        let best = measure.is_better_than(self.best, 0.0) && (whole || self.best.is_none());
+        if best {
+            (self.best, self.best_epoch) = (Some(measure.value), epoch);
+        }
+        best
+    }
+
     /// Epochs completed.
     pub fn epochs(&self) -> u64 {
         self.step / self.batches.max(1) as u64
@@ -253,6 +270,29 @@ fn weights(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
     parameters.map(|(name, own)| (name.clone(), average(name).map_or(own, |(_, average)| average).clone())).collect()
 }
 
+/// Removes the file, where there is one.
+fn remove(path: &Path) -> Result<(), TrainError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(TrainError::File { path: path.to_path_buf(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes the weights of epochs in `folder` that are not among `kept` any more.
+pub(super) fn prune(folder: &Path, kept: &[Kept]) -> Result<(), TrainError> {
+    let failed = |source| TrainError::File { path: folder.to_path_buf(), source };
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let epoch = entry.file_name().to_str().and_then(Kept::epoch_of);
+        if epoch.is_some_and(|epoch| kept.iter().all(|kept| kept.epoch != epoch)) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 impl Session {
     /// What a weights file of this session, trained on `data`, says of itself.
     pub fn card(&self, data: &Dataset, progress: &Progress) -> Card {
@@ -275,6 +315,14 @@ impl Session {
     pub fn keep_weights(&mut self, folder: &Path, name: &str, card: &Card) -> Result<(), TrainError> {
         let weights = weights(&self.tensors()?);
         write(&folder.join(format!("{name}.safetensors")), card, &weights)
+    }
+
+    /// Removes the weights that [`Session::keep_weights`] wrote as `NAME.safetensors` into `folder`, where they are still there.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn discard_weights(&self, folder: &Path, name: &str) -> Result<(), TrainError> {
+        remove(&folder.join(format!("{name}.safetensors")))
     }
 
     /// Writes `last.safetensors`, with `best` also `best.safetensors`, and `resume.safetensors` into `folder`.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod budget;
+mod callbacks;
 mod checkpoint;
 mod diagnose;
 mod error;
@@ -11,10 +12,12 @@ mod observer;
 mod recipe;
 mod schedule;
 mod session;
+mod speed;
 mod trainer;
 mod views;
 mod whitening;
 
+pub use callbacks::{EarlyStopping, Kept, Measure, ModelCheckpoint, ReduceLrOnPlateau};
 pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole};
 pub use error::TrainError;
 pub use evaluate::{Classifier, Prediction};

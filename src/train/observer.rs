@@ -55,6 +55,7 @@ pub struct Control {
     pub(super) stop: bool,
     pub(super) learning_rate_factor: Option<f64>,
     pub(super) keep: Vec<String>,
+    pub(super) discard: Vec<String>,
     pub(super) logged: Vec<Metric>,
 }
 
@@ -74,6 +75,11 @@ impl Control {
         self.keep.push(name.into());
     }
 
+    /// Removes `NAME.safetensors`, which was kept before, from the run folder, after the next checkpoint.
+    pub fn discard_weights(&mut self, name: impl Into<String>) {
+        self.discard.push(name.into());
+    }
+
     /// Logs a figure with the epoch, in place of one of the same name: the observers after this one, and with the next
     /// epoch those before it, find it in [`EpochReport::logged`].
     pub fn log(&mut self, metric: Metric) {
@@ -83,7 +89,7 @@ impl Control {
 }
 
 /// Something that follows a run, as a progress bar, a log or a plot do, and may steer it. Every method does nothing by
-/// default.
+/// default. A closure of an [`EpochReport`] and a [`Control`] is an observer of epochs.
 pub trait Observer {
     /// After a step's figures came back; some steps later than it ran, how many depends on the device. What is to happen
     /// alike in each run belongs into [`Observer::on_epoch`].
@@ -111,5 +117,14 @@ pub trait Observer {
     /// Ends the run.
     fn on_checkpoint(&mut self, _progress: &Progress) -> Result<(), TrainError> {
         Ok(())
+    }
+}
+
+impl<F> Observer for F
+where
+    F: FnMut(&EpochReport, &mut Control) -> Result<(), TrainError>,
+{
+    fn on_epoch(&mut self, report: &EpochReport, control: &mut Control) -> Result<(), TrainError> {
+        self(report, control)
     }
 }

@@ -80,8 +80,8 @@ crate::settings! {
         /// Let --lookahead move all the way at first, and less with this power of the share of the run that is done.
         #[arg(long, value_name = "POWER")]
         pub lookahead_ramp: f64 = 0.0, in 0.0..;
-        /// The figure by which epochs are compared, of the validation images where there are any: loss or the name of another
-        /// [default: accuracy, or the first that the task has].
+        /// The figure by which epochs are compared, of the validation images where there are any: loss, which is to become
+        /// small, or the name of another, which is to become large [default: accuracy, or the first that the task has].
         #[arg(long, value_name = "NAME")]
         pub monitor: Option<String> = None;
         /// End after so many epochs without a better one [default: go through all].

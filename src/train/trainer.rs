@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    BEST, Control, EpochReport, LAST, Observer, Progress, RESUME, Session, StepReport, TrainError, session::StepFigures,
+    BEST, Control, EarlyStopping, EpochReport, Kept, LAST, Measure, ModelCheckpoint, Observer, Progress, RESUME,
+    ReduceLrOnPlateau, Session, StepReport, TrainError, checkpoint::prune, session::StepFigures, speed::Speed,
 };
 use crate::{
     data::{DataError, Dataset, Loader},
@@ -25,6 +26,7 @@ pub struct Trainer<'a> {
     validation: Option<&'a Loader>,
     folder: Option<PathBuf>,
     checkpoint_every: Duration,
+    keep_best: Option<usize>,
     observers: Vec<&'a mut dyn Observer>,
     stop: Arc<AtomicBool>,
     control: Control,
@@ -71,6 +73,7 @@ impl<'a> Trainer<'a> {
             validation: None,
             folder: None,
             checkpoint_every: Duration::from_secs(300),
+            keep_best: None,
             observers: Vec::new(),
             stop: Arc::new(AtomicBool::new(false)),
             control: Control::default(),
@@ -91,6 +94,12 @@ impl<'a> Trainer<'a> {
     pub fn checkpoints(mut self, folder: impl Into<PathBuf>, every: Duration) -> Self {
         self.folder = Some(folder.into());
         self.checkpoint_every = every;
+        self
+    }
+
+    /// Keeps the weights of so many of the best epochs in the folder of checkpoints, each as `best-EPOCH.safetensors`.
+    pub fn keep_best(mut self, count: usize) -> Self {
+        self.keep_best = Some(count);
         self
     }
 
@@ -141,6 +150,10 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         check_monitor(self.session, self.validation.map(Loader::dataset))?;
         self.session.begin_from(self.train)?;
+        if let Some(folder) = &self.folder {
+            // What somebody removed is not among the best any more.
+            self.progress.kept.retain(|kept| folder.join(format!("{}.safetensors", kept.name())).is_file());
+        }
         let mut last_epoch = None;
         let mut reason = StopReason::Finished;
         while self.progress.step < self.total {
@@ -240,23 +253,28 @@ impl<'a> Trainer<'a> {
     }
 
     /// Follows whether epochs become better, and lowers the learning rate where they do not.
-    fn follow_plateau(&mut self, measure: &Measure, epoch: u64) {
+    fn follow(&mut self, measure: Measure, epoch: u64) {
         let recipe = self.session.recipe();
         let progress = &mut self.progress;
-        if progress.plateau_best.is_none_or(|best| measure.is_better_than(best, recipe.min_delta))
-            && measure.is_finite()
-        {
-            (progress.plateau_best, progress.plateau_epoch) = (Some(measure.value), epoch);
-            progress.epochs_without_better = 0;
-            return;
-        }
-        progress.epochs_without_better += 1;
-        if recipe.plateau.is_some_and(|epochs| epoch >= progress.plateau_epoch + epochs) {
+        let (best, min_delta) = (progress.plateau_best, recipe.min_delta);
+        if let Some(patience) = recipe.plateau {
             let least = if recipe.learning_rate > 0.0 { recipe.min_lr / recipe.learning_rate } else { 0.0 };
-            let lowered = (progress.learning_rate_factor * recipe.plateau_factor).max(least);
-            progress.learning_rate_factor = progress.learning_rate_factor.min(lowered);
-            progress.plateau_epoch = epoch;
+            let mut plateau = ReduceLrOnPlateau {
+                min_delta,
+                factor: recipe.plateau_factor,
+                least,
+                best,
+                waited: epoch - 1 - progress.plateau_epoch,
+                scale: progress.learning_rate_factor,
+                ..ReduceLrOnPlateau::new(patience)
+            };
+            progress.learning_rate_factor = plateau.update(measure);
+            progress.plateau_epoch = epoch - plateau.waited;
         }
+        let waited = progress.epochs_without_better;
+        let mut stopping = EarlyStopping { min_delta, best, waited, ..EarlyStopping::new(u64::MAX) };
+        stopping.update(measure);
+        (progress.plateau_best, progress.epochs_without_better) = (stopping.best, stopping.waited);
     }
 
     /// Takes in what observers have set.
@@ -274,10 +292,7 @@ impl<'a> Trainer<'a> {
     /// Writes the weights that observers want to keep.
     fn keep_weights(&mut self) -> Result<(), TrainError> {
         for name in std::mem::take(&mut self.control.keep) {
-            let taken = [BEST, LAST, RESUME].iter().any(|file| file.strip_suffix(".safetensors") == Some(&name));
-            if taken || name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
-                return Err(TrainError::Setting(format!("weights cannot be kept as {name:?}: give them another name")));
-            }
+            check_name(&name)?;
             let Some(folder) = &self.folder else {
                 let message = format!("weights cannot be kept as {name}: the run has no folder for checkpoints");
                 return Err(TrainError::Setting(message));
@@ -286,6 +301,31 @@ impl<'a> Trainer<'a> {
             self.session.keep_weights(folder, &name, &card)?;
         }
         Ok(())
+    }
+
+    /// Has the weights of an epoch kept that is one of the best.
+    fn keep_if_among_best(&mut self, measure: Measure, epoch: u64) {
+        let (Some(count), Some(_)) = (self.keep_best, &self.folder) else { return };
+        let kept = std::mem::take(&mut self.progress.kept);
+        let mut checkpoint = ModelCheckpoint { kept, ..ModelCheckpoint::new(count) };
+        if checkpoint.update(epoch, measure).0 {
+            self.control.keep_weights(Kept { epoch, value: measure.value }.name());
+        }
+        self.progress.kept = checkpoint.kept;
+    }
+
+    /// Removes what observers do not want to keep any more, and the weights of epochs that are not among the best any more.
+    fn discard_weights(&mut self) -> Result<(), TrainError> {
+        let discarded = std::mem::take(&mut self.control.discard);
+        let Some(folder) = &self.folder else { return Ok(()) };
+        for name in discarded {
+            check_name(&name)?;
+            self.session.discard_weights(folder, &name)?;
+        }
+        match self.keep_best {
+            Some(_) => prune(folder, &self.progress.kept),
+            None => Ok(()),
+        }
     }
 
     fn report(&mut self, finished: Vec<StepFigures>) -> Result<(), TrainError> {
@@ -353,17 +393,10 @@ impl<'a> Trainer<'a> {
         let progress = &mut self.progress;
         let train_loss = progress.loss_sum / progress.weight_sum.max(f64::MIN_POSITIVE);
         let train_metrics = means(self.session.metrics(), &progress.metric_sums, progress.images);
-        let (loss, metrics) = match &validation {
-            Some(evaluation) => (evaluation.loss, &evaluation.metrics),
-            None => (train_loss, &train_metrics),
-        };
-        let measure = Measure::new(self.session.recipe().monitor.as_deref(), loss, metrics)?;
-        let best = measure.is_finite() && progress.best.is_none_or(|best| measure.is_better_than(best, 0.0));
         let epoch = progress.step.div_ceil(progress.batches as u64);
-        if best {
-            (progress.best, progress.best_epoch) = (Some(measure.value), epoch);
-        }
-        if progress.step.is_multiple_of(progress.batches as u64) {
+        // The end of a run within an epoch is none: the epoch goes on when the run does.
+        let whole = progress.step.is_multiple_of(progress.batches as u64);
+        if whole {
             (progress.loss_sum, progress.weight_sum, progress.images) = (0.0, 0.0, 0);
             progress.metric_sums.fill(0.0);
         }
@@ -377,21 +410,25 @@ impl<'a> Trainer<'a> {
             images_per_second,
             seconds: started.elapsed().as_secs_f64(),
             logged: Vec::new(),
-            best,
+            best: false,
         };
+        let measure = Measure::of_epoch(self.session.recipe().monitor.as_deref(), &report)?;
+        report.best = self.progress.take_in(measure, epoch, whole);
         // The files of the observers first: a checkpoint must not be ahead of them.
         for observer in &mut self.observers {
             report.logged.clone_from(&self.control.logged);
             observer.on_epoch(&report, &mut self.control)?;
         }
         report.logged = std::mem::take(&mut self.control.logged);
-        // The end of a run within an epoch is none: the epoch goes on when the run does.
-        if report.step.is_multiple_of(self.progress.batches as u64) {
-            self.follow_plateau(&measure, epoch);
+        if whole {
+            self.follow(measure, epoch);
+            self.keep_if_among_best(measure, epoch);
         }
         self.steer()?;
-        self.checkpoint(best)?;
+        // What a checkpoint says is kept must be there before it.
         self.keep_weights()?;
+        self.checkpoint(report.best)?;
+        self.discard_weights()?;
         Ok(report)
     }
 
@@ -415,37 +452,7 @@ pub fn check_monitor(session: &Session, validation: Option<&Dataset>) -> Result<
         Some(set) => session.model().task.tally(set.classes()).finish(0, 0.0).metrics,
         None => means(session.metrics(), &vec![0.0; session.metrics().len()], 1),
     };
-    Measure::new(session.recipe().monitor.as_deref(), 0.0, &metrics).map(drop)
-}
-
-/// The figure by which epochs are compared.
-struct Measure {
-    value: f64,
-    larger_is_better: bool,
-}
-
-impl Measure {
-    /// The one of this name, or the first metric, or the loss where there is none.
-    fn new(monitor: Option<&str>, loss: f64, metrics: &[Metric]) -> Result<Self, TrainError> {
-        let of = |metric: &Metric| Self { value: metric.value, larger_is_better: true };
-        let of_loss = Self { value: loss, larger_is_better: false };
-        let Some(name) = monitor else { return Ok(metrics.first().map_or(of_loss, of)) };
-        if name == "loss" {
-            return Ok(of_loss);
-        }
-        metrics.iter().find(|metric| metric.name == name || metric.key() == name).map(of).ok_or_else(|| {
-            let names: Vec<String> = metrics.iter().map(|metric| metric.key()).collect();
-            TrainError::Setting(format!("`monitor` is {name}, and an epoch has loss, {}", names.join(", ")))
-        })
-    }
-
-    fn is_better_than(&self, other: f64, by: f64) -> bool {
-        if self.larger_is_better { self.value > other + by } else { self.value < other - by }
-    }
-
-    fn is_finite(&self) -> bool {
-        self.value.is_finite()
-    }
+    Measure::of(session.recipe().monitor.as_deref(), 0.0, &metrics).map(drop)
 }
 
 /// The means of figures over so many images.
@@ -458,40 +465,15 @@ fn means(metrics: &[(&'static str, Unit)], sums: &[f64], images: usize) -> Vec<M
     metrics.iter().zip(sums).map(mean).collect()
 }
 
+/// Fails where weights of an observer cannot have this name.
+fn check_name(name: &str) -> Result<(), TrainError> {
+    let taken = [BEST, LAST, RESUME].iter().any(|file| file.strip_suffix(".safetensors") == Some(name));
+    if taken || name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
+        return Err(TrainError::Setting(format!("weights cannot be kept as {name:?}: give them another name")));
+    }
+    Ok(())
+}
+
 fn has_checkpoint(folder: &Path) -> bool {
     folder.join(super::checkpoint::RESUME).is_file()
-}
-
-/// Images a second, recently and since the beginning.
-struct Speed {
-    started: Instant,
-    images: usize,
-    window: Instant,
-    window_images: usize,
-    recent: f64,
-}
-
-impl Speed {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { started: now, images: 0, window: now, window_images: 0, recent: 0.0 }
-    }
-
-    fn add(&mut self, images: usize) {
-        self.images += images;
-        self.window_images += images;
-        let seconds = self.window.elapsed().as_secs_f64();
-        if seconds >= 1.0 || self.recent == 0.0 {
-            self.recent = self.window_images as f64 / seconds.max(1e-9);
-            (self.window, self.window_images) = (Instant::now(), 0);
-        }
-    }
-
-    fn recent(&self) -> f64 {
-        self.recent
-    }
-
-    fn overall(&self) -> f64 {
-        self.images as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
-    }
 }

@@ -5,7 +5,7 @@ use gabor::train::read_card;
 use crate::support::{Workplace, rows_without_time, wait_until};
 
 const TRAIN: &str = "train shapes --device cpu --batch-size 16 --seed 5 --log-steps --epochs 30 --augment strong \
-                     --alternating-flip --ema 0.9 --schedule constant --plateau 4";
+                     --alternating-flip --ema 0.9 --schedule constant --plateau 4 --keep-best 3";
 /// Steps of the whole run: 30 epochs of 6.
 const STEPS: u64 = 180;
 
@@ -16,9 +16,22 @@ fn wait_for_step(place: &Workplace, run: &str, step: u64) {
 }
 
 fn assert_same_run(place: &Workplace, a: &str, b: &str) {
-    for file in ["last.safetensors", "best.safetensors", "resume.safetensors"] {
+    let weights = |run: &str| {
+        let names =
+            fs::read_dir(place.path(run)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(".safetensors")).collect();
+        names.sort();
+        names
+    };
+    let files = weights(a);
+    assert_eq!(files, weights(b));
+    let kept = read_card(&place.path(a).join("resume.safetensors")).unwrap().progress.kept;
+    assert_eq!((files.len(), kept.len()), (6, 3), "{files:?}");
+    for file in files {
         assert!(place.bytes(&format!("{a}/{file}")) == place.bytes(&format!("{b}/{file}")), "{file} differs");
     }
+    let best = |file: &str| read_card(&place.path(a).join(file)).unwrap().progress.best_epoch;
+    assert_eq!(best(&format!("{}.safetensors", kept[0].name())), best("best.safetensors"));
     for file in ["metrics.csv", "steps.csv"] {
         let rows = |run: &str| rows_without_time(&place.read(&format!("{run}/{file}")));
         assert_eq!(rows(a), rows(b), "{file}");
@@ -94,15 +107,23 @@ fn a_second_interrupt_ends_a_run_at_once() {
 #[test]
 fn a_run_that_was_cut_short_goes_on_for_longer() {
     let place = Workplace::with_shapes();
-    // Learning fast enough that what is measured where it is cut, within an epoch, does not stay the best.
-    let train = TRAIN.replace("strong", "none");
-    place.run(&format!("{train} --out whole")).expect_code(0);
-    // In the middle of an epoch, and then at the end of one.
-    place.run(&format!("{train} --out cut --max-steps 8")).expect_code(0);
-    place.run("train --resume cut --max-steps 18").expect_code(0);
+    place.run(&format!("{TRAIN} --out whole")).expect_code(0);
+    // In the middle of the first epoch, of another, and then at the end of one. What is measured within an epoch, of weights that
+    // the whole run does not measure, is the best nowhere.
+    for (steps, best) in [(2, 1), (4, 1), (8, 1), (18, 3)] {
+        let flags = if steps == 2 { format!("{TRAIN} --out cut") } else { "train --resume cut".to_string() };
+        place.run(&format!("{flags} --max-steps {steps}")).expect_code(0);
+        let progress = read_card(&place.path("cut/best.safetensors")).unwrap().progress;
+        assert!(progress.best_epoch <= best && (steps < 8 || progress.step.is_multiple_of(6)), "{progress:?}");
+    }
     let result = place.json("train --resume cut --max-steps 1000 --json");
     assert_eq!(result["steps"], STEPS);
     assert_same_run(&place, "whole", "cut");
+
+    let kept = result["kept"].as_array().unwrap();
+    let file = format!("whole/best-{}.safetensors", kept[2]["epoch"]);
+    let evaluated = place.json(&format!("eval {file} --split val --device cpu --json"));
+    assert_eq!(evaluated["accuracy"], kept[2]["value"], "{evaluated}");
 
     // There is nothing left to do: it is evaluated again.
     let result = place.json("train --resume cut --json");

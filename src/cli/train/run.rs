@@ -79,7 +79,7 @@ pub struct Job {
 }
 
 impl Job {
-    fn prepare(
+    pub fn prepare(
         mut config: RunConfig,
         normalisation: Option<Normalisation>,
         kernels: Choices,
@@ -146,6 +146,9 @@ impl Job {
             .checkpoints(folder.path(), Duration::from_secs_f64(self.config.checkpoint_every))
             .stop_flag(stop.clone())
             .observer(&mut epochs);
+        if let Some(count) = self.config.keep_best {
+            trainer = trainer.keep_best(count);
+        }
         if let Some(steps) = &mut steps {
             trainer = trainer.observer(steps);
         }
@@ -164,7 +167,7 @@ impl Job {
         Ok(outcome)
     }
 
-    fn training_loader(&self) -> Result<Loader> {
+    pub fn training_loader(&self) -> Result<Loader> {
         let recipe = &self.config.recipe;
         let has_classes = self.splits.train.labels().classes().is_some();
         let options = LoaderOptions {

@@ -130,6 +130,7 @@ pub fn figures(
             let metric = measure(session, outcome, best);
             json!({metric.key(): metric.value, "epoch": progress.best_epoch})
         }),
+        "kept": progress.kept,
         "test": test.map(|test| {
             let mut figures = by_key(test.loss, &test.metrics);
             figures["images"] = test.images.into();
