@@ -17,7 +17,7 @@ use gabor::{
 };
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, imageops};
 
-use super::{config::open_data, console::Console, given::Given};
+use super::{config::open_data, console::Console, given::Given, place::free_place};
 
 /// Show what training makes of images
 ///
@@ -67,7 +67,7 @@ impl AugmentArgs {
         self.options.apply(&mut options)?;
         augmentation.check().map_err(Error::msg)?;
         options.check().map_err(Error::msg)?;
-        let out = free_place(self.out)?;
+        let out = free_place(self.out, "augmented", "png")?;
         let splits = open_data(self.data.as_deref(), &options)?;
         let size = splits.image_size();
         let count = usize::from(self.images).min(splits.train.len());
@@ -82,19 +82,6 @@ impl AugmentArgs {
         console.note(format_args!("{augmentation}\n{count} images are in {}", out.display()))?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Where the picture goes: what is there already stays.
-fn free_place(given: Option<PathBuf>) -> Result<PathBuf> {
-    let Some(path) = given else {
-        let numbered = (2..).map(|number| PathBuf::from(format!("augmented-{number}.png")));
-        let mut names = std::iter::once(PathBuf::from("augmented.png")).chain(numbered);
-        return names.find(|path| !path.exists()).context("there is no name left");
-    };
-    let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    ensure!(is_png, "{} is no name of a picture: --out takes a .png file", path.display());
-    ensure!(!path.exists(), "{} is there already: give --out another name, or remove it", path.display());
-    Ok(path)
 }
 
 /// So many images, from the first to the last.

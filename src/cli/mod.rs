@@ -13,6 +13,7 @@ mod eval;
 mod given;
 mod interrupt;
 mod models;
+mod place;
 mod plan;
 mod predict;
 mod profile;
@@ -56,6 +57,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
+    LrRange(Box<train::LrRangeArgs>),
     Augment(Box<augment::AugmentArgs>),
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
@@ -91,7 +93,7 @@ fn command() -> clap::Command {
     let command = names
         .into_iter()
         .fold(command, |command, name| command.mut_subcommand(name, |subcommand| subcommand.mut_args(negative)));
-    command.mut_subcommand("train", train::complete)
+    command.mut_subcommand("train", train::complete).mut_subcommand("lr-range", train::complete_range)
 }
 
 /// Runs the command that the arguments of the process say and returns its exit code: 0, or 1 after an error, which has
@@ -118,6 +120,7 @@ impl Cli {
         let console = Console::new(self.verbosity.quiet);
         match self.command {
             Command::Train(args) => args.run(console),
+            Command::LrRange(args) => args.run(console),
             Command::Augment(args) => args.run(console),
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),

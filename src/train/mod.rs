@@ -9,6 +9,7 @@ mod error;
 mod evaluate;
 mod graphs;
 mod observer;
+mod range;
 mod recipe;
 mod schedule;
 mod session;
@@ -26,6 +27,7 @@ pub use graphs::{
     update_graph,
 };
 pub use observer::{Control, EpochReport, Observer, StepReport};
+pub use range::{RangePoint, RangeReport, RangeTest};
 pub use recipe::Recipe;
 pub use schedule::Schedule;
 pub use session::{Session, StepFigures};

@@ -11,6 +11,7 @@ mod fit;
 mod folds;
 mod labels;
 mod layers;
+mod lr_range;
 mod resume;
 mod support;
 mod train;

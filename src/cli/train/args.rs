@@ -33,6 +33,22 @@ use crate::cli::{config::RunConfig, console::Console, given::Given, run_folder::
 Ctrl-C ends a run after the present step, with a checkpoint; --resume goes on from there.")]
 pub struct TrainArgs {
     #[command(flatten)]
+    pub(super) settings: SettingArgs,
+    /// The run folder [default: runs/MODEL-N, with the next free number]
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    resume: Option<PathBuf>,
+    /// Print one JSON object at the end, and nothing else on standard output
+    #[arg(long, help_heading = "Run", group = "with_resume")]
+    json: bool,
+}
+
+/// What is trained, on what, how and where.
+#[derive(Args)]
+pub struct SettingArgs {
+    #[command(flatten)]
     given: Given<RunConfig>,
     #[command(flatten)]
     parts: PartArgs,
@@ -40,18 +56,9 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Model and device", group = "with_resume",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// The run folder [default: runs/MODEL-N, with the next free number]
-    #[arg(long, value_name = "DIR", help_heading = "Run")]
-    out: Option<PathBuf>,
-    /// Go on with the run in this folder
-    #[arg(long, value_name = "DIR", help_heading = "Run")]
-    resume: Option<PathBuf>,
     /// Settings from a TOML file such as the config.toml of a run; flags take precedence
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
-    /// Print one JSON object at the end, and nothing else on standard output
-    #[arg(long, help_heading = "Run", group = "with_resume")]
-    json: bool,
 }
 
 /// Flags for a part of a setting each.
@@ -81,29 +88,43 @@ const SGD_MOMENTUM: f64 = 0.9;
 impl TrainArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let console = console.json(self.json);
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
-        }
+        self.settings.use_threads()?;
         if let Some(folder) = &self.resume {
             let folder = RunFolder::of_stopped_run(folder)?;
-            let config = self.overlay(RunConfig::read(&folder.config())?)?;
+            let config = self.settings.overlay(RunConfig::read(&folder.config())?)?;
             if config.is_of_folds() {
                 return folds::resume(config, &folder, console);
             }
             return run::resume(config, &folder, console)?.tell(console);
         }
-        let base = match &self.config {
-            Some(path) => RunConfig::read(path)?,
-            None => RunConfig::default(),
-        };
-        let (mut config, out) = (self.overlay(base)?, self.out.as_deref());
-        // Not in a run that is resumed: it goes on as it began.
-        config.recipe.augment.preset.get_or_insert(Preset::Auto);
+        let (config, out) = (self.settings.of_new_run()?, self.out.as_deref());
         if config.is_of_folds() {
             folds::start(config, out, console)
         } else {
             run::start(config, out, console)?.tell(console)
         }
+    }
+}
+
+impl SettingArgs {
+    /// Computes with as many threads as were asked for.
+    pub fn use_threads(&self) -> Result<()> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+        }
+        Ok(())
+    }
+
+    /// The configuration of a run that begins.
+    pub fn of_new_run(&self) -> Result<RunConfig> {
+        let base = match &self.config {
+            Some(path) => RunConfig::read(path)?,
+            None => RunConfig::default(),
+        };
+        let mut config = self.overlay(base)?;
+        // Not in a run that is resumed: it goes on as it began.
+        config.recipe.augment.preset.get_or_insert(Preset::Auto);
+        Ok(config)
     }
 
     /// `config` with the flags that were given in place of what it says.

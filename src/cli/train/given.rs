@@ -3,6 +3,7 @@
 use std::iter;
 
 use clap::{Arg, ArgGroup, Command, Id};
+use gabor::train::RangeTest;
 use toml::{Table, Value};
 
 use crate::cli::config::RunConfig;
@@ -22,15 +23,46 @@ pub fn complete(command: Command) -> Command {
         others.partition(|arg| groups().any(|group| group.get_args().any(|id| id == arg.get_id())));
     let free: Vec<String> = free.iter().filter_map(Arg::get_long).map(|long| format!("--{long}")).collect();
 
-    let defaults = Table::try_from(RunConfig::default()).unwrap_or_default();
-    let with_default = |arg: Arg| match (arg.get_help().map(ToString::to_string), default(&defaults, arg.get_id())) {
-        (Some(help), Some(text)) if !help.contains("[default: ") => arg.help(format!("{help} [default: {text}]")),
-        _ => arg,
-    };
-    command.mut_args(with_default).mut_arg("resume", |arg| {
+    with_defaults(command).mut_arg("resume", |arg| {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let help = format!("{help}; of the other flags only these may come with it: {}", free.join(", "));
         arg.help(help).conflicts_with_all(fixed.iter().map(Arg::get_id))
+    })
+}
+
+/// Settings that a range test does without: it has a rule of its own for the learning rate, and makes no epochs.
+const NOT_OF_RANGE: [&str; 14] = [
+    "learning_rate",
+    "schedule",
+    "warmup_steps",
+    "epochs",
+    "max_steps",
+    "ema",
+    "monitor",
+    "patience",
+    "min_delta",
+    "plateau",
+    "plateau_factor",
+    "min_lr",
+    "checkpoint_every",
+    "keep_best",
+];
+
+/// `gabor lr-range`'s command, likewise.
+pub fn complete_range(command: Command) -> Command {
+    let refuse = |_: &str| Err::<String, _>("it has no effect on a range test: leave it out");
+    let command = with_defaults(command.group(ArgGroup::new(WITH_RESUME).multiple(true)));
+    let command = command.mut_arg("log_steps", |arg| arg.hide(true));
+    NOT_OF_RANGE.iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true).value_parser(refuse)))
+}
+
+/// The defaults of settings in the help.
+fn with_defaults(command: Command) -> Command {
+    let mut defaults = Table::try_from(RunConfig::default()).unwrap_or_default();
+    defaults.extend(Table::try_from(RangeTest::default()).unwrap_or_default());
+    command.mut_args(|arg| match (arg.get_help().map(ToString::to_string), default(&defaults, arg.get_id())) {
+        (Some(help), Some(text)) if !help.contains("[default: ") => arg.help(format!("{help} [default: {text}]")),
+        _ => arg,
     })
 }
 

@@ -1,12 +1,14 @@
-//! `gabor train`.
+//! `gabor train`, and the range test of its learning rate.
 
 mod args;
 mod folds;
 mod given;
+mod lr_range;
 mod run;
 mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use args::TrainArgs;
-pub use given::complete;
+pub use given::{complete, complete_range};
+pub use lr_range::LrRangeArgs;

@@ -26,7 +26,7 @@ fn configured(arg: &Arg, value: impl Display) -> Result<RunConfig, String> {
         Some(long) => format!("--{long}"),
     };
     let matches = train().try_get_matches_from(["train".to_string(), given]).map_err(|error| error.to_string())?;
-    let config = TrainArgs::from_arg_matches(&matches).unwrap().overlay(RunConfig::default()).unwrap();
+    let config = TrainArgs::from_arg_matches(&matches).unwrap().settings.overlay(RunConfig::default()).unwrap();
     config.check().map(|()| config)
 }
 
