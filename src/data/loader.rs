@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::random::{shuffle, stream};
+use super::sampling::Weighted;
 use super::{DataError, Dataset, Labels};
 
 /// The order of the images in an epoch.
@@ -33,6 +34,9 @@ pub struct LoaderOptions {
     pub ahead: usize,
     /// The weight of each class in the loss; `None` for 1.
     pub class_weights: Option<Vec<f32>>,
+    /// How often each image is drawn by that of the others, in an epoch of as many images in which one can be several times;
+    /// `None` for each once. It is for a shuffled order.
+    pub image_weights: Option<Vec<f64>>,
     /// End with an error at an image that cannot be read any more, instead of leaving it out with a warning.
     pub strict: bool,
 }
@@ -40,7 +44,8 @@ pub struct LoaderOptions {
 impl LoaderOptions {
     /// Batches of `batch_size` in the order of the set, four of them kept ready.
     pub fn new(batch_size: usize) -> Self {
-        Self { batch_size, order: Order::Sequential, threads: 0, ahead: 4, class_weights: None, strict: false }
+        let (class_weights, image_weights) = (None, None);
+        Self { batch_size, order: Order::Sequential, threads: 0, ahead: 4, class_weights, image_weights, strict: false }
     }
 }
 
@@ -72,7 +77,8 @@ impl Loader {
     /// A loader of `dataset`.
     ///
     /// # Errors
-    /// If the set is empty, the batch size is 0, or there is not one finite, non-negative weight a class.
+    /// If the set is empty, the batch size is 0, there is not one finite, non-negative weight a class or an image, or images are
+    /// to be drawn by weights and not in a shuffled order.
     pub fn new(dataset: Dataset, options: LoaderOptions) -> Result<Self, DataError> {
         if dataset.is_empty() {
             return Err(DataError::Option(format!("{} has no images to make batches of", dataset.name())));
@@ -95,7 +101,21 @@ impl Loader {
                 )));
             }
         }
-        Ok(Self { shared: Arc::new(Shared { dataset, options, spare: Mutex::default(), lost: Mutex::default() }) })
+        let weighted = match (&options.image_weights, options.order) {
+            (None, _) => None,
+            (Some(_), Order::Sequential) => {
+                let message = "images are drawn by weights in a shuffled order only: give the order a seed";
+                return Err(DataError::Option(message.into()));
+            }
+            (Some(weights), Order::Shuffled { .. }) => {
+                let name = dataset.name().to_string();
+                let weighted = Weighted::new(weights, dataset.len());
+                Some(weighted.map_err(|message| DataError::Option(format!("{name}: {message}")))?)
+            }
+        };
+        Ok(Self {
+            shared: Arc::new(Shared { dataset, options, weighted, spare: Mutex::default(), lost: Mutex::default() }),
+        })
     }
 
     /// The data set.
@@ -165,6 +185,7 @@ struct EpochOrder {
 struct Shared {
     dataset: Dataset,
     options: LoaderOptions,
+    weighted: Option<Weighted>,
     /// Batches whose memory can be used again.
     spare: Mutex<Vec<Batch>>,
     /// Images that could be read when the data was opened, and cannot any more.
@@ -179,7 +200,11 @@ impl Shared {
     fn order(&self, epoch: u64) -> EpochOrder {
         let mut order: Vec<u32> = (0..self.dataset.len() as u32).collect();
         if let Order::Shuffled { seed } = self.options.order {
-            shuffle(&mut order, &mut stream(seed, epoch));
+            let mut rng = stream(seed, epoch);
+            match &self.weighted {
+                Some(weighted) => order = weighted.draw(&mut rng),
+                None => shuffle(&mut order, &mut rng),
+            }
         }
         EpochOrder { epoch, images: order }
     }

@@ -3,6 +3,7 @@
 use super::Schedule;
 use crate::{
     augment::Augmentation,
+    data::Sampling,
     nn::{GroupRule, Groups},
     ops::Optimizer,
     settings::{self, above, between},
@@ -63,6 +64,9 @@ crate::settings! {
         /// Weigh classes by the inverse of their frequency in the loss.
         #[arg(long)]
         pub balance_classes: bool = false;
+        /// How the images of an epoch are drawn.
+        #[arg(long, value_name = "HOW")]
+        pub sample: Sampling = Sampling::Shuffled;
         /// How far running statistics move towards those of a batch.
         #[arg(skip)]
         pub statistics_momentum: f64 = 0.1, in 0.0..=1.0;

@@ -97,6 +97,9 @@ fn images_of_a_group_stay_on_one_side() {
 fn labels_that_cannot_be_are_named() {
     let place = photos();
     place.run("train photos --labels missing.csv --device cpu").expect_error(&["missing.csv"]);
+    place
+        .run(&format!("{TRAIN} --sample balanced"))
+        .expect_error(&["`sample` (--sample) balanced", "(--balance-classes)"]);
     place.run("train photos --task multi-label --device cpu").expect_error(&["multi-label", "(--labels)"]);
     for (text, words) in [
         ("path,tags\n", &["labels.csv", "no line after"][..]),

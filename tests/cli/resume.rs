@@ -153,6 +153,21 @@ fn what_defines_a_run_cannot_change_when_it_is_resumed() {
 }
 
 #[test]
+fn a_run_of_balanced_samples_is_resumed_bit_for_bit() {
+    let place = Workplace::with_shapes();
+    for number in 5..40 {
+        fs::remove_file(place.path(&format!("shapes/plain/{number:03}.png"))).unwrap();
+    }
+    let train = "train shapes --device cpu --batch-size 16 --sample balanced --schedule constant --epochs 3 --out";
+    place.run(&format!("{train} whole")).expect_code(0);
+    place.run(&format!("{train} parts --max-steps 5")).expect_code(0);
+    place.run("train --resume parts --max-steps 1000").expect_code(0);
+    assert!(place.bytes("whole/resume.safetensors") == place.bytes("parts/resume.safetensors"));
+    place.run(&format!("{train} other").replace("--sample balanced", "")).expect_code(0);
+    assert!(place.bytes("whole/last.safetensors") != place.bytes("other/last.safetensors"));
+}
+
+#[test]
 fn what_is_no_run_cannot_be_resumed() {
     let place = Workplace::with_shapes();
     place.run("train --resume nowhere").expect_error(&["nowhere", "config.toml"]);

@@ -106,6 +106,29 @@ fn weights_of_classes_go_to_real_images_only() {
     assert_eq!(last.weights, [0.5, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 }
 
+#[test]
+fn images_drawn_by_weights_are_the_same_wherever_an_epoch_starts() {
+    let weights: Vec<f64> = (0..50).map(|at| f64::from(u8::from(at % 5 == 0))).collect();
+    let drawn = |order, threads, weights| {
+        let options = LoaderOptions { order, threads, image_weights: Some(weights), ..LoaderOptions::new(8) };
+        Loader::new(loader(LoaderOptions::new(8)).dataset().clone(), options)
+    };
+    let shuffled = Order::Shuffled { seed: 3 };
+    let one = batches(&drawn(shuffled, 1, weights.clone()).unwrap(), 2, 0);
+    assert_eq!(batches(&drawn(shuffled, 3, weights.clone()).unwrap(), 2, 4), one[4..]);
+    let indices: Vec<u32> = one.iter().flat_map(|batch| batch.indices[..batch.real].to_vec()).collect();
+    assert!(indices.len() == 50 && indices.iter().all(|index| index % 5 == 0), "{indices:?}");
+    assert_ne!(batches(&drawn(shuffled, 1, weights.clone()).unwrap(), 3, 0)[0].indices, one[0].indices);
+    for (order, weights, word) in [
+        (Order::Sequential, weights, "shuffled order"),
+        (shuffled, vec![1.0; 49], "49 weights"),
+        (shuffled, vec![0.0; 50], "above 0"),
+    ] {
+        let error = drawn(order, 1, weights).err().unwrap().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
 /// Images of which number 20 breaks in a given way.
 struct Breaking {
     panics: bool,

@@ -92,6 +92,8 @@ impl Job {
         if config.images.fold.is_none_or(|fold| fold == 1) {
             warn_of(&splits);
         }
+        // Also before there is a folder.
+        config.recipe.sample.weights(&splits.train)?;
         let size = splits.image_size();
         let input = [size.height, size.width, size.channels];
         let task = tasks::for_data(&splits.train, config.recipe.balance_classes);
@@ -173,6 +175,7 @@ impl Job {
         let options = LoaderOptions {
             order: Order::Shuffled { seed: recipe.seed },
             class_weights: (recipe.balance_classes && has_classes).then(|| self.splits.train.balanced_class_weights()),
+            image_weights: recipe.sample.weights(&self.splits.train)?,
             strict: self.config.images.strict,
             ..LoaderOptions::new(recipe.batch_size)
         };
