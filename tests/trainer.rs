@@ -13,7 +13,7 @@ use gabor::{
     cpu::CpuExecutor,
     data::{Dataset, ImageSize, Loader, LoaderOptions, Normalisation, Order},
     graph::{VariableId, Variables},
-    models::Model,
+    models::{Model, Teacher},
     nn::{Dense, Flatten, Sequential},
     plan::{Executor, ExecutorError, Outputs, Plan, ProgramId, Target, Timing},
     report::EpochLog,
@@ -88,10 +88,13 @@ fn loader() -> Loader {
     Loader::new(set, LoaderOptions { order: Order::Shuffled { seed: 1 }, ..LoaderOptions::new(4) }).unwrap()
 }
 
+fn dots() -> Model {
+    Model::new("dots", [2, 2, 1], 2, Sequential::new().add(Flatten).add(Dense::new(3)).add(Dense::new(2)))
+}
+
 fn session(executor: impl Executor + 'static, recipe: Recipe) -> Session {
-    let model = Model::new("dots", [2, 2, 1], 2, Sequential::new().add(Flatten).add(Dense::new(3)).add(Dense::new(2)));
     let normalisation = Normalisation { mean: vec![0.5], std: vec![0.5] };
-    Session::new(Box::new(executor), model, recipe, normalisation).unwrap()
+    Session::new(Box::new(executor), dots(), recipe, normalisation).unwrap()
 }
 
 fn recipe() -> Recipe {
@@ -316,6 +319,43 @@ fn the_callbacks_are_observers_by_themselves() {
     };
     assert_eq!(files(by_observer.path()).len(), 2);
     assert_eq!(files(by_observer.path()), files(by_trainer.path()));
+}
+
+/// A teacher that answers as the student itself leaves nothing to imitate, also one of another normalisation.
+#[test]
+fn a_teacher_is_asked_in_its_own_normalisation() {
+    let loss = |weight: f64, teacher: Option<Teacher>| {
+        let recipe = Recipe { teacher_weight: weight, teacher_temperature: 2.0, ..recipe() };
+        let mut student = dots();
+        student.teacher = teacher.map(Arc::new);
+        let normalisation = Normalisation { mean: vec![0.5], std: vec![0.5] };
+        let mut session = Session::new(Box::new(CpuExecutor::new()), student, recipe, normalisation).unwrap();
+        let mut finished = session.train_step(&mut loader().batch(0, 0).unwrap(), 0.0).unwrap();
+        finished.extend(session.finish_steps().unwrap());
+        finished[0].loss
+    };
+    let own = session(CpuExecutor::new(), recipe()).tensors().unwrap();
+    let own: Vec<(String, Tensor)> = own.into_iter().filter(|(name, _)| !name.contains('/')).collect();
+    let as_student = || Teacher {
+        model: dots(),
+        normalisation: Normalisation { mean: vec![0.5], std: vec![0.5] },
+        weights: own.clone(),
+    };
+    // Twice the deviation and twice the weights of the first layer.
+    let mut wider = as_student();
+    wider.normalisation.std = vec![1.0];
+    let first = &mut wider.weights.iter_mut().find(|(name, _)| name == "dense1.weight").unwrap().1;
+    *first = Tensor::f32(first.shape(), first.as_f32().unwrap().iter().map(|x| 2.0 * x).collect());
+    let mut narrower = as_student();
+    narrower.normalisation.std = vec![0.25];
+
+    let hard = loss(0.5, None);
+    for teacher in [as_student(), wider] {
+        let halved = loss(0.5, Some(teacher));
+        assert!((halved - 0.5 * hard).abs() < 1e-5, "{halved} {hard}");
+    }
+    assert!(loss(1.0, Some(as_student())).abs() < 1e-5);
+    assert!(loss(1.0, Some(narrower)) > 1e-3);
 }
 
 #[test]

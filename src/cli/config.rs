@@ -14,7 +14,10 @@ use gabor::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::values::{ModelParser, Normalise};
+use super::{
+    run_folder::weights_file,
+    values::{ModelParser, Normalise},
+};
 
 /// Seconds between checkpoints, at most: 30 years.
 const MOST_SECONDS: f64 = 1e9;
@@ -43,6 +46,12 @@ gabor::settings! {
         /// How the model is trained.
         #[command(flatten)]
         pub recipe: Recipe = Recipe::default(), check Recipe::check;
+        /// Learn from this trained model as well (distillation): a run folder or a .safetensors file
+        #[arg(long, value_name = "RUN|FILE", help_heading = "Training")]
+        pub teacher: Option<PathBuf> = None;
+        /// What tells the teacher from all others, so that a run that goes on has the same.
+        #[arg(skip)]
+        pub teacher_sha256: Option<String> = None;
         /// How the data is opened.
         #[command(flatten)]
         pub images: OpenOptions = OpenOptions::default(), check OpenOptions::check;
@@ -79,9 +88,15 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// Makes it mean the same data from any folder. Where there is no such data, opening it says so.
+    /// Makes it mean the same data and the same teacher from any folder. Where there is none, opening it says so.
     pub fn make_paths_absolute(&mut self) {
-        for path in [&mut self.data, &mut self.images.labels, &mut self.images.disk_cache].into_iter().flatten() {
+        if let Some(teacher) = &mut self.teacher
+            && let Ok(file) = weights_file(teacher, None)
+        {
+            *teacher = file;
+        }
+        let images = [&mut self.images.labels, &mut self.images.disk_cache];
+        for path in [&mut self.data, &mut self.teacher].into_iter().chain(images).flatten() {
             *path = path.canonicalize().unwrap_or_else(|_| path.clone());
         }
     }

@@ -80,6 +80,7 @@ impl Architecture {
                 task: Arc::new(Classification::new(classes)),
                 network: network.build(classes),
                 layers: Some(network.clone()),
+                teacher: None,
             }),
         }
     }

@@ -10,6 +10,7 @@ mod lenet;
 mod mobilenet;
 mod resnet;
 mod seed_cnn;
+mod teacher;
 #[cfg(test)]
 mod tests;
 mod vgg;
@@ -18,6 +19,8 @@ mod vit;
 use std::sync::Arc;
 
 pub use architecture::Architecture;
+pub use teacher::Teacher;
+
 use efficientnet::efficientnet;
 use layers::Network;
 use resnet::ResNet;
@@ -40,6 +43,8 @@ pub struct Model {
     pub network: Box<dyn Layer>,
     /// Its layers, where it was written down as a list of them: weights files hold them then.
     pub layers: Option<Network>,
+    /// A network that it is to imitate in training besides learning its labels.
+    pub teacher: Option<Arc<Teacher>>,
 }
 
 impl Model {
@@ -55,12 +60,18 @@ impl Model {
         task: impl Task + 'static,
         network: impl Layer + 'static,
     ) -> Self {
-        Self { name: name.into(), input, task: Arc::new(task), network: Box::new(network), layers: None }
+        let (task, network) = (Arc::new(task), Box::new(network));
+        Self { name: name.into(), input, task, network, layers: None, teacher: None }
     }
 
     /// The same network for another task.
     pub fn with_task(self, task: Arc<dyn Task>) -> Self {
         Self { task, ..self }
+    }
+
+    /// The same network with a teacher: [`Recipe::teacher_weight`](crate::train::Recipe::teacher_weight) says how much it counts.
+    pub fn with_teacher(self, teacher: Teacher) -> Self {
+        Self { teacher: Some(Arc::new(teacher)), ..self }
     }
 }
 
@@ -153,5 +164,6 @@ pub const ZOO: &[Entry] = &[
 pub fn build(name: &str, input: [usize; 3], classes: usize) -> Option<Model> {
     let entry = ZOO.iter().find(|entry| entry.name == name)?;
     let task = Arc::new(Classification::new(classes));
-    Some(Model { name: name.to_string(), input, task, network: (entry.build)(input, classes), layers: None })
+    let network = (entry.build)(input, classes);
+    Some(Model { name: name.to_string(), input, task, network, layers: None, teacher: None })
 }

@@ -27,6 +27,8 @@ pub struct Builder<'a> {
     values: HashMap<usize, Value>,
     statistics: Vec<(usize, Value)>,
     random_layers: u32,
+    /// Whether the parameters are those of another network than the model.
+    given: bool,
     /// Path of a dense layer and the rate of the dropout before it.
     dropout: Option<(String, f64)>,
 }
@@ -36,7 +38,13 @@ impl<'a> Builder<'a> {
     /// draw random numbers.
     pub fn new(graph: &'a mut Graph, parameters: &'a mut Parameters, mode: Mode, clock: Option<Value>) -> Self {
         let (values, statistics) = (HashMap::new(), Vec::new());
-        Self { graph, parameters, mode, clock, values, statistics, random_layers: 0, dropout: None }
+        Self { graph, parameters, mode, clock, values, statistics, random_layers: 0, given: false, dropout: None }
+    }
+
+    /// For a network beside the model, such as a teacher, whose parameters stay as they are given ([`Role::Given`]). Their names
+    /// begin with the path that the graph has at this time.
+    pub fn given(graph: &'a mut Graph, parameters: &'a mut Parameters) -> Self {
+        Self { given: true, ..Self::new(graph, parameters, Mode::Inference, None) }
     }
 
     /// In training, drops elements of what the last dense layer is given with this probability, besides what the network
@@ -104,6 +112,7 @@ impl<'a> Builder<'a> {
             layer if layer.is_empty() => name.to_string(),
             layer => format!("{layer}.{name}"),
         };
+        let role = if self.given { Role::Given } else { role };
         let at = self.parameters.declare(&path, shape.clone(), init, role).map_err(|message| self.error(message))?;
         let parameter = self.parameters.get(at);
         let variable = self.parameters.blocks()[parameter.block].variable;

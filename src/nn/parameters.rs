@@ -19,6 +19,8 @@ pub enum Role {
     Trained,
     /// It follows statistics of the batches, as the running mean and variance of batch norm do.
     Statistic,
+    /// It is of another network, such as a teacher, and stays as it was given.
+    Given,
 }
 
 /// A named tensor of a model.
@@ -95,7 +97,7 @@ impl Parameters {
     }
 
     fn block_for(&mut self, role: Role, group: Group, elements: usize) -> usize {
-        let alike = |block: &Block| block.role == role && (role == Role::Statistic || block.group == group);
+        let alike = |block: &Block| block.role == role && (role != Role::Trained || block.group == group);
         let last = self.blocks.iter().rposition(alike);
         if let Some(at) = last.filter(|at| self.blocks[*at].elements + elements <= self.block_limit) {
             return at;
@@ -103,15 +105,21 @@ impl Parameters {
         let name = match role {
             Role::Trained => "parameters",
             Role::Statistic => "statistics",
+            Role::Given => "given",
         };
         let variable = self.variables.add(name, DType::F32, 0);
         self.blocks.push(Block { variable, role, group, elements: 0 });
         self.blocks.len() - 1
     }
 
-    /// All parameters, in the order of their layers.
+    /// All parameters of the model, in the order of their layers.
     pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
-        self.list.iter()
+        self.list.iter().filter(|parameter| parameter.role != Role::Given)
+    }
+
+    /// Those of another network beside it.
+    pub fn given(&self) -> impl Iterator<Item = &Parameter> {
+        self.list.iter().filter(|parameter| parameter.role == Role::Given)
     }
 
     /// The parameter of that number.

@@ -12,7 +12,10 @@ use crate::{
     tensor::{Tensor, TensorType},
 };
 
-use super::Recipe;
+use super::{
+    Recipe,
+    distil::{distilled_losses, teacher_output},
+};
 
 /// Variables that training keeps beside the parameters.
 #[derive(Clone, Debug)]
@@ -251,11 +254,13 @@ fn gradients(
         inference_graph(model, parameters, recipe.batch_size, normalisation)?;
     }
     let (samples, built) = forward(graph, model, parameters, &input, Some((clock, recipe)))?;
+    let teacher = teacher_output(graph, parameters, model, &samples, normalisation)?;
 
     let (loss, weight, metrics, guard) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
         let objective = model.task.objective(graph, &samples)?;
         let losses = focal_losses(graph, recipe, objective.losses)?;
         let losses = mixed_losses(graph, recipe, model, &samples, &augmentation, losses)?;
+        let losses = distilled_losses(graph, recipe, model, &samples, teacher, losses)?;
         let loss = graph.weighted_mean(losses, batch.weights)?;
         let mut metrics = Vec::new();
         for metric in &objective.metrics {

@@ -5,6 +5,7 @@ mod budget;
 mod callbacks;
 mod checkpoint;
 mod diagnose;
+mod distil;
 mod error;
 mod evaluate;
 mod graphs;

@@ -64,6 +64,13 @@ crate::settings! {
         /// Weigh classes by the inverse of their frequency in the loss.
         #[arg(long)]
         pub balance_classes: bool = false;
+        /// Share of the loss that is of imitating the teacher, where there is one; the rest is that of the labels.
+        #[arg(long, value_name = "X")]
+        pub teacher_weight: f64 = 0.5, in 0.0..=1.0;
+        /// What the outputs of teacher and student are divided by before they are compared: the higher, the more the classes
+        /// count that are not the likeliest.
+        #[arg(long, value_name = "T")]
+        pub teacher_temperature: f64 = 4.0, in above(0.0);
         /// How the images of an epoch are drawn.
         #[arg(long, value_name = "HOW")]
         pub sample: Sampling = Sampling::Shuffled;

@@ -19,7 +19,7 @@ use crate::{
     graph::Graph,
     kernel::random,
     models::Model,
-    nn::Parameters,
+    nn::{Parameters, Role},
     plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanOptions, ProgramId, Target, Tuned},
     tasks::{Evaluation, Unit},
     tensor::{Tensor, TensorType},
@@ -109,6 +109,9 @@ impl Session {
             return Err(TrainError::Setting(message.into()));
         }
         normalisation.check(model.input[2])?;
+        if let Some(teacher) = &model.teacher {
+            teacher.check(&model).map_err(TrainError::Setting)?;
+        }
         let mut parameters = Parameters::with_groups(executor.target().block_limit(), recipe.parameter_groups());
         let mut inference = inference_graph(&model, &mut parameters, recipe.batch_size, &normalisation)?;
         let (mut graph, state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
@@ -146,6 +149,11 @@ impl Session {
         let inference = Inference::new(executor.load(inference_plan)?);
         for (block, content) in parameters.blocks().iter().zip(parameters.initial(recipe.seed)) {
             executor.write(block.variable, 0, &content)?;
+        }
+        if let Some(teacher) = &model.teacher {
+            for (parameter, weights) in parameters.given().zip(teacher.weights_of(&parameters)?) {
+                executor.write(parameters.blocks()[parameter.block].variable, parameter.offset, weights)?;
+            }
         }
         for (block, average) in averages {
             let content = executor.read(parameters.blocks()[block].variable)?;
@@ -446,7 +454,8 @@ impl Session {
     /// If the device fails.
     pub fn tensors(&mut self) -> Result<Vec<(String, Tensor)>, TrainError> {
         let mut tensors = Vec::new();
-        for (at, block) in self.parameters.blocks().to_vec().into_iter().enumerate() {
+        let blocks = self.parameters.blocks().to_vec().into_iter().enumerate();
+        for (at, block) in blocks.filter(|(_, block)| block.role != Role::Given) {
             let mut sources = vec![(String::new(), block.variable)];
             if let Some(update) = self.state.updates.iter().find(|update| update.block == at) {
                 let moments = update.moments.iter().enumerate();

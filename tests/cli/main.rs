@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod damage;
 mod devices;
+mod distil;
 mod evaluate;
 mod findings;
 mod fit;

@@ -547,9 +547,35 @@ def sigmoid_cross_entropy():
     return family
 
 
+def distillation():
+    """y = T^2 * KL(teacher || student), for each sample: of the softmax of both divided by T, or of the
+    logistic function of each class, and then the mean over the classes."""
+    family = Family("distillation")
+    for kind in ["softmax", "sigmoid"]:
+        for temperature in [1.0, 4.0]:
+            name = f"{kind}_{temperature:g}"
+            rng = family.rng(name)
+            teacher = exact(rng.normal(0, 3.0, (6, 10)))
+
+            def loss(student, teacher=teacher, kind=kind, temperature=temperature):
+                s, t = student / temperature, teacher / temperature
+                if kind == "softmax":
+                    log_s, log_t = F.log_softmax(s, -1), F.log_softmax(t, -1)
+                    y = F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(-1)
+                else:
+                    own, other = [torch.stack([F.logsigmoid(x), F.logsigmoid(-x)]) for x in (s, t)]
+                    y = F.kl_div(own, other, reduction="none", log_target=True).sum(0).mean(-1)
+                return temperature**2 * y
+
+            student = rng.normal(0, 3.0, (6, 10))
+            family.record(name, dict(kind=kind, temperature=temperature), loss, rng, student=student)
+            family.tensors[f"{name}/teacher"] = teacher.float()
+    return family
+
+
 FAMILIES = [
     conv2d, matmul, dense, max_pool, avg_pool, global_pool, activations, softmax, cross_entropy,
-    batch_norm, layer_norm, optimizers, clipping, seed_cnn, sigmoid_cross_entropy,
+    batch_norm, layer_norm, optimizers, clipping, seed_cnn, sigmoid_cross_entropy, distillation,
 ]  # fmt: skip
 
 if __name__ == "__main__":

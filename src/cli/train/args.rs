@@ -122,6 +122,8 @@ impl SettingArgs {
             None => RunConfig::default(),
         };
         let mut config = self.overlay(base)?;
+        // It may be another one than that of the run whose configuration this is.
+        config.teacher_sha256 = None;
         // Not in a run that is resumed: it goes on as it began.
         config.recipe.augment.preset.get_or_insert(Preset::Auto);
         Ok(config)

@@ -17,6 +17,7 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
     // Before there is a folder, and before a number of folds sizes anything.
     config.check().map_err(Error::msg)?;
     config.make_paths_absolute();
+    run::find_teacher(&mut config)?;
     let folder = RunFolder::create(out, config.model.as_ref().map_or("folds", Architecture::name))?;
     config.write(&folder.config())?;
     let result = run(&config, &folder, console);

@@ -2,14 +2,14 @@
 
 use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration};
 
-use anyhow::{Error, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use gabor::{
     data::{Dataset, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
-    models::Architecture,
+    models::{Architecture, Teacher},
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
     tasks::{self, Evaluation},
-    train::{Outcome, Progress, Session, StopReason, Trainer, check_monitor, read_card},
+    train::{Card, Outcome, Progress, Session, StopReason, Trainer, check_monitor, read_card},
 };
 
 use serde_json::Value;
@@ -19,7 +19,7 @@ use crate::cli::{
     config::{RunConfig, open_data},
     console::{Console, Flags},
     devices, interrupt,
-    run_folder::RunFolder,
+    run_folder::{RunFolder, weights_file},
 };
 
 /// How a run ended.
@@ -99,7 +99,16 @@ impl Job {
         let task = tasks::for_data(&splits.train, config.recipe.balance_classes);
         let suiting = config.model.is_none();
         let architecture = config.model.get_or_insert_with(|| Architecture::suiting(input, splits.images()));
-        let model = architecture.build(input, splits.classes().len()).map_err(Error::msg)?.with_task(task);
+        let mut model = architecture.build(input, splits.classes().len()).map_err(Error::msg)?.with_task(task);
+        if let Some((teacher, card)) = find_teacher(&mut config)? {
+            ensure!(
+                card.classes == splits.classes(),
+                "the `teacher` tells {} apart, and the classes of the data are {}: give one that was trained for the same",
+                card.classes.join(", "),
+                splits.classes().join(", ")
+            );
+            model = model.with_teacher(teacher);
+        }
         let normalisation = match normalisation {
             Some(normalisation) => normalisation,
             None => config.normalise.resolve(&splits.train)?,
@@ -218,6 +227,21 @@ impl Job {
         bar.finish_and_clear();
         Ok(Some(evaluation))
     }
+}
+
+/// The teacher that the configuration names, which must be the one that it knows where it knows one.
+pub fn find_teacher(config: &mut RunConfig) -> Result<Option<(Teacher, Card)>> {
+    let Some(path) = &config.teacher else { return Ok(None) };
+    let file = weights_file(path, None).context("there is no `teacher` to learn from")?;
+    let teacher = Teacher::load(&file)?;
+    let digest = teacher.digest();
+    ensure!(
+        config.teacher_sha256.as_ref().is_none_or(|known| *known == digest),
+        "the `teacher` {} is another one than when the run began: put that one back, or begin anew",
+        file.display()
+    );
+    config.teacher_sha256 = Some(digest);
+    Ok(Some((teacher, read_card(&file)?)))
 }
 
 /// Says on standard error what is odd about the data.

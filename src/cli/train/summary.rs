@@ -44,6 +44,10 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
         false => String::new(),
     };
     let _ = writeln!(text, "model   {}, {parameters} parameters{frozen}{why}", session.model().name);
+    if let Some(teacher) = &session.model().teacher {
+        let (weight, temperature) = (session.recipe().teacher_weight, session.recipe().teacher_temperature);
+        let _ = writeln!(text, "teacher {}, of weight {weight} at temperature {temperature}", teacher.model.name);
+    }
     let _ = writeln!(text, "augment {}", session.augmentation());
     let _ = writeln!(text, "device  {}", session.device());
     if let Tuned { calls, timed: 1.., faster, time, .. } = session.tuned() {
