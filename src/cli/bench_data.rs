@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use gabor::data::{self, OpenOptions};
+use gabor::{
+    data::{self, OpenOptions},
+    report::grouped,
+};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{
-    config::open_data,
-    console::{Console, grouped},
-};
+use super::{config::open_data, console::Console};
 
 /// Measure how fast images are read, from their files to the pixels that the network takes
 ///

@@ -11,6 +11,7 @@ use clap::{
     Arg, Command,
     builder::styling::{AnsiColor, Style},
 };
+use gabor::report::grouped;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -126,19 +127,6 @@ pub fn print_error(error: &anyhow::Error, flags: &Flags) {
     }
 }
 
-/// A number with its thousands apart, such as `1,234,567`.
-pub fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,10 +142,5 @@ mod tests {
         let command = Command::new("train").arg(Arg::new("learning_rate").long("lr"));
         let explained = Flags::of(Some(&command)).explain(&*anyhow::anyhow!("a lower `learning_rate`, or `strict`"));
         assert_eq!(explained, "a lower `learning_rate` (--lr), or `strict`");
-    }
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

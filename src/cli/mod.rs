@@ -18,6 +18,7 @@ mod plan;
 mod predict;
 mod profile;
 mod run_folder;
+mod summary;
 mod train;
 mod values;
 
@@ -63,6 +64,7 @@ enum Command {
     Predict(predict::PredictArgs),
     Devices(devices::DevicesArgs),
     Models(models::ModelsArgs),
+    Summary(summary::SummaryArgs),
     Plan(plan::PlanArgs),
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
@@ -126,6 +128,7 @@ impl Cli {
             Command::Predict(args) => args.run(console),
             Command::Devices(args) => args.run(console),
             Command::Models(args) => args.run(console),
+            Command::Summary(args) => args.run(console),
             Command::Plan(args) => args.run(console),
             Command::Check(args) => args.run(console),
             Command::Bench(args) => args.run(console),

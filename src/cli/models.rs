@@ -8,11 +8,12 @@ use gabor::{
     data::Normalisation,
     models::{Architecture, Entry, ZOO},
     nn::Parameters,
+    report::grouped,
     train::inference_graph,
 };
 use serde_json::{Value, json};
 
-use super::console::{Console, grouped};
+use super::console::Console;
 
 /// List the models that --model can name, with their numbers of parameters and of operations
 ///

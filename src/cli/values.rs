@@ -50,7 +50,7 @@ fn names_of_zoo() -> impl Iterator<Item = PossibleValue> {
 }
 
 /// The network whose layers are in a file.
-fn read_layers(path: &Path) -> Result<Architecture> {
+pub fn read_layers(path: &Path) -> Result<Architecture> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let layers = toml::from_str(&text).with_context(|| format!("{} is no list of layers", path.display()))?;
     let model = Architecture::Layers(layers);

@@ -110,14 +110,18 @@ impl Graph {
 
     /// Floating-point operations of all nodes, in one run.
     pub fn flop(&self) -> u64 {
-        let of = |node: &Node| match &node.source {
+        self.nodes.iter().map(|node| self.flop_of(node)).sum()
+    }
+
+    /// Floating-point operations of one of its nodes.
+    pub fn flop_of(&self, node: &Node) -> u64 {
+        match &node.source {
             Source::Op(op) => {
                 let inputs = node.inputs.iter().map(|value| self.ty(*value).clone()).collect();
                 op.flop(&Signature { inputs, outputs: node.types.clone() })
             }
             _ => 0,
-        };
-        self.nodes.iter().map(of).sum()
+        }
     }
 
     /// A value that the caller gives anew for each run.

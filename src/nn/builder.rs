@@ -27,6 +27,7 @@ pub struct Builder<'a> {
     values: HashMap<usize, Value>,
     statistics: Vec<(usize, Value)>,
     random_layers: u32,
+    layers: Vec<Applied>,
     /// Whether the parameters are those of another network than the model.
     given: bool,
     /// Path of a dense layer and the rate of the dropout before it.
@@ -37,8 +38,19 @@ impl<'a> Builder<'a> {
     /// A builder that appends to `graph`. In training, `clock` holds the seed and the step, u32 `[2]`, for layers that
     /// draw random numbers.
     pub fn new(graph: &'a mut Graph, parameters: &'a mut Parameters, mode: Mode, clock: Option<Value>) -> Self {
-        let (values, statistics) = (HashMap::new(), Vec::new());
-        Self { graph, parameters, mode, clock, values, statistics, random_layers: 0, given: false, dropout: None }
+        let (values, statistics, layers) = (HashMap::new(), Vec::new(), Vec::new());
+        Self {
+            graph,
+            parameters,
+            mode,
+            clock,
+            values,
+            statistics,
+            random_layers: 0,
+            layers,
+            given: false,
+            dropout: None,
+        }
     }
 
     /// For a network beside the model, such as a teacher, whose parameters stay as they are given ([`Role::Given`]). Their names
@@ -80,7 +92,11 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// The layer's.
     pub fn layer(&mut self, name: &str, layer: &dyn Layer, x: Value) -> Result<Value, GraphError> {
-        self.scoped(name, |builder| layer.forward(builder, x))
+        self.scoped(name, |builder| {
+            let output = layer.forward(builder, x)?;
+            builder.layers.push(Applied { path: builder.graph.scope_path(), kind: layer.kind(), output });
+            Ok(output)
+        })
     }
 
     /// Runs `body` with `name` appended to the path of layers.
@@ -150,7 +166,7 @@ impl<'a> Builder<'a> {
         parameters.sort();
         let mut statistics = self.statistics;
         statistics.sort();
-        Built { parameters, statistics }
+        Built { parameters, statistics, layers: self.layers }
     }
 }
 
@@ -161,4 +177,17 @@ pub struct Built {
     pub parameters: Vec<(usize, Value)>,
     /// Number of each statistic that follows something, and the sample that it follows.
     pub statistics: Vec<(usize, Value)>,
+    /// The layers that were applied under a name, in the order in which they were done: those of a block before it.
+    pub layers: Vec<Applied>,
+}
+
+/// A layer in a graph.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Its path.
+    pub path: String,
+    /// [`Layer::kind`].
+    pub kind: &'static str,
+    /// What it made.
+    pub output: Value,
 }

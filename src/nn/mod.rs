@@ -10,7 +10,7 @@ mod sequential;
 mod stochastic_depth;
 
 pub use attention::{Cbam, SelfAttention, SqueezeExcite};
-pub use builder::{Builder, Built, Mode};
+pub use builder::{Applied, Builder, Built, Mode};
 pub use groups::{Group, GroupRule, Groups};
 pub use init::{Fan, Init};
 pub use layers::{

@@ -1,13 +1,16 @@
-//! What a run shows and logs: observers of training that write CSV files and draw a progress bar, tables, and plots.
+//! What a run shows and logs: observers of training that write CSV files and draw a progress bar, tables, plots, and models
+//! layer by layer.
 
 mod csv_log;
 mod plot;
 #[cfg(feature = "cli")]
 mod progress;
+mod summary;
 mod table;
 
 pub use csv_log::{EpochLog, StepLog};
 pub use plot::{Curve, LogPlot};
 #[cfg(feature = "cli")]
 pub use progress::ProgressBar;
-pub use table::Table;
+pub use summary::{LayerRow, Summary};
+pub use table::{Table, grouped};

@@ -44,6 +44,19 @@ impl<const N: usize> fmt::Display for Table<N> {
     }
 }
 
+/// A number with its thousands apart, such as `1,234,567`.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +67,10 @@ mod tests {
         table.row(["a", "-", "10"].map(String::from));
         table.row(["longer", "-", "2"].map(String::from));
         assert_eq!(table.to_string(), "name     n\na       10\nlonger   2\n");
+    }
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -14,5 +14,6 @@ mod labels;
 mod layers;
 mod lr_range;
 mod resume;
+mod summary;
 mod support;
 mod train;

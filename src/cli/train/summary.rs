@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use gabor::{
     plan::Tuned,
+    report::grouped,
     tasks::{Evaluation, Metric},
     train::{EpochReport, Outcome, Progress, Session, StopReason},
 };
 use serde_json::{Value, json};
 
 use super::run::Job;
-use crate::cli::{console::grouped, run_folder::RunFolder};
+use crate::cli::run_folder::RunFolder;
 
 const MIB: f64 = (1 << 20) as f64;
 
