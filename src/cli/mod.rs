@@ -102,7 +102,12 @@ fn command() -> clap::Command {
 /// been printed.
 pub fn run() -> ExitCode {
     let mut command = command();
-    let mut matches = command.get_matches_mut();
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|error| {
+        match command.find_subcommand("train") {
+            Some(train) => train::explained(error, train).exit(),
+            None => error.exit(),
+        }
+    });
     let flags = Flags::of(matches.subcommand_name().and_then(|name| command.find_subcommand(name)));
     let cli = Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit());
     cli.verbosity.start_log();

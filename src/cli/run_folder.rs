@@ -9,14 +9,18 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use gabor::{
+    data::Fingerprints,
     plan::Choices,
     train::{BEST, LAST, RESUME, write_whole},
 };
+
+use serde::de::DeserializeOwned;
 
 use super::config::RunConfig;
 
 const CONFIG: &str = "config.toml";
 const KERNELS: &str = "kernels.json";
+const DATA: &str = "data.json";
 const LOCK: &str = "run.lock";
 
 /// The folder of a run, which is this process's alone while it holds this.
@@ -129,6 +133,10 @@ impl RunFolder {
         self.path.join(BEST)
     }
 
+    pub fn last(&self) -> PathBuf {
+        self.path.join(LAST)
+    }
+
     pub fn resume(&self) -> PathBuf {
         self.path.join(RESUME)
     }
@@ -144,6 +152,16 @@ impl RunFolder {
             return Ok(());
         }
         Ok(write_whole(&self.path.join(KERNELS), &serde_json::to_vec_pretty(kernels)?)?)
+    }
+
+    /// What tells the data that the run began with from other data; none where it began before that was kept.
+    pub fn read_data(&self) -> Result<Option<Fingerprints>> {
+        read_json(&self.path.join(DATA))
+    }
+
+    /// Writes what tells the data of the run from other data.
+    pub fn write_data(&self, data: &Fingerprints) -> Result<()> {
+        Ok(write_whole(&self.path.join(DATA), &serde_json::to_vec_pretty(data)?)?)
     }
 
     /// Writes the names of the classes, one a line.
@@ -202,10 +220,14 @@ pub fn kernels_beside(weights: &Path) -> Result<Choices> {
 }
 
 fn kernels_in(folder: &Path) -> Result<Choices> {
-    let path = folder.join(KERNELS);
-    match fs::read(&path) {
+    Ok(read_json(&folder.join(KERNELS))?.unwrap_or_default())
+}
+
+/// What a file says, where there is one.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged: remove it", path.display())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Choices::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }

@@ -35,6 +35,7 @@ mod decode;
 pub mod download;
 mod error;
 mod finding;
+mod fingerprint;
 #[cfg(feature = "images")]
 mod folder;
 mod idx;
@@ -58,6 +59,7 @@ pub use dataset::{Dataset, ImageSource, MOST_CLASSES};
 pub use decode::{IMAGE_EXTENSIONS, ImageDecoder};
 pub use error::DataError;
 pub use finding::Finding;
+pub use fingerprint::{Fingerprint, Fingerprints};
 pub use labels::{Label, LabelKind, Labels};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use open::{DecodeLimits, OpenOptions, Skipped, Splits, height_width, open, open_with_progress};

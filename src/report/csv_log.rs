@@ -32,18 +32,16 @@ impl CsvFile {
         Ok(Self { path: path.into(), writer: csv::Writer::from_writer(file), columns: None })
     }
 
-    /// The file at `path` without the rows whose first column is above `last`, which a run that was killed wrote after
-    /// its last checkpoint.
-    fn resume(path: &Path, last: u64) -> Result<Self, TrainError> {
+    /// The file at `path`, which has these columns among others, without the rows whose first column is above `last`, which a run
+    /// that was killed wrote after its last checkpoint. Of one that is damaged a copy is kept, and the rows that are whole.
+    fn resume(path: &Path, last: u64, columns: &[&str]) -> Result<Self, TrainError> {
         let failed = |source| TrainError::File { path: path.into(), source };
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(path),
-            // It is no text: what there is of it is kept, and a new one begun.
+            // It is no text.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                let aside = aside(path);
-                fs::rename(path, &aside).map_err(failed)?;
-                tracing::warn!("{} is damaged: it is now {}, and a new one begins", path.display(), aside.display());
+                put_aside(path)?;
                 return Self::create(path);
             }
             Err(error) => return Err(failed(error)),
@@ -53,12 +51,27 @@ impl CsvFile {
         let whole = |row: &&str| row.ends_with('\n');
         let mut rows = text.split_inclusive('\n').filter(whole);
         let Some(head) = rows.next() else { return Self::create(path) };
-        let kept = rows.filter(|row| number(row).is_some_and(|number| number <= last));
+        let names: Vec<String> = head.trim_end().split(',').map(String::from).collect();
+        if names.first().map(String::as_str) != columns.first().copied()
+            || !columns.iter().all(|column| names.iter().any(|name| name == column))
+        {
+            put_aside(path)?;
+            return Self::create(path);
+        }
+        let is_cell = |cell: &str| cell.is_empty() || cell.parse::<f64>().is_ok();
+        let sound = |row: &&str| {
+            let cells = || row.trim_end().split(',');
+            number(row).is_some() && cells().count() == names.len() && cells().all(is_cell)
+        };
+        let (sound, damaged): (Vec<&str>, Vec<&str>) = rows.partition(sound);
+        if !damaged.is_empty() {
+            put_aside(path)?;
+        }
+        let kept = sound.into_iter().filter(|row| number(row).is_some_and(|number| number <= last));
         let kept: String = std::iter::once(head).chain(kept).collect();
         write_whole(path, kept.as_bytes())?;
-        let columns = head.trim_end().split(',').map(String::from).collect();
         let file = File::options().append(true).open(path).map_err(failed)?;
-        Ok(Self { path: path.into(), writer: csv::Writer::from_writer(file), columns: Some(columns) })
+        Ok(Self { path: path.into(), writer: csv::Writer::from_writer(file), columns: Some(names) })
     }
 
     /// Writes a row. Each cell goes to the column of its name; one without a column is left out, so that a file keeps the
@@ -76,6 +89,18 @@ impl CsvFile {
         let written: io::Result<()> = write();
         written.map_err(|source| TrainError::File { path: self.path.clone(), source })
     }
+}
+
+/// Keeps what is damaged at `path` under another name.
+fn put_aside(path: &Path) -> Result<(), TrainError> {
+    let aside = aside(path);
+    fs::rename(path, &aside).map_err(|source| TrainError::File { path: path.into(), source })?;
+    tracing::warn!(
+        "{} is damaged: it is now {}, and goes on with the rows that are whole",
+        path.display(),
+        aside.display()
+    );
+    Ok(())
 }
 
 /// A name beside `path` that is free, such as `metrics.csv.damaged-1`.
@@ -108,7 +133,7 @@ impl EpochLog {
     /// # Errors
     /// If it cannot be read or written.
     pub fn resume(path: &Path, progress: &Progress) -> Result<Self, TrainError> {
-        CsvFile::resume(path, progress.epochs()).map(Self)
+        CsvFile::resume(path, progress.epochs(), &["epoch", "step", "train_loss"]).map(Self)
     }
 }
 
@@ -154,7 +179,7 @@ impl StepLog {
     /// # Errors
     /// If it cannot be read or written.
     pub fn resume(path: &Path, progress: &Progress) -> Result<Self, TrainError> {
-        CsvFile::resume(path, progress.step).map(Self)
+        CsvFile::resume(path, progress.step, &["step", "loss"]).map(Self)
     }
 }
 
@@ -205,6 +230,25 @@ mod tests {
         let mut log = StepLog::resume(&path, &Progress { step: 2, ..Progress::default() }).unwrap();
         log.on_step(&step(3), &mut Control::default()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "step,loss\n1,0.5\n2,0.4\n3,0.5\n");
+    }
+
+    #[test]
+    fn a_log_of_other_columns_or_rows_is_kept_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.csv");
+        let progress = Progress { step: 3, ..Progress::default() };
+        let cases = [
+            ("garbage\n1,2\n", "step,loss,learning_rate,images_per_second\n4,0.5,0.001,100.0\n"),
+            ("loss,step\n1,2\n", "step,loss,learning_rate,images_per_second\n4,0.5,0.001,100.0\n"),
+            ("step,loss\n1,0.5\n2,gar\nbage\n3,0.25,1\n3,0.25\n", "step,loss\n1,0.5\n3,0.25\n4,0.5\n"),
+        ];
+        for (number, (text, expected)) in cases.into_iter().enumerate() {
+            fs::write(&path, text).unwrap();
+            StepLog::resume(&path, &progress).unwrap().on_step(&step(4), &mut Control::default()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+            let aside = folder.path().join(format!("steps.csv.damaged-{}", number + 1));
+            assert_eq!(fs::read_to_string(aside).unwrap(), text);
+        }
     }
 
     #[test]

@@ -108,7 +108,9 @@ fn a_run_that_is_going_on_is_left_alone() {
     child.wait().unwrap();
     // What a process leaves that was killed while it wrote.
     fs::write(place.path("run/last.safetensors.part"), "half").unwrap();
+    let config = place.read("run/config.toml");
     place.run("train --resume run --max-steps 1 --epochs 1").expect_code(0);
+    assert_eq!(place.read("run/config.toml"), config, "nothing was trained: the run is what it was");
     assert!(!place.path("run/last.safetensors.part").exists());
 }
 
@@ -122,6 +124,58 @@ fn a_run_without_a_checkpoint_is_begun_anew_in_its_folder() {
     answer.expect_error(&["before its first checkpoint", "gabor train --config run/config.toml --out run"]);
     place.run("train --config run/config.toml --out run").expect_code(0);
     assert!(place.path("run/resume.safetensors").is_file());
+}
+
+#[test]
+fn data_that_has_changed_is_told_and_goes_on_where_that_is_allowed() {
+    let place = Workplace::with_shapes();
+    place.run(&format!("{TRAIN} --epochs 2 --max-steps 8 --out run")).expect_code(0);
+    // One image more, too few for another batch; an image of another size; all as it was, elsewhere.
+    let extra = place.path("shapes/plain/999.png");
+    fs::copy(place.path("shapes/plain/000.png"), &extra).unwrap();
+    let more = place.run("train --resume run --max-steps 9");
+    let more = more.expect_error(&["the data has changed since the run in run began", "--allow-changed-data"]);
+    assert!(more.err.contains("84 training images then and 85 now"), "{more:#?}");
+    let config = place.read("run/config.toml");
+    assert!(!config.contains("max_steps = 9"), "{config}");
+    place.run("train --resume run --max-steps 9 --allow-changed-data").expect_code(0);
+    place.run("train --resume run --max-steps 10").expect_code(0);
+    fs::remove_file(extra).unwrap();
+    place.run("train --resume run --max-steps 11").expect_error(&["85 training images then and 84 now"]);
+    place.run("train --resume run --max-steps 11 --allow-changed-data").expect_code(0);
+
+    let image = place.path("shapes/plain/003.png");
+    let mut bytes = fs::read(&image).unwrap();
+    bytes.extend([0; 7]);
+    fs::write(&image, &bytes).unwrap();
+    place.run("train --resume run --max-steps 12").expect_error(&["images, as many as then"]);
+    fs::write(&image, &bytes[..bytes.len() - 7]).unwrap();
+    fs::rename(place.path("shapes"), place.path("moved")).unwrap();
+    fs::write(place.path("run/config.toml"), place.read("run/config.toml").replace("/shapes\"", "/moved\"")).unwrap();
+    place.run("train --resume run --max-steps 12").expect_code(0);
+    place.run("train moved --allow-changed-data").expect_error(&["--allow-changed-data is for", "--resume"]);
+}
+
+#[test]
+fn files_of_a_run_that_are_missing_or_garbled_are_told() {
+    let place = with_run();
+    fs::remove_file(place.path("run/best.safetensors")).unwrap();
+    place.run("train --resume run --max-steps 6").expect_error(&[
+        "run/best.safetensors is missing",
+        "epoch 1",
+        "copy run/last",
+    ]);
+    fs::copy(place.path("run/last.safetensors"), place.path("run/best.safetensors")).unwrap();
+    fs::write(place.path("run/metrics.csv"), "garbage\nand more\n").unwrap();
+    let finished = place.run("train --resume run --max-steps 6").expect_code(0);
+    assert!(finished.err.contains("run/metrics.csv is damaged: it is now run/metrics.csv.damaged-1"), "{finished:#?}");
+    let metrics = place.read("run/metrics.csv");
+    assert!(
+        metrics.starts_with("epoch,step,train_loss") && metrics.contains("\n1,6,") && !metrics.contains(",,"),
+        "{metrics}"
+    );
+    fs::write(place.path("run/data.json"), "{").unwrap();
+    place.run("train --resume run --max-steps 7").expect_error(&["run/data.json is damaged: remove it"]);
 }
 
 #[test]

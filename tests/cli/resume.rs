@@ -137,7 +137,9 @@ fn what_defines_a_run_cannot_change_when_it_is_resumed() {
     let place = Workplace::with_shapes();
     place.run(&format!("{TRAIN} --out run --max-steps 2")).expect_code(0);
     let finished = place.run("train --resume run --lr 1").expect_code(2);
-    assert!(finished.err.contains("--resume <DIR>") && finished.err.contains("--lr <RATE>"), "{finished:#?}");
+    for words in ["--resume <DIR>", "--lr <RATE>", "what may change is", "--epochs", "--keep-best"] {
+        assert!(finished.err.contains(words), "no {words} in {finished:#?}");
+    }
 
     let config = place.read("run/config.toml");
     fs::write(place.path("run/config.toml"), config.replace("batch_size = 16", "batch_size = 4")).unwrap();

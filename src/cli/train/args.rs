@@ -2,7 +2,7 @@
 
 use std::{mem::discriminant, path::PathBuf, process::ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use gabor::{augment::Preset, nn::GroupRule, ops::Optimizer};
 
@@ -14,8 +14,9 @@ use crate::cli::{config::RunConfig, console::Console, given::Given, run_folder::
 /// Trains on the folder DATA: IDX files as MNIST has them, CIFAR binary files, or images in a subfolder a class,
 /// optionally below train, val and test. Without DATA it trains on the part of MNIST that comes with gabor.
 ///
-/// The run folder gets config.toml, metrics.csv (a row an epoch), classes.txt, the weights last.safetensors and
-/// best.safetensors, and resume.safetensors, from which the run can go on bit for bit. The best epoch is the one with
+/// The run folder gets config.toml, metrics.csv (a row an epoch), classes.txt, data.json (by which a run that goes on sees
+/// whether the images are still the same), the weights last.safetensors and best.safetensors, and resume.safetensors, from
+/// which the run can go on bit for bit. The best epoch is the one with
 /// the best validation accuracy, or training accuracy where there are no validation images; its weights are measured on
 /// the test images at the end.
 ///
@@ -40,6 +41,9 @@ pub struct TrainArgs {
     /// Go on with the run in this folder
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     resume: Option<PathBuf>,
+    /// Go on though the images are not those that the run began with
+    #[arg(long, help_heading = "Run", group = "with_resume")]
+    allow_changed_data: bool,
     /// Print one JSON object at the end, and nothing else on standard output
     #[arg(long, help_heading = "Run", group = "with_resume")]
     json: bool,
@@ -93,10 +97,11 @@ impl TrainArgs {
             let folder = RunFolder::of_stopped_run(folder)?;
             let config = self.settings.overlay(RunConfig::read(&folder.config())?)?;
             if config.is_of_folds() {
-                return folds::resume(config, &folder, console);
+                return folds::resume(config, &folder, self.allow_changed_data, console);
             }
-            return run::resume(config, &folder, console)?.tell(console);
+            return run::resume(config, &folder, self.allow_changed_data, console)?.tell(console);
         }
+        ensure!(!self.allow_changed_data, "--allow-changed-data is for a run that goes on: give --resume with it");
         let (config, out) = (self.settings.of_new_run()?, self.out.as_deref());
         if config.is_of_folds() {
             folds::start(config, out, console)

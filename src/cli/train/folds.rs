@@ -20,15 +20,15 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
     run::find_teacher(&mut config)?;
     let folder = RunFolder::create(out, config.model.as_ref().map_or("folds", Architecture::name))?;
     config.write(&folder.config())?;
-    let result = run(&config, &folder, console);
+    let result = run(&config, &folder, false, console);
     if result.is_err() && !folder.fold(1).exists() {
         folder.discard();
     }
     result
 }
 
-/// Goes on with the folds in `folder` that are not finished.
-pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result<ExitCode> {
+/// Goes on with the folds in `folder` that are not finished; their data may have changed only where that is `allowed`.
+pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Console) -> Result<ExitCode> {
     config.check().map_err(Error::msg)?;
     ensure!(
         config.recipe == RunConfig::read(&folder.config())?.recipe,
@@ -37,10 +37,10 @@ pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result
         folder.path().display(),
         folder.config().display()
     );
-    run(&config, folder, console)
+    run(&config, folder, allowed, console)
 }
 
-fn run(config: &RunConfig, folder: &RunFolder, console: Console) -> Result<ExitCode> {
+fn run(config: &RunConfig, folder: &RunFolder, allowed: bool, console: Console) -> Result<ExitCode> {
     let count = config.images.folds.unwrap_or_default();
     let mut all = Vec::with_capacity(count);
     for number in 1..=count {
@@ -54,7 +54,7 @@ fn run(config: &RunConfig, folder: &RunFolder, console: Console) -> Result<ExitC
         let config = RunConfig { images, ..config.clone() };
         let begun = RunFolder::of_stopped_run(&path).ok();
         let ended = match begun {
-            Some(folder) => run::resume(config, &folder, console)?,
+            Some(folder) => run::resume(config, &folder, allowed, console)?,
             None => run::start(config, Some(&path), console)?,
         };
         console.note(ended.text.trim_end())?;

@@ -2,7 +2,10 @@
 
 use std::iter;
 
-use clap::{Arg, ArgGroup, Command, Id};
+use clap::{
+    Arg, ArgGroup, Command, Error, Id,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use gabor::train::RangeTest;
 use toml::{Table, Value};
 
@@ -15,19 +18,38 @@ const WITH_RESUME: &str = "with_resume";
 /// with --resume.
 pub fn complete(command: Command) -> Command {
     let command = command.group(ArgGroup::new(WITH_RESUME).multiple(true));
+    let (free, fixed) = parted(&command);
+    with_defaults(command).mut_arg("resume", |arg| {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = format!("{help}; of the other flags only these may come with it: {}", listed(&free));
+        arg.help(help).conflicts_with_all(fixed.iter().map(Arg::get_id))
+    })
+}
+
+/// The arguments that may come with --resume, and those that may not.
+fn parted(command: &Command) -> (Vec<Arg>, Vec<Arg>) {
     let mut built = command.clone();
     built.build();
     let groups = || built.get_groups().filter(|group| group.get_id() == WITH_RESUME);
     let others = command.get_arguments().filter(|arg| arg.get_id() != "resume").cloned();
-    let (free, fixed): (Vec<Arg>, Vec<Arg>) =
-        others.partition(|arg| groups().any(|group| group.get_args().any(|id| id == arg.get_id())));
-    let free: Vec<String> = free.iter().filter_map(Arg::get_long).map(|long| format!("--{long}")).collect();
+    others.partition(|arg| groups().any(|group| group.get_args().any(|id| id == arg.get_id())))
+}
 
-    with_defaults(command).mut_arg("resume", |arg| {
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let help = format!("{help}; of the other flags only these may come with it: {}", free.join(", "));
-        arg.help(help).conflicts_with_all(fixed.iter().map(Arg::get_id))
-    })
+fn listed(args: &[Arg]) -> String {
+    let flags: Vec<String> = args.iter().filter_map(Arg::get_long).map(|long| format!("--{long}")).collect();
+    flags.join(", ")
+}
+
+/// An error of the arguments that also says which flags may come with --resume, where one that may not did.
+pub fn explained(mut error: Error, train: &Command) -> Error {
+    let names_resume = |kind| error.get(kind).is_some_and(|value| value.to_string().contains("--resume"));
+    if error.kind() == ErrorKind::ArgumentConflict
+        && [ContextKind::InvalidArg, ContextKind::PriorArg].into_iter().any(names_resume)
+    {
+        let tip = format!("a run goes on as it began; what may change is {}", listed(&parted(train).0));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Settings that a range test does without: it has a rule of its own for the learning rate, and makes no epochs.

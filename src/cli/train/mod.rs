@@ -10,5 +10,5 @@ mod summary;
 mod tests;
 
 pub use args::TrainArgs;
-pub use given::{complete, complete_range};
+pub use given::{complete, complete_range, explained};
 pub use lr_range::LrRangeArgs;

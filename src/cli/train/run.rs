@@ -2,9 +2,9 @@
 
 use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration};
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use gabor::{
-    data::{Dataset, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
+    data::{Dataset, Fingerprints, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
     models::{Architecture, Teacher},
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
@@ -47,11 +47,12 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
     job.config.write(&folder.config())?;
     folder.write_kernels(&session.kernels())?;
     folder.write_classes(job.splits.classes())?;
+    folder.write_data(&job.fingerprints())?;
     job.run(session, &folder, None, console)
 }
 
-/// Goes on with the run in `folder`.
-pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result<Ended> {
+/// Goes on with the run in `folder`, whose data may be another than it began with only where that is `allowed`.
+pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Console) -> Result<Ended> {
     let card = read_card(&folder.resume())?;
     // The normalisation and the fit as they were chosen when the run began: the weights were trained for them.
     let images = OpenOptions { fit: card.fit.into(), ..config.images };
@@ -64,8 +65,23 @@ pub fn resume(config: RunConfig, folder: &RunFolder, console: Console) -> Result
         card.classes.join(", "),
         job.splits.classes().join(", ")
     );
+    let data = job.check_data(folder, allowed)?;
     let progress = session.resume(folder.path())?;
-    job.config.write(&folder.config())?;
+    if progress.best.is_some() && !folder.best().is_file() {
+        bail!(
+            "{} is missing, the weights of epoch {}, which was the best: put it back, or copy {} to its place, whose weights \
+             are then taken for the best so far",
+            folder.best().display(),
+            progress.best_epoch,
+            folder.last().display()
+        );
+    }
+    let batches = job.splits.train.len().div_ceil(job.config.recipe.batch_size);
+    // Where nothing is trained any more, the run stays what its configuration says that it is.
+    if progress.step < job.config.recipe.total_steps(batches) {
+        job.config.write(&folder.config())?;
+        folder.write_data(&data)?;
+    }
     folder.write_kernels(&session.kernels())?;
     job.run(session, folder, Some(progress), console)
 }
@@ -90,7 +106,7 @@ impl Job {
         let splits = open_data(config.data.as_deref(), &config.images)?;
         // What is odd about the data is odd in each fold.
         if config.images.fold.is_none_or(|fold| fold == 1) {
-            warn_of(&splits);
+            warn(splits.findings.iter().map(ToString::to_string));
         }
         // Also before there is a folder.
         config.recipe.sample.weights(&splits.train)?;
@@ -116,6 +132,24 @@ impl Job {
         let session = Session::new(executor, model, config.recipe.clone(), normalisation)?;
         check_monitor(&session, splits.val.as_ref())?;
         Ok((Self { config, splits, suiting }, session))
+    }
+
+    /// What tells its data from other data.
+    fn fingerprints(&self) -> Fingerprints {
+        self.splits.fingerprints(self.config.data.as_deref().unwrap_or(Path::new("")))
+    }
+
+    /// What tells its data from other data, which must be what the run in `folder` began with unless others are `allowed`.
+    fn check_data(&self, folder: &RunFolder, allowed: bool) -> Result<Fingerprints> {
+        let data = self.fingerprints();
+        let changes = folder.read_data()?.map_or(Vec::new(), |earlier| data.changes_since(&earlier)).join(", ");
+        ensure!(
+            allowed || changes.is_empty(),
+            "the data has changed since the run in {} began: {changes}. Put it back as it was, or go on with it as it is by \
+             --allow-changed-data",
+            folder.path().display()
+        );
+        Ok(data)
     }
 
     fn run(
@@ -244,8 +278,8 @@ pub fn find_teacher(config: &mut RunConfig) -> Result<Option<(Teacher, Card)>> {
     Ok(Some((teacher, read_card(&file)?)))
 }
 
-/// Says on standard error what is odd about the data.
-fn warn_of(splits: &Splits) {
+/// Says on standard error what is odd about data or settings.
+fn warn(findings: impl IntoIterator<Item = String>) {
     let flags = Flags::of(crate::cli::command().find_subcommand("train"));
-    splits.findings.iter().for_each(|finding| tracing::warn!("{}", flags.named(&finding.to_string())));
+    findings.into_iter().for_each(|finding| tracing::warn!("{}", flags.named(&finding)));
 }
