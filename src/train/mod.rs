@@ -6,6 +6,7 @@ mod callbacks;
 mod checkpoint;
 mod diagnose;
 mod distil;
+mod effect;
 mod error;
 mod evaluate;
 mod graphs;

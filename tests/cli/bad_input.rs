@@ -42,6 +42,29 @@ fn without_an_adapter_the_cpu_is_left() {
 }
 
 #[test]
+fn settings_without_an_effect_are_told() {
+    let place = Workplace::with_shapes();
+    let told = |flags: &str| {
+        let train = if flags.contains("--batch-size") { TRAIN.replace("--batch-size 16", "") } else { TRAIN.into() };
+        place.run(&format!("{train} {flags}")).expect_code(0).err
+    };
+    let cases = [
+        ("--hue 0.1 --saturation 0.2", &["`hue` (--hue) has no effect", "`saturation` (--saturation)"][..]),
+        ("--policy-magnitude 5", &["`policy_magnitude` (--policy-magnitude)", "`policy` (--policy) randaugment"]),
+        ("--plateau-factor 0.5 --min-lr 1e-5 --min-delta 0.1", &["(--plateau-factor)", "(--min-lr)", "(--min-delta)"]),
+        ("--mixup 0.2 --batch-size 1", &["`mixup` (--mixup) has no effect", "(--batch-size) of 1"]),
+        ("--warmup-steps 2", &["`warmup_steps` (--warmup-steps) is 2 and the run has 2 steps"]),
+        ("--teacher-weight 0.9", &["no `teacher` (--teacher)"]),
+    ];
+    for (flags, words) in cases {
+        let error = told(flags);
+        assert!(words.iter().all(|word| error.contains(word)), "{flags}: {error}");
+    }
+    let error = told("--plateau 2 --plateau-factor 0.5 --min-delta 0.1 --warmup-steps 1 --policy randaugment");
+    assert!(!error.contains("no effect") && !error.contains("warmup_steps"), "{error}");
+}
+
+#[test]
 fn settings_out_of_range_are_named() {
     let place = Workplace::with_shapes();
     let cases = [

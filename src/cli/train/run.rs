@@ -129,6 +129,10 @@ impl Job {
             Some(normalisation) => normalisation,
             None => config.normalise.resolve(&splits.train)?,
         };
+        if config.images.fold.is_none_or(|fold| fold == 1) {
+            let batches = splits.train.len().div_ceil(config.recipe.batch_size);
+            warn(config.recipe.without_effect(&model, batches));
+        }
         let session = Session::new(executor, model, config.recipe.clone(), normalisation)?;
         check_monitor(&session, splits.val.as_ref())?;
         Ok((Self { config, splits, suiting }, session))
