@@ -30,3 +30,4 @@ pub mod settings;
 pub mod tasks;
 pub mod tensor;
 pub mod train;
+pub mod weights;

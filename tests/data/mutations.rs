@@ -7,6 +7,7 @@ use gabor::{
     plan::Choices,
     report::{EpochLog, StepLog},
     train::{Progress, Recipe, read_card},
+    weights::WeightsFile,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -172,6 +173,24 @@ fn weights() {
             assert!(card.normalisation.check(card.input[2]).is_ok() && !card.classes.is_empty());
         }
     });
+}
+
+#[test]
+fn weights_of_pytorch() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pytorch/weights");
+    let (_folder, path) = folder_with("weights.pth", &[]);
+    for name in ["zip.pth", "legacy.pth", "checkpoint.pth"] {
+        let bytes = fs::read(folder.join(name)).unwrap();
+        survives(&bytes, |bytes| {
+            fs::write(&path, bytes).unwrap();
+            let Ok(file) = WeightsFile::open(&path) else { return };
+            for (name, shape) in file.tensors() {
+                if let Ok(values) = file.read(name) {
+                    assert_eq!(values.len(), shape.iter().product::<usize>());
+                }
+            }
+        });
+    }
 }
 
 #[test]
