@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use gabor::data::DataError;
-use gabor::data::download::{Checksum, Progress, PublicSet, RemoteFile, download, fetch};
+use gabor::data::download::{
+    Checksum, Progress, PublicSet, PublicWeights, RemoteFile, download, download_weights, fetch,
+};
 use sha2::{Digest, Sha256};
 
 /// How the server treats a file.
@@ -116,6 +118,24 @@ fn md5_is_checked_too() {
     let folder = tempfile::tempdir().unwrap();
     let file = RemoteFile { name: NAME, checksum: Checksum::Md5("5d41402abc4b2a76b9719d911017c592") };
     fetch(&file, &[&server.base_url], folder.path(), &mut |_| {}).unwrap();
+}
+
+#[test]
+fn weights_are_checked_by_the_digits_in_their_name() {
+    let (bytes, file) = contents();
+    let Checksum::Sha256(digest) = file.checksum else { panic!("{file:?}") };
+    let server =
+        Server::start(&[(NAME, &bytes, Manner::Cut(60_000)), ("resnet18-f37072fd.pth", b"other", Manner::Good)]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = RemoteFile { checksum: Checksum::Sha256Prefix(&digest[..8]), ..file };
+    let path = fetch(&file, &[&server.base_url], folder.path(), &mut |_| {}).unwrap();
+    assert_eq!(fs::read(path).unwrap(), bytes);
+
+    let weights = PublicWeights::of("resnet18").unwrap();
+    let made = folder.path().join("made/on/the/way");
+    let error = download_weights(weights, &made, Some(&server.base_url), &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("resnet18-f37072fd.pth") && error.contains("f37072fd was expected"), "{error}");
+    assert_eq!(fs::read_dir(made).unwrap().count(), 0);
 }
 
 #[test]

@@ -33,12 +33,14 @@ pub enum Checksum {
     Md5(&'static str),
     /// SHA-256.
     Sha256(&'static str),
+    /// The first digits of the SHA-256, which names of PyTorch's files hold.
+    Sha256Prefix(&'static str),
 }
 
 impl Checksum {
     fn expected(self) -> &'static str {
         match self {
-            Self::Md5(digest) | Self::Sha256(digest) => digest,
+            Self::Md5(digest) | Self::Sha256(digest) | Self::Sha256Prefix(digest) => digest,
         }
     }
 
@@ -46,6 +48,7 @@ impl Checksum {
         match self {
             Self::Md5(_) => digest::<Md5>(path),
             Self::Sha256(_) => digest::<Sha256>(path),
+            Self::Sha256Prefix(prefix) => digest::<Sha256>(path).map(|digest| digest[..prefix.len()].to_string()),
         }
     }
 }

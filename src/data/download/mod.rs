@@ -1,7 +1,8 @@
-//! Whole public data sets from their homes.
+//! Whole public data sets and pretrained weights from their homes.
 
 mod fetch;
 mod unpack;
+mod weights;
 
 use std::fmt;
 use std::fs;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 
 pub use fetch::{Checksum, RemoteFile, fetch};
 pub use unpack::unpack;
+pub use weights::{PublicWeights, download_weights};
 
 use super::DataError;
 
