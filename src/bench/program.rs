@@ -86,7 +86,7 @@ impl Program {
     /// If a setting of the recipe is out of range, the model cannot take its input, or the device cannot hold the step.
     pub fn training(mut executor: Box<dyn Executor>, model: &Model, recipe: &Recipe) -> Result<Self, TrainError> {
         recipe.check().map_err(TrainError::Setting)?;
-        let mut parameters = Parameters::with_groups(executor.target().block_limit(), recipe.parameter_groups());
+        let mut parameters = Parameters::with_groups(executor.target().block_limit(), recipe.parameter_groups(model)?);
         let normalisation = synthetic_normalisation(model.input[2]);
         let (graph, state) = training_graph(model, &mut parameters, recipe, &normalisation)?;
         initialise(executor.as_mut(), &parameters, recipe.seed)?;

@@ -36,6 +36,10 @@ gabor::settings! {
         /// images]
         #[arg(long, value_name = "NAME", value_parser = ModelParser)]
         pub model: Option<Architecture> = None, check check_model;
+        /// Begin with the weights of a file, of a run folder, or of a model of `gabor download weights NAME`: gabor's own, or
+        /// torchvision's or timm's as safetensors or what torch.save writes of a state dict
+        #[arg(long, value_name = "NAME|FILE")]
+        pub pretrained: Option<PathBuf> = None;
         /// What to compute on: auto (the best GPU, else the CPU), gpu, cpu, or the number or a part of the name of a
         /// device of `gabor devices`
         #[arg(long, value_name = "NAME", group = "with_resume")]
@@ -55,10 +59,10 @@ gabor::settings! {
         /// How the data is opened.
         #[command(flatten)]
         pub images: OpenOptions = OpenOptions::default(), check OpenOptions::check;
-        /// Normalisation: data (the training images' mean and standard deviation), imagenet, none (pixels / 255), or
-        /// MEAN/STD with a number a channel, of pixels in 0..1
+        /// Normalisation: auto (as --pretrained weights were trained with, else data), data (the training images' mean and
+        /// standard deviation), imagenet, none (pixels / 255), or MEAN/STD with a number a channel, of pixels in 0..1
         #[arg(long, value_name = "HOW", help_heading = "Images")]
-        pub normalise: Normalise = Normalise::Data;
+        pub normalise: Normalise = Normalise::Auto;
         /// Seconds between checkpoints within an epoch; 0 for one after each step
         #[arg(long, value_name = "SECONDS", help_heading = "Run", group = "with_resume")]
         pub checkpoint_every: f64 = 60.0, in 0.0..=MOST_SECONDS;
@@ -96,7 +100,7 @@ impl RunConfig {
             *teacher = file;
         }
         let images = [&mut self.images.labels, &mut self.images.disk_cache];
-        for path in [&mut self.data, &mut self.teacher].into_iter().chain(images).flatten() {
+        for path in [&mut self.data, &mut self.teacher, &mut self.pretrained].into_iter().chain(images).flatten() {
             *path = path.canonicalize().unwrap_or_else(|_| path.clone());
         }
     }

@@ -16,6 +16,7 @@ mod models;
 mod place;
 mod plan;
 mod predict;
+mod pretrained;
 mod profile;
 mod run_folder;
 mod summary;

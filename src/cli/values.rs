@@ -9,7 +9,10 @@ use clap::{
     error::ErrorKind,
 };
 use gabor::{
-    data::{Dataset, Normalisation, download::PublicSet},
+    data::{
+        Dataset, Normalisation,
+        download::{PublicSet, PublicWeights},
+    },
     models::{Architecture, ZOO},
 };
 use serde::{Deserialize, Serialize};
@@ -63,6 +66,12 @@ pub fn public_set() -> impl TypedValueParser<Value = PublicSet> {
     PossibleValuesParser::new(PublicSet::ALL.map(PublicSet::name)).try_map(|name| name.parse::<PublicSet>())
 }
 
+/// Names of models whose weights can be downloaded.
+pub fn public_weights() -> impl TypedValueParser<Value = PublicWeights> {
+    let names = PublicWeights::ALL.iter().map(|weights| weights.model);
+    PossibleValuesParser::new(names).try_map(|name| PublicWeights::of(&name).ok_or("there are none"))
+}
+
 /// `PATTERN=X`: a pattern of names and a number of at least 0.
 pub fn of_pattern(text: &str) -> Result<(String, f64), String> {
     let parts = text.rsplit_once('=').filter(|(pattern, _)| !pattern.is_empty());
@@ -76,8 +85,10 @@ pub fn of_pattern(text: &str) -> Result<(String, f64), String> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Normalise {
-    /// By the statistics of the training images.
+    /// As pretrained weights were trained with; else by the statistics of the training images.
     #[default]
+    Auto,
+    /// By the statistics of the training images.
     Data,
     /// By ImageNet's statistics.
     ImageNet,
@@ -88,10 +99,11 @@ pub enum Normalise {
 }
 
 impl Normalise {
-    /// The numbers for a model that is trained on `train`.
-    pub fn resolve(&self, train: &Dataset) -> Result<Normalisation> {
+    /// The numbers for a model that is trained on `train`, and that begins with weights that were `pretrained` with others.
+    pub fn resolve(&self, train: &Dataset, pretrained: Option<&Normalisation>) -> Result<Normalisation> {
         let channels = train.image_size().channels;
         let normalisation = match self {
+            Self::Auto => pretrained.map_or_else(|| Normalisation::of(train), |own| Ok(own.clone()))?,
             Self::Data => Normalisation::of(train)?,
             Self::ImageNet => Normalisation::imagenet(),
             Self::None => Normalisation { mean: vec![0.0; channels], std: vec![1.0; channels] },
@@ -109,6 +121,7 @@ impl FromStr for Normalise {
         let numbers =
             |text: &str| text.split(',').map(|number| number.trim().parse().ok()).collect::<Option<Vec<f32>>>();
         match text {
+            "auto" => Ok(Self::Auto),
             "data" => Ok(Self::Data),
             "imagenet" => Ok(Self::ImageNet),
             "none" => Ok(Self::None),
@@ -116,7 +129,7 @@ impl FromStr for Normalise {
                 .split_once('/')
                 .and_then(|(mean, std)| Some(Self::Given(Normalisation { mean: numbers(mean)?, std: numbers(std)? })))
                 .ok_or_else(|| {
-                    "give data, imagenet, none, or MEAN/STD with a number a channel such as 0.5,0.5,0.5/0.25,0.25,0.25"
+                    "give auto, data, imagenet, none, or MEAN/STD with a number a channel such as 0.5,0.5,0.5/0.25,0.25,0.25"
                         .to_string()
                 }),
         }
@@ -127,6 +140,7 @@ impl fmt::Display for Normalise {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let list = |numbers: &[f32]| numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
         match self {
+            Self::Auto => f.write_str("auto"),
             Self::Data => f.write_str("data"),
             Self::ImageNet => f.write_str("imagenet"),
             Self::None => f.write_str("none"),
@@ -155,7 +169,7 @@ mod tests {
 
     #[test]
     fn normalisations_are_written_as_they_are_read() {
-        for text in ["data", "imagenet", "none", "0.1307/0.3081", "0.5,0.25,0.125/0.1,0.2,0.3"] {
+        for text in ["auto", "data", "imagenet", "none", "0.1307/0.3081", "0.5,0.25,0.125/0.1,0.2,0.3"] {
             assert_eq!(text.parse::<Normalise>().unwrap().to_string(), text);
         }
         assert!("0.5".parse::<Normalise>().is_err());

@@ -8,6 +8,7 @@ mod efficientnet;
 pub mod layers;
 mod lenet;
 mod mobilenet;
+pub mod pytorch;
 mod resnet;
 mod seed_cnn;
 mod teacher;
@@ -26,8 +27,10 @@ use layers::Network;
 use resnet::ResNet;
 
 use crate::{
-    nn::Layer,
+    graph::{Graph, GraphError},
+    nn::{Builder, Layer, Mode, Parameters},
     tasks::{Classification, Task},
+    tensor::TensorType,
 };
 
 /// A network with the input that it takes and what it is for.
@@ -62,6 +65,18 @@ impl Model {
     ) -> Self {
         let (task, network) = (Arc::new(task), Box::new(network));
         Self { name: name.into(), input, task, network, layers: None, teacher: None }
+    }
+
+    /// Names and shapes of its parameters.
+    ///
+    /// # Errors
+    /// If the network cannot take its input.
+    pub fn parameters(&self) -> Result<Parameters, GraphError> {
+        let (mut graph, mut parameters) = (Graph::new(), Parameters::new(usize::MAX));
+        let [height, width, channels] = self.input;
+        let x = graph.feed("images", TensorType::f32([1, height, width, channels]));
+        self.network.forward(&mut Builder::new(&mut graph, &mut parameters, Mode::Inference, None), x)?;
+        Ok(parameters)
     }
 
     /// The same network for another task.

@@ -1,15 +1,22 @@
 //! The networks against torchvision's and timm's: numbers of parameters, and logits and gradients of the same weights.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use super::{ZOO, build};
+use tempfile::TempDir;
+
+use super::{ZOO, build, pytorch};
 use crate::{
     autodiff, check,
     cpu::CpuExecutor,
+    data::Normalisation,
+    device,
     graph::{Graph, Value},
     nn::{Builder, Mode, Parameter, Parameters, Role},
+    ops::Optimizer,
     plan::{Executor, Plan, PlanOptions, Target},
     tensor::{Shape, Tensor, TensorType},
+    train::{Pretrained, Recipe, Session},
+    weights,
 };
 
 #[test]
@@ -115,7 +122,8 @@ fn expect_reference(name: &str) {
 
     let names = |of: &str| -> Vec<String> { serde_json::from_value(case.parameters[of].clone()).unwrap() };
     let declared: BTreeSet<String> = parameters.iter().map(|parameter| parameter.name.clone()).collect();
-    assert_eq!(declared, names("names").into_iter().collect(), "{name}: names of parameters");
+    let theirs = names("names").into_iter().filter_map(|theirs| pytorch::name(name, &theirs));
+    assert_eq!(declared, theirs.collect(), "{name}: names of parameters");
 
     let mut cpu = CpuExecutor::<f64>::default();
     cpu.declare(parameters.variables()).unwrap();
@@ -191,4 +199,115 @@ networks! {
     vit_tiny,
     vit_small,
     vit_tiny_conv,
+}
+
+/// A parameter in PyTorch's layout, as [`pytorch`] does not know it.
+fn to_pytorch(name: &str, tensor: &Tensor) -> (Vec<usize>, Vec<f32>) {
+    let (shape, values) = (tensor.shape().to_vec(), tensor.as_f32().unwrap());
+    match shape[..] {
+        [channels] if name.ends_with("layer_scale") => (vec![channels, 1, 1], values.to_vec()),
+        [height, width, inner, out] => {
+            let mut turned = Vec::new();
+            for o in 0..out {
+                for i in 0..inner {
+                    let pixels = 0..height * width;
+                    turned.extend(pixels.map(|pixel| values[(pixel * inner + i) * out + o]));
+                }
+            }
+            (vec![out, inner, height, width], turned)
+        }
+        [inner, out] => {
+            let turned = (0..out).flat_map(|o| (0..inner).map(move |i| values[i * out + o]));
+            (vec![out, inner], turned.collect())
+        }
+        _ => (shape, values.to_vec()),
+    }
+}
+
+/// The weights of a case in a file as PyTorch writes it, with its names and layout.
+fn written(case: &check::Case, folder: &TempDir) -> PathBuf {
+    let side = case.parameters["side"].as_u64().unwrap() as usize;
+    let gain = case.parameters["gain"].as_f64().unwrap();
+    let model = build(&case.name, [side, side, 3], case.tensor("logits").shape().last()).unwrap();
+    let parameters = model.parameters().unwrap();
+    let names: Vec<String> = serde_json::from_value(case.parameters["names"].clone()).unwrap();
+    let tensors = names.into_iter().map(|theirs| {
+        let ours = pytorch::name(&case.name, &theirs).unwrap();
+        let parameter = parameters.iter().find(|parameter| parameter.name == ours).unwrap();
+        let (shape, values) = to_pytorch(&theirs, &value(parameter, gain));
+        (theirs, shape, values)
+    });
+    let path = folder.path().join("weights.pth");
+    fs::write(&path, weights::tests::saved(&tensors.collect::<Vec<_>>())).unwrap();
+    path
+}
+
+fn session(name: &str, input: [usize; 3], classes: usize) -> Session {
+    let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false };
+    let recipe = Recipe { batch_size: BATCH, optimizer, ..Recipe::default() };
+    let model = build(name, input, classes).unwrap();
+    Session::new(device::open("cpu").unwrap(), model, recipe, Normalisation::imagenet()).unwrap()
+}
+
+fn expect_logits_of_a_file(name: &str) {
+    let cases = check::reference("models");
+    let case = cases.iter().find(|case| case.name == name).unwrap();
+    let side = case.parameters["side"].as_u64().unwrap() as usize;
+    let logits_of_case = case.tensor("logits");
+    let (input, classes) = ([side, side, 3], logits_of_case.shape().last());
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = session(name, input, classes);
+    let begun = session.begin_with(&Pretrained::open(&written(case, &folder)).unwrap(), &[]).unwrap();
+    assert_eq!((begun.tensors, begun.new_head), (session.parameters().iter().count(), None));
+    let taken = session.tensors().unwrap();
+
+    let (mut graph, mut parameters) = (Graph::new(), Parameters::new(usize::MAX));
+    let shape = Shape::from([BATCH, side, side, 3]);
+    let x = graph.constant(Tensor::f32(shape.clone(), numbers("x", shape.elements())));
+    let mut builder = Builder::new(&mut graph, &mut parameters, Mode::Inference, None);
+    let logits = build(name, input, classes).unwrap().network.forward(&mut builder, x).unwrap();
+    graph.output("logits", logits);
+    let mut cpu = CpuExecutor::<f32>::default();
+    cpu.declare(parameters.variables()).unwrap();
+    for parameter in parameters.iter() {
+        let (_, tensor) = taken.iter().find(|(name, _)| *name == parameter.name).unwrap();
+        cpu.write(parameters.blocks()[parameter.block].variable, parameter.offset, tensor).unwrap();
+    }
+    let program = cpu.load(Plan::new(&graph, &Target::Cpu, PlanOptions::default()).unwrap()).unwrap();
+    cpu.run(program, &[]).unwrap();
+    let (_, got) = cpu.collect(program, true).unwrap().remove(0).remove(0);
+    let error = check::relative_error(got.as_f32().unwrap(), logits_of_case.as_f32().unwrap());
+    assert!(error <= 1e-4, "{name}: logits are off by {error:.2e}");
+}
+
+#[test]
+fn weights_of_a_file_give_pytorch_s_logits() {
+    for name in ["resnet20", "resnet18", "densenet121", "mobilenet_v3_small", "efficientnet_b0", "vit_tiny"] {
+        expect_logits_of_a_file(name);
+    }
+}
+
+#[test]
+fn weights_of_a_file_fit_other_classes_and_images() {
+    let cases = check::reference("models");
+    let case = cases.iter().find(|case| case.name == "vit_tiny").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pretrained = Pretrained::open(&written(case, &folder)).unwrap();
+    let mut session = session("vit_tiny", [64, 48, 3], 7);
+    let of = |session: &mut Session, name: &str| {
+        let tensors = session.tensors().unwrap();
+        tensors.into_iter().find(|(given, _)| given == name).unwrap().1
+    };
+    let head = of(&mut session, "head.weight");
+    let begun = session.begin_with(&pretrained, &[]).unwrap();
+    assert_eq!(begun.new_head, Some(("head".into(), Some(10))));
+    assert_eq!(begun.positions, Some([[3, 3], [4, 3]]));
+    assert_eq!(begun.tensors, session.parameters().iter().count() - 2);
+    assert_eq!(of(&mut session, "head.weight"), head);
+    // The class token's position stays.
+    let positions = of(&mut session, "pos_embed");
+    let parameters = build("vit_tiny", [48, 48, 3], 7).unwrap().parameters().unwrap();
+    let theirs = value(parameters.iter().find(|parameter| parameter.name == pytorch::POSITIONS).unwrap(), 1.0);
+    assert_eq!(positions.shape()[..], [1, 13, 192]);
+    assert_eq!(positions.as_f32().unwrap()[..192], theirs.as_f32().unwrap()[..192]);
 }

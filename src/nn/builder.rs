@@ -62,9 +62,7 @@ impl<'a> Builder<'a> {
     /// In training, drops elements of what the last dense layer is given with this probability, besides what the network
     /// drops of itself. The last one is that of the parameters declared so far: the network was built before.
     pub fn dropout_before_last_dense(mut self, rate: f64) -> Self {
-        let weights = self.parameters.iter().filter(|parameter| parameter.shape.rank() == 2);
-        let last = weights.last().and_then(|weight| weight.name.strip_suffix(".weight"));
-        self.dropout = last.map(|layer| (layer.to_string(), rate));
+        self.dropout = self.parameters.last_dense().map(|layer| (layer.to_string(), rate));
         self
     }
 
@@ -135,6 +133,12 @@ impl<'a> Builder<'a> {
         let offset = parameter.offset;
         let graph = &mut self.graph;
         Ok(*self.values.entry(at).or_insert_with(|| graph.variable(variable, offset, TensorType::f32(shape))))
+    }
+
+    /// Whether a parameter, by its value, is trained in this graph.
+    pub fn trains(&self, parameter: Value) -> bool {
+        let at = self.values.iter().find(|(_, value)| **value == parameter).map(|(at, _)| *at);
+        self.mode == Mode::Training && at.is_some_and(|at| self.parameters.is_trained(self.parameters.get(at).block))
     }
 
     /// Has a statistic, by its value, follow `sample`: at the end of a training step it moves towards it.

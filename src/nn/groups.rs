@@ -28,6 +28,8 @@ pub struct Group {
     pub weight_decay: f64,
     /// Left as it is.
     pub frozen: bool,
+    /// Left as it is for as long as [`Parameters::hold_back`](super::Parameters::hold_back) says.
+    pub late: bool,
 }
 
 /// Which parameters are trained how.
@@ -38,13 +40,17 @@ pub struct Groups {
     pub weight_decay: f64,
     /// Exceptions; of several that set the same, the last counts.
     pub rules: Vec<GroupRule>,
+    /// The layer that is trained before all others: they are late.
+    pub head: Option<String>,
 }
 
 impl Groups {
     /// How the parameter of this name and shape is trained.
     pub fn of(&self, name: &str, shape: &Shape) -> Group {
         let weight_decay = if shape.rank() > 1 { self.weight_decay } else { 0.0 };
-        let mut group = Group { learning_rate: 1.0, weight_decay, frozen: false };
+        let of_head = |head: &String| name.strip_prefix(head.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let late = self.head.as_ref().is_some_and(|head| !of_head(head));
+        let mut group = Group { learning_rate: 1.0, weight_decay, frozen: false, late };
         for rule in self.rules.iter().filter(|rule| WildMatch::new(&rule.pattern).matches(name)) {
             group.learning_rate = rule.learning_rate.unwrap_or(group.learning_rate);
             group.weight_decay = rule.weight_decay.unwrap_or(group.weight_decay);
@@ -74,12 +80,15 @@ mod tests {
                 GroupRule { learning_rate: Some(0.5), ..rule("*.weight") },
                 GroupRule { frozen: Some(false), weight_decay: Some(0.3), ..rule("layer1.?.bias") },
             ],
+            head: Some("fc".into()),
         };
         let of = |name: &str, shape: &[usize]| groups.of(name, &Shape::from(shape));
-        let group = |learning_rate, weight_decay, frozen| Group { learning_rate, weight_decay, frozen };
+        let group = |learning_rate, weight_decay, frozen| Group { learning_rate, weight_decay, frozen, late: true };
         assert_eq!(of("layer1.0.weight", &[3, 4]), group(0.5, 0.1, true));
         assert_eq!(of("layer1.0.bias", &[4]), group(1.0, 0.3, false));
         assert_eq!(of("layer2.bias", &[4]), group(1.0, 0.0, false));
+        assert_eq!(of("fc.bias", &[4]), Group { late: false, ..group(1.0, 0.0, false) });
+        assert!(of("fc2.bias", &[4]).late);
         assert_eq!(groups.unmatched(&["layer1.0.bias", "fc.weight"]), None);
         assert_eq!(groups.unmatched(&["fc.weight"]), Some("layer1.*"));
     }

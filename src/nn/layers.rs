@@ -392,7 +392,8 @@ impl Layer for Scale {
 }
 
 /// Batch norm over the last axis (Ioffe and Szegedy 2015): by the batch's statistics in training, by the running ones
-/// in inference.
+/// in inference. One whose scale and shift are frozen is as in inference in training too, and its running statistics stay, as
+/// in Keras: few images of another kind do not shift what the layers after it were trained for.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
     epsilon: f32,
@@ -431,7 +432,7 @@ impl Layer for BatchNorm {
         let beta = builder.parameter("bias", [channels], Init::Zeros)?;
         let mean = builder.statistic("running_mean", [channels], Init::Zeros)?;
         let variance = builder.statistic("running_var", [channels], Init::Ones)?;
-        if builder.mode() == Mode::Inference {
+        if !builder.trains(gamma) && !builder.trains(beta) {
             return builder.graph.batch_norm_infer(x, gamma, beta, mean, variance, self.epsilon);
         }
         let norm = builder.graph.batch_norm_train(x, gamma, beta, self.epsilon)?;

@@ -62,6 +62,7 @@ pub struct Parameters {
     blocks: Vec<Block>,
     block_limit: usize,
     groups: Groups,
+    holds_back: bool,
 }
 
 impl Parameters {
@@ -73,7 +74,7 @@ impl Parameters {
     /// As [`Parameters::new`], where parameters that are trained differently lie in different blocks.
     pub fn with_groups(block_limit: usize, groups: Groups) -> Self {
         let (variables, list, by_name, blocks) = (Variables::new(), Vec::new(), HashMap::new(), Vec::new());
-        Self { variables, list, by_name, blocks, block_limit, groups }
+        Self { variables, list, by_name, blocks, block_limit, groups, holds_back: false }
     }
 
     /// Number of the parameter of that name, added where there is none.
@@ -156,9 +157,26 @@ impl Parameters {
         self.list.iter().filter(|p| p.role == Role::Trained).map(|p| p.shape.elements()).sum()
     }
 
+    /// Leaves the parameters of late groups as they are in the graphs that are built from now on, or trains them too.
+    pub fn hold_back(&mut self, holds_back: bool) {
+        self.holds_back = holds_back;
+    }
+
+    /// Whether the parameters of a block are trained, and not left as they are.
+    pub fn is_trained(&self, block: usize) -> bool {
+        let Block { role, group, .. } = &self.blocks[block];
+        *role == Role::Trained && !group.frozen && !(self.holds_back && group.late)
+    }
+
+    /// The layer of the last weight of two axes: in a classifier the one that makes the logits.
+    pub fn last_dense(&self) -> Option<&str> {
+        let last = self.list.iter().rfind(|parameter| parameter.shape.rank() == 2);
+        last.and_then(|weight| weight.name.strip_suffix(".weight"))
+    }
+
     /// Number of those that are left as they are.
     pub fn frozen(&self) -> usize {
-        let frozen = |p: &&Parameter| p.role == Role::Trained && self.blocks[p.block].group.frozen;
+        let frozen = |p: &&Parameter| p.role == Role::Trained && !self.is_trained(p.block);
         self.list.iter().filter(frozen).map(|p| p.shape.elements()).sum()
     }
 

@@ -42,7 +42,8 @@ pub(super) fn batch_too_large(
     let PlanError::TooLarge { bytes, limit, .. } = error else { return error.into() };
     let fits = |batch: usize| {
         let recipe = Recipe { batch_size: batch, ..recipe.clone() };
-        let mut parameters = Parameters::with_groups(budget.target.block_limit(), recipe.parameter_groups());
+        let Ok(groups) = recipe.parameter_groups(model) else { return false };
+        let mut parameters = Parameters::with_groups(budget.target.block_limit(), groups);
         training_graph(model, &mut parameters, &recipe, normalisation)
             .is_ok_and(|(graph, _)| budget.plan(&graph).is_ok())
     };

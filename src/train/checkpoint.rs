@@ -19,6 +19,7 @@ use crate::{
     models::{Architecture, layers::Network},
     tasks::Classification,
     tensor::{Shape, Tensor},
+    weights::OWN,
 };
 
 /// Weights after the last checkpoint.
@@ -27,8 +28,6 @@ pub const LAST: &str = "last.safetensors";
 pub const BEST: &str = "best.safetensors";
 /// What a run needs to go on.
 pub const RESUME: &str = "resume.safetensors";
-
-const METADATA: &str = "gabor";
 
 /// What a weights file says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,7 +195,7 @@ impl Weights {
             |error| broken(format!("is not a complete safetensors file ({error}); use another checkpoint of the run"));
         SafeTensors::deserialize(&bytes).map_err(truncated)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(truncated)?;
-        let entry = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
+        let entry = header.metadata().as_ref().and_then(|entries| entries.get(OWN));
         let entry = entry.ok_or_else(|| broken("has no gabor metadata: it was written by another program".into()))?;
         let card: Card = serde_json::from_str(entry).map_err(|error| broken(format!("its gabor metadata: {error}")))?;
         card.check()
@@ -258,7 +257,7 @@ fn write(path: &Path, card: &Card, tensors: &[(String, Tensor)]) -> Result<(), T
         })
         .collect::<Result<Vec<_>, _>>()?;
     let json = serde_json::to_string(card).map_err(|error| broken(error.to_string()))?;
-    let metadata = HashMap::from([(METADATA.to_string(), json)]);
+    let metadata = HashMap::from([(OWN.to_string(), json)]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| broken(error.to_string()))?;
     write_whole(path, &bytes)
 }

@@ -9,6 +9,7 @@ use crate::{
     graph::GraphError,
     plan::{ExecutorError, PlanError},
     tensor::TensorType,
+    weights::WeightsError,
 };
 
 /// Why a run could not be set up, or ended.
@@ -26,6 +27,9 @@ pub enum TrainError {
     /// The device failed.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// Pretrained weights cannot be read, or are of another model.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// A setting is out of range.
     #[error("{0}")]
     Setting(String),

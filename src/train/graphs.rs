@@ -24,6 +24,8 @@ pub struct TrainingState {
     pub updates: Vec<BlockUpdate>,
     /// Name and unit of each figure that a step reports beside its loss.
     pub metrics: Vec<(&'static str, Unit)>,
+    /// Steps after which late groups are trained too; `None` for as long as they are held back.
+    pub late_since: Option<u64>,
     /// 1 once a loss was not finite, from when on no variable changes any more.
     halted: VariableId,
 }
@@ -43,7 +45,7 @@ pub struct BlockUpdate {
 
 impl TrainingState {
     /// The feeds of the numbers that the updates of step `step` (counted from 1), at the share `done` of the run, depend on: one a
-    /// block, and those of the averages.
+    /// block that it trains, and those of the averages. The optimizer counts the steps of each block by themselves.
     pub fn hyper(&self, recipe: &Recipe, learning_rate: f64, step: u64, done: f64) -> Vec<(String, Tensor)> {
         let feed = |name: &str, number: f64| (name.to_string(), Tensor::scalar(number as f32));
         let mut averages = Vec::new();
@@ -59,11 +61,17 @@ impl TrainingState {
             averages.push(feed(GO_BACK, f64::from(u8::from(now))));
         }
         let of = |(at, update): (usize, &BlockUpdate)| {
-            let Group { learning_rate: factor, weight_decay, .. } = update.group;
+            let Group { learning_rate: factor, weight_decay, late, .. } = update.group;
+            let step = if late { step - self.late_since?.min(step) } else { step };
             let numbers = recipe.optimizer.hyper(factor * learning_rate, weight_decay, step, recipe.clip_value);
-            (hyper_feed(at), Tensor::f32([8], numbers.to_vec()))
+            Some((hyper_feed(at), Tensor::f32([8], numbers.to_vec())))
         };
-        self.updates.iter().enumerate().map(of).chain(averages).collect()
+        self.updates.iter().enumerate().filter_map(of).chain(averages).collect()
+    }
+
+    /// The updates, each with its number, of the blocks that are trained now.
+    fn updates_of(&self, parameters: &Parameters) -> impl Iterator<Item = (usize, &BlockUpdate)> {
+        self.updates.iter().enumerate().filter(|(_, update)| parameters.is_trained(update.block))
     }
 
     /// Number of each block whose parameters are averaged, and the average.
@@ -101,7 +109,7 @@ fn hyper_feed(update: usize) -> String {
 /// The sums of gradients over some batches, in variables.
 #[derive(Clone, Debug)]
 pub struct GradientSums {
-    /// For each of [`TrainingState::updates`], the gradients of its block, each batch's times its weight.
+    /// For each of [`TrainingState::updates`] that the step makes, the gradients of its block, each batch's times its weight.
     pub blocks: Vec<VariableId>,
     /// The sum of the batches' weights.
     pub weight: VariableId,
@@ -117,6 +125,20 @@ struct Gradients {
     metrics: Vec<(&'static str, Unit)>,
     /// 0, or 1 once a loss was not finite.
     guard: Value,
+}
+
+impl Gradients {
+    /// Appends the optimizer's update by these.
+    fn update(
+        &self,
+        graph: &mut Graph,
+        parameters: &Parameters,
+        recipe: &Recipe,
+        state: &TrainingState,
+    ) -> Result<(), GraphError> {
+        let blocks: Vec<Value> = self.blocks.iter().map(|(_, value)| *value).collect();
+        update(graph, parameters, recipe, state, &blocks, self.guard)
+    }
 }
 
 /// Builds the graph of one training step: forward, loss, gradients, optimizer, running statistics.
@@ -137,10 +159,27 @@ pub fn training_graph(
     let mut graph = Graph::new();
     let halted = parameters.add_variable("halted", 1);
     let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, Some(halted))?;
-    let state = state(parameters, recipe, gradients.metrics, halted);
-    let blocks: Vec<Value> = gradients.blocks.iter().map(|(_, value)| *value).collect();
-    update(&mut graph, parameters, recipe, &state, &blocks, gradients.guard)?;
+    let state = state(parameters, recipe, gradients.metrics.clone(), halted);
+    gradients.update(&mut graph, parameters, recipe, &state)?;
     Ok((graph, state))
+}
+
+/// As [`training_graph`], with the variables of a graph of other stages of the same training: of parameters some of which are
+/// held back now, and were not then.
+///
+/// # Errors
+/// As [`training_graph`].
+pub fn stage_graph(
+    model: &Model,
+    parameters: &mut Parameters,
+    recipe: &Recipe,
+    normalisation: &Normalisation,
+    state: &TrainingState,
+) -> Result<Graph, GraphError> {
+    let mut graph = Graph::new();
+    let gradients = gradients(&mut graph, model, parameters, recipe, normalisation, Some(state.halted))?;
+    gradients.update(&mut graph, parameters, recipe, state)?;
+    Ok(graph)
 }
 
 /// Builds the first of the two graphs that a step over several batches takes: forward, loss, gradients, running
@@ -220,7 +259,7 @@ pub fn update_graph(
     let weight = graph.variable(sums.weight, 0, TensorType::f32([]));
     let mut means = Vec::new();
     let mut cleared = Vec::new();
-    for (update, id) in state.updates.iter().zip(&sums.blocks) {
+    for ((_, update), id) in state.updates_of(parameters).zip(&sums.blocks) {
         let sum = graph.variable(*id, 0, TensorType::f32([parameters.blocks()[update.block].elements]));
         // Where no image counts there is no gradient either.
         let mean = Expr::Input(1).select(Expr::Input(0) / Expr::Input(1), 0.0);
@@ -282,10 +321,7 @@ fn gradients(
         Ok((loss, weight, metrics, Some(guard)))
     })?;
 
-    let is_trained = |at: usize| {
-        let parameter = parameters.get(at);
-        parameter.role == Role::Trained && !parameters.blocks()[parameter.block].group.frozen
-    };
+    let is_trained = |at: usize| parameters.is_trained(parameters.get(at).block);
     let trained: Vec<(usize, Value)> = built.parameters.iter().copied().filter(|(at, _)| is_trained(*at)).collect();
     let wanted: Vec<Value> = trained.iter().map(|(_, value)| *value).collect();
     let found = autodiff::gradients(graph, loss, &wanted)?;
@@ -352,7 +388,7 @@ fn state(
             updates.push(BlockUpdate { block, group: description.group, moments, average });
         }
     }
-    TrainingState { updates, metrics, halted }
+    TrainingState { updates, metrics, late_since: Some(0), halted }
 }
 
 /// Appends the optimizer's update of each block from its gradients.
@@ -372,7 +408,7 @@ fn update(
         let averaged = recipe.ema.is_some() || recipe.lookahead.is_some();
         let share = averaged.then(|| graph.feed(AVERAGE, TensorType::f32([])));
         let go_back = recipe.lookahead.map(|_| graph.feed(GO_BACK, TensorType::f32([])));
-        for (at, (update, gradients)) in state.updates.iter().zip(gradients).enumerate() {
+        for ((at, update), gradients) in state.updates_of(parameters).zip(gradients) {
             let block = &parameters.blocks()[update.block];
             let ty = TensorType::f32([block.elements]);
             let hyper = graph.feed(hyper_feed(at), TensorType::f32([8]));

@@ -11,11 +11,13 @@ mod error;
 mod evaluate;
 mod graphs;
 mod observer;
+mod pretrained;
 mod range;
 mod recipe;
 mod schedule;
 mod session;
 mod speed;
+mod stage;
 mod trainer;
 mod views;
 mod whitening;
@@ -25,10 +27,11 @@ pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole}
 pub use error::TrainError;
 pub use evaluate::{Classifier, Prediction};
 pub use graphs::{
-    BlockUpdate, GradientSums, TrainingState, gradient_graph, inference_graph, reading_graph, training_graph,
-    update_graph,
+    BlockUpdate, GradientSums, TrainingState, gradient_graph, inference_graph, reading_graph, stage_graph,
+    training_graph, update_graph,
 };
 pub use observer::{Control, EpochReport, Observer, StepReport};
+pub use pretrained::{Begun, Pretrained};
 pub use range::{RangePoint, RangeReport, RangeTest};
 pub use recipe::Recipe;
 pub use schedule::Schedule;

@@ -4,6 +4,8 @@ use super::Schedule;
 use crate::{
     augment::Augmentation,
     data::Sampling,
+    graph::GraphError,
+    models::Model,
     nn::{GroupRule, Groups},
     ops::Optimizer,
     settings::{self, above, between},
@@ -46,6 +48,10 @@ crate::settings! {
         /// Parameters that are trained differently, by their names.
         #[arg(skip)]
         pub groups: Vec<GroupRule> = Vec::new(), check check_groups;
+        /// Train the last dense layer alone before this epoch, and all that is not frozen from it on [default: all from the
+        /// first on].
+        #[arg(long, value_name = "EPOCH")]
+        pub unfreeze_at: Option<usize> = None, in 2..=MOST_EPOCHS;
         /// Drop elements of what the last dense layer is given with this probability, besides what the model drops itself.
         #[arg(long, value_name = "RATE")]
         pub dropout: f64 = 0.0, in 0.0..1.0;
@@ -136,9 +142,24 @@ fn check_groups(groups: &[GroupRule]) -> Result<(), String> {
 }
 
 impl Recipe {
-    /// Which parameters are trained how.
-    pub fn parameter_groups(&self) -> Groups {
-        Groups { weight_decay: self.weight_decay, rules: self.groups.clone() }
+    /// Which parameters of a model are trained how.
+    ///
+    /// # Errors
+    /// If its last dense layer is to be trained alone at first, and it cannot take its input or has none.
+    pub fn parameter_groups(&self, model: &Model) -> Result<Groups, GraphError> {
+        let mut groups = Groups { weight_decay: self.weight_decay, rules: self.groups.clone(), head: None };
+        if self.unfreeze_at.is_some() {
+            let parameters = model.parameters()?;
+            let message = "it has no dense layer to train alone before `unfreeze_at`".to_string();
+            let head = parameters.last_dense().ok_or(GraphError::Layer { layer: model.name.clone(), message })?;
+            groups.head = Some(head.to_string());
+        }
+        Ok(groups)
+    }
+
+    /// Steps before those that train all, with `steps` steps an epoch.
+    pub fn held_back_steps(&self, steps: usize) -> u64 {
+        self.unfreeze_at.map_or(0, |epoch| (epoch as u64 - 1).saturating_mul(steps as u64))
     }
 
     /// Steps of an epoch of `batches` batches.

@@ -8,10 +8,8 @@ use super::{
     budget::{Budget, batch_too_large},
     diagnose::first_non_finite,
     evaluate::Inference,
-    graphs::{
-        GradientSums, METRIC, PARTNER_LABELS, TrainingState, gradient_graph, gradients_output, inference_graph,
-        reading_graph, training_graph, update_graph,
-    },
+    graphs::{METRIC, PARTNER_LABELS, TrainingState, gradients_output, inference_graph, reading_graph, training_graph},
+    stage::{Stage, StageGraphs, check_groups},
 };
 use crate::{
     augment::{Augmentation, Drawn},
@@ -35,10 +33,10 @@ pub struct Session {
     augmentation: Augmentation,
     pub(super) parameters: Parameters,
     pub(super) state: TrainingState,
-    graph: Graph,
-    train: ProgramId,
-    /// Where a step takes several batches, what follows them: `train` adds up their gradients then.
-    update: Option<ProgramId>,
+    /// What trains all.
+    whole: Stage,
+    /// What trains the head alone, until [`Session::unfreeze`].
+    head: Option<Stage>,
     /// What tells gradients, once they were asked for.
     reading: Option<ProgramId>,
     inference: Inference,
@@ -112,18 +110,26 @@ impl Session {
         if let Some(teacher) = &model.teacher {
             teacher.check(&model).map_err(TrainError::Setting)?;
         }
-        let mut parameters = Parameters::with_groups(executor.target().block_limit(), recipe.parameter_groups());
+        let groups = recipe.parameter_groups(&model)?;
+        let mut parameters = Parameters::with_groups(executor.target().block_limit(), groups);
         let mut inference = inference_graph(&model, &mut parameters, recipe.batch_size, &normalisation)?;
-        let (mut graph, state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
-        check_groups(&parameters, &state)?;
-        let mut update = None;
-        if recipe.accumulate > 1 {
-            let sums: GradientSums;
-            (graph, sums) = gradient_graph(&model, &mut parameters, &recipe, &normalisation, &state)?;
-            update = Some(update_graph(&parameters, &recipe, &state, &sums)?);
+        let (graph, mut state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
+        check_groups(&parameters, &state, &recipe)?;
+        let stage = |parameters: &mut Parameters, state: &TrainingState, whole: Option<Graph>| {
+            StageGraphs::new(&model, parameters, &recipe, &normalisation, state, whole)
+        };
+        let whole = stage(&mut parameters, &state, Some(graph))?;
+        let mut head = None;
+        if recipe.unfreeze_at.is_some() {
+            parameters.hold_back(true);
+            state.late_since = None;
+            head = Some(stage(&mut parameters, &state, None)?);
         }
         let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
-        let tuned = executor.tune(&graph, parameters.variables(), options)?;
+        let tuned = executor.tune(&whole.graph, parameters.variables(), options)?;
+        if let Some(StageGraphs { graph, .. }) = &head {
+            executor.tune(graph, parameters.variables(), options)?;
+        }
         let averages = state.averages();
         if !averages.is_empty() {
             let mut averaged = parameters.in_variables(&averages);
@@ -136,14 +142,17 @@ impl Session {
         let memory = executor.available_memory().map(|bytes| bytes.saturating_sub(initial));
         let budget = Budget { target: target.clone(), options, memory };
         let too_large = |excess| batch_too_large(excess, &model, &recipe, &normalisation, &budget, executor.device());
-        let train_plan = budget.plan(&graph).map_err(too_large)?;
+        let train_plan = budget.plan(&whole.graph).map_err(too_large)?;
         let memory = train_plan.memory;
-        let recomputation_saves = train_plan.recomputation_saves(&graph, &target, options)?;
+        let recomputation_saves = train_plan.recomputation_saves(&whole.graph, &target, options)?;
         let inference_plan = Plan::new(&inference, &target, PlanOptions::inference())?;
         executor.declare(parameters.variables())?;
-        let train = executor.load(train_plan)?;
-        let update = match update {
-            Some(graph) => Some(executor.load(Plan::new(&graph, &target, PlanOptions::default())?)?),
+        let whole = whole.load(executor.as_mut(), train_plan)?;
+        let head = match head {
+            Some(head) => {
+                let plan = Plan::new(&head.graph, &target, options)?;
+                Some(head.load(executor.as_mut(), plan)?)
+            }
             None => None,
         };
         let inference = Inference::new(executor.load(inference_plan)?);
@@ -167,9 +176,8 @@ impl Session {
             normalisation,
             parameters,
             state,
-            graph,
-            train,
-            update,
+            whole,
+            head,
             reading: None,
             inference,
             tuned,
@@ -266,6 +274,28 @@ impl Session {
         self.state.hyper(&self.recipe, learning_rate, step, done)
     }
 
+    /// Trains all that is not frozen from now on, where a run began with the last dense layer alone
+    /// ([`Recipe::unfreeze_at`]); `after` so many steps, by which the optimizer counts those of what was held back. Returns
+    /// the figures of the steps that finished since the last call.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn unfreeze(&mut self, after: u64) -> Result<Vec<StepFigures>, TrainError> {
+        if self.state.late_since.is_some() {
+            return Ok(Vec::new());
+        }
+        let finished = self.finished(true)?;
+        self.state.late_since = Some(after);
+        self.parameters.hold_back(false);
+        self.reading = None;
+        Ok(finished)
+    }
+
+    /// The present training step.
+    fn stage(&self) -> &Stage {
+        self.head.as_ref().filter(|_| self.state.late_since.is_none()).unwrap_or(&self.whole)
+    }
+
     /// Submits one training step on one batch and returns the figures of the steps that finished since the last call.
     ///
     /// # Errors
@@ -290,21 +320,22 @@ impl Session {
         let hyper = self.hyper(learning_rate, self.step);
         let hyper: Vec<(&str, &Tensor)> = hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)).collect();
         let count = batches.len();
+        let &Stage { train, update, .. } = self.stage();
         for (at, batch) in batches.iter_mut().enumerate() {
             let drawn = self.draw(batch, self.step, at);
             let inputs = BatchTensors::borrow(batch, &self.model)?;
             let mut feeds = inputs.feeds();
             feeds.extend(drawn.iter().map(|(name, tensor)| (*name, tensor)));
-            if self.update.is_none() {
+            if update.is_none() {
                 feeds.extend(&hyper);
             }
-            let result = self.executor.run(self.train, &feeds);
+            let result = self.executor.run(train, &feeds);
             inputs.give_back(batch);
             result?;
             let (step, images) = (self.step, batch.real);
             self.pending.push_back(Submitted { step, learning_rate, images, last: at + 1 == count });
         }
-        if let Some(update) = self.update {
+        if let Some(update) = update {
             self.executor.run(update, &hyper)?;
             self.executor.collect(update, false)?;
         }
@@ -347,7 +378,8 @@ impl Session {
     }
 
     fn finished(&mut self, wait: bool) -> Result<Vec<StepFigures>, TrainError> {
-        let finished = self.executor.collect(self.train, wait)?;
+        let train = self.stage().train;
+        let finished = self.executor.collect(train, wait)?;
         Ok(finished.into_iter().filter_map(|outputs| self.figures(&outputs)).collect())
     }
 
@@ -442,7 +474,8 @@ impl Session {
         let mut feeds = inputs.feeds();
         feeds.extend(drawn.iter().map(|(name, tensor)| (*name, tensor)));
         feeds.extend(hyper.iter().map(|(name, numbers)| (name.as_str(), numbers)));
-        let place = first_non_finite(&self.graph, &self.parameters, self.executor.as_mut(), &feeds);
+        let graph = &self.head.as_ref().filter(|_| self.state.late_since.is_none()).unwrap_or(&self.whole).graph;
+        let place = first_non_finite(graph, &self.parameters, self.executor.as_mut(), &feeds);
         inputs.give_back(batch);
         place
     }
@@ -537,16 +570,3 @@ impl Session {
 
 /// What the names of averages begin with.
 pub(super) const AVERAGE: &str = "average/";
-
-/// Fails where a pattern of the groups matches no parameter, or nothing is left to train.
-fn check_groups(parameters: &Parameters, state: &TrainingState) -> Result<(), TrainError> {
-    let names: Vec<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-    if let Some(pattern) = parameters.groups().unmatched(&names) {
-        let message = format!("no parameter is called {pattern}; they are {}", names.join(", "));
-        return Err(TrainError::Setting(message));
-    }
-    if state.updates.is_empty() {
-        return Err(TrainError::Setting("all parameters are frozen: there is nothing to train".into()));
-    }
-    Ok(())
-}

@@ -158,6 +158,7 @@ impl<'a> Trainer<'a> {
         let mut reason = StopReason::Finished;
         while self.progress.step < self.total {
             let epoch_started = Instant::now();
+            self.unfreeze()?;
             let finished = self.epoch()?;
             if !finished {
                 self.checkpoint(false)?;
@@ -176,6 +177,16 @@ impl<'a> Trainer<'a> {
         }
         let seconds = started.elapsed().as_secs_f64();
         Ok(Outcome { reason, progress: self.progress.clone(), last_epoch, seconds })
+    }
+
+    /// Trains all from the epoch on in which that is due.
+    fn unfreeze(&mut self) -> Result<(), TrainError> {
+        let after = self.session.recipe().held_back_steps(self.progress.batches);
+        if self.progress.step < after {
+            return Ok(());
+        }
+        let finished = self.session.unfreeze(after)?;
+        self.report(finished)
     }
 
     /// The steps of the present epoch; false where the run was stopped in it.

@@ -107,10 +107,10 @@ fn state_dict<'a>(unpickled: &'a Unpickled<'_>) -> Result<&'a [(Id, Id)], String
     }
     for name in NESTED {
         let found = root.iter().find(|(key, _)| unpickled.text(*key) == Some(name));
-        if let Some(Value::Dict(items)) = found.map(|(_, value)| unpickled.get(*value)) {
-            if has_tensors(items) {
-                return Ok(items);
-            }
+        if let Some(Value::Dict(items)) = found.map(|(_, value)| unpickled.get(*value))
+            && has_tensors(items)
+        {
+            return Ok(items);
         }
     }
     let keys = some_of(root.iter().filter_map(|(key, _)| unpickled.text(*key)).map(Into::into));

@@ -119,7 +119,9 @@ fn batches_are_accumulated_and_parameters_set_apart() {
     assert!(config.contains("accumulate = 3") && config.contains("pattern = \"conv1.*\""), "{config}");
     let finished = place.run("train --resume run --epochs 3").expect_code(0);
     assert!(finished.out.contains("of them frozen") && finished.out.contains("resumed after step 8"), "{finished:#?}");
-    place.run("train shapes --device cpu --freeze stage9.*").expect_error(&["stage9.*", "conv1.weight"]);
+    place
+        .run("train shapes --device cpu --freeze stage9.*")
+        .expect_error(&["no parameter is called stage9.*", "near to it are"]);
     place.run("train shapes --device cpu --freeze *").expect_error(&["nothing to train"]);
     place.run("train shapes --device cpu --lr-scale fc").expect_code(2);
 }

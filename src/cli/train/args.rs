@@ -27,6 +27,7 @@ use crate::cli::{config::RunConfig, console::Console, given::Given, run_folder::
   gabor train
   gabor train flowers --model resnet18 --image-size 64 --epochs 30 --schedule cosine
   gabor train flowers --folds 5
+  gabor train flowers --model resnet18 --pretrained resnet18 --image-size 224 --unfreeze-at 3
   gabor train flowers --optimizer sgd --lr 0.1 --weight-decay 5e-4 --nesterov
   gabor train --resume runs/resnet18-1 --epochs 60
   gabor train --config runs/resnet18-1/config.toml --seed 2

@@ -5,7 +5,6 @@ use std::{fmt::Write, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Error, Result, ensure};
 use clap::Args;
 use gabor::{
-    plan::Choices,
     report::{Curve, LogPlot},
     train::{RangeReport, RangeTest, write_whole},
 };
@@ -48,7 +47,7 @@ impl LrRangeArgs {
         let figures = plot.with_extension("csv");
         ensure!(!figures.exists(), "{} is there already: give --out another name, or remove it", figures.display());
 
-        let (job, mut session) = Job::prepare(self.settings.of_new_run()?, None, Choices::default())?;
+        let (job, mut session) = Job::begin(self.settings.of_new_run()?)?;
         let loader = job.training_loader()?;
         let bar = console.bar("raising the learning rate", range.steps);
         let report = range.run(&mut session, &loader, &mut |done| bar.set_position(done as u64))?;

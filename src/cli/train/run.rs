@@ -9,7 +9,7 @@ use gabor::{
     plan::Choices,
     report::{EpochLog, ProgressBar, StepLog},
     tasks::{self, Evaluation},
-    train::{Card, Outcome, Progress, Session, StopReason, Trainer, check_monitor, read_card},
+    train::{Card, Outcome, Pretrained, Progress, Session, StopReason, Trainer, check_monitor, read_card},
 };
 
 use serde_json::Value;
@@ -18,8 +18,9 @@ use super::summary;
 use crate::cli::{
     config::{RunConfig, open_data},
     console::{Console, Flags},
-    devices, interrupt,
+    devices, interrupt, pretrained,
     run_folder::{RunFolder, weights_file},
+    values::Normalise,
 };
 
 /// How a run ended.
@@ -42,7 +43,7 @@ impl Ended {
 /// Trains anew.
 pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Result<Ended> {
     config.make_paths_absolute();
-    let (job, session) = Job::prepare(config, None, Choices::default())?;
+    let (job, session) = Job::begin(config)?;
     let folder = RunFolder::create(out, &session.model().name)?;
     job.config.write(&folder.config())?;
     folder.write_kernels(&session.kernels())?;
@@ -57,7 +58,8 @@ pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Con
     // The normalisation and the fit as they were chosen when the run began: the weights were trained for them.
     let images = OpenOptions { fit: card.fit.into(), ..config.images };
     let config = RunConfig { images, ..config };
-    let (job, mut session) = Job::prepare(config, Some(card.normalisation), folder.read_kernels()?)?;
+    let normalisation = |_: &RunConfig, _: &Dataset| Ok(card.normalisation.clone());
+    let (job, mut session) = Job::prepare(config, normalisation, folder.read_kernels()?)?;
     ensure!(
         card.classes == job.splits.classes(),
         "the data has changed: the run in {} tells {} apart, and the classes of the data are {}",
@@ -92,12 +94,32 @@ pub struct Job {
     pub splits: Splits,
     /// Whether the network was chosen because it suits the images.
     pub suiting: bool,
+    /// What it began with, where these are the weights of a file.
+    pub begun: Option<String>,
 }
 
 impl Job {
-    pub fn prepare(
+    /// What a new run is about, with its session at its beginning.
+    pub fn begin(mut config: RunConfig) -> Result<(Self, Session)> {
+        let pretrained = config.pretrained.as_deref().map(pretrained::open).transpose()?;
+        if let Some(pretrained) = &pretrained {
+            // Grey images are as bright in each channel of weights for colours.
+            config.images.channels.get_or_insert(pretrained.channels());
+        }
+        let normalisation = |config: &RunConfig, train: &Dataset| {
+            config.normalise.resolve(train, pretrained.as_ref().map(|pretrained| pretrained.normalisation().0))
+        };
+        let (mut job, mut session) = Self::prepare(config, normalisation, Choices::default())?;
+        if let Some(pretrained) = &pretrained {
+            let begun = session.begin_with(pretrained, job.splits.classes())?;
+            job.begun = Some(format!("{}: {begun}{}", pretrained.path().display(), job.normalised(pretrained)));
+        }
+        Ok((job, session))
+    }
+
+    fn prepare(
         mut config: RunConfig,
-        normalisation: Option<Normalisation>,
+        normalisation: impl Fn(&RunConfig, &Dataset) -> Result<Normalisation>,
         kernels: Choices,
     ) -> Result<(Self, Session)> {
         // First what needs no data: opening that can take a while.
@@ -125,17 +147,22 @@ impl Job {
             );
             model = model.with_teacher(teacher);
         }
-        let normalisation = match normalisation {
-            Some(normalisation) => normalisation,
-            None => config.normalise.resolve(&splits.train)?,
-        };
+        let normalisation = normalisation(&config, &splits.train)?;
         if config.images.fold.is_none_or(|fold| fold == 1) {
             let batches = splits.train.len().div_ceil(config.recipe.batch_size);
             warn(config.recipe.without_effect(&model, batches));
         }
         let session = Session::new(executor, model, config.recipe.clone(), normalisation)?;
         check_monitor(&session, splits.val.as_ref())?;
-        Ok((Self { config, splits, suiting }, session))
+        Ok((Self { config, splits, suiting, begun: None }, session))
+    }
+
+    /// That images are normalised as pretrained weights want it, where they are.
+    fn normalised(&self, pretrained: &Pretrained) -> String {
+        match self.config.normalise {
+            Normalise::Auto => format!("; images are normalised {}", pretrained.normalisation().1),
+            _ => String::new(),
+        }
     }
 
     /// What tells its data from other data.

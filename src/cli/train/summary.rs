@@ -36,9 +36,10 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
         let _ = writeln!(text, "        {} images that cannot be read are left out", splits.skipped.len());
     }
     let parameters = grouped(session.parameters().trained());
-    let frozen = match session.parameters().frozen() {
-        0 => String::new(),
-        count => format!(", {} of them frozen", grouped(count)),
+    let frozen = match (session.parameters().frozen(), session.recipe().unfreeze_at) {
+        (0, _) => String::new(),
+        (count, None) => format!(", {} of them frozen", grouped(count)),
+        (count, Some(epoch)) => format!(", {} of them frozen before epoch {epoch}", grouped(count)),
     };
     let why = match job.suiting {
         true => format!("; it suits {} images of this size, and --model takes another", grouped(splits.images())),
@@ -48,6 +49,9 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
     if let Some(teacher) = &session.model().teacher {
         let (weight, temperature) = (session.recipe().teacher_weight, session.recipe().teacher_temperature);
         let _ = writeln!(text, "teacher {}, of weight {weight} at temperature {temperature}", teacher.model.name);
+    }
+    if let Some(begun) = &job.begun {
+        let _ = writeln!(text, "weights {begun}");
     }
     let _ = writeln!(text, "augment {}", session.augmentation());
     let _ = writeln!(text, "device  {}", session.device());
@@ -117,6 +121,7 @@ pub fn figures(
         "findings": job.splits.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "model": session.model().name,
         "parameters": session.parameters().trained(),
+        "pretrained": job.begun,
         "device": session.device(),
         "tuning": {
             "calls": tuned.calls, "timed": tuned.timed, "faster": tuned.faster, "seconds": tuned.time.as_secs_f64(),
