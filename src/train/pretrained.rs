@@ -13,7 +13,7 @@ use super::{Card, Session, TrainError};
 use crate::{
     data::Normalisation,
     graph::GraphError,
-    models::{self, Entry, Model, ZOO, pytorch},
+    models::{self, Architecture, Entry, Model, ZOO, pytorch},
     nn::Parameters,
     tensor::{Shape, Tensor},
     weights::{OWN, WeightsError, WeightsFile, some_of},
@@ -99,6 +99,23 @@ impl Pretrained {
         self.normalisation.mean.len()
     }
 
+    /// The network that the weights are of, where it is known: gabor's files say it, and others fit one of the zoo.
+    pub fn architecture(&self) -> Option<Architecture> {
+        match &self.card {
+            Some(card) => Some(card.architecture()),
+            None => {
+                let entry = ZOO.iter().find(|entry| self.fits(entry.name, entry.input, entry.classes))?;
+                Some(entry.name.into())
+            }
+        }
+    }
+
+    /// Whether the file holds the weights of a model of the zoo for such images.
+    fn fits(&self, name: &str, input: [usize; 3], classes: usize) -> bool {
+        let parameters = models::build(name, input, classes).and_then(|model| model.parameters().ok());
+        parameters.is_some_and(|parameters| self.differences(name, &parameters).is_empty())
+    }
+
     /// The file's tensors by the names that `model` has for them.
     fn by_name(&self, model: &str) -> BTreeMap<String, Found> {
         let ours = |name: &str| match self.card {
@@ -147,15 +164,11 @@ impl Pretrained {
 
     /// The error that the file is of another model, and of which.
     fn mismatch(&self, model: &Model, differences: &Differences) -> TrainError {
-        let fits = |name: &str, input: [usize; 3], classes| {
-            let parameters = models::build(name, input, classes).and_then(|model| model.parameters().ok());
-            parameters.is_some_and(|parameters| self.differences(name, &parameters).is_empty())
-        };
         // The sizes of images for which a model's layers may be others: that of the file's run, the usual one, and a small one.
         let of_card = self.card.as_ref().map(|card| card.input);
         let own = ZOO.iter().find(|entry| entry.name == model.name);
         let sizes = own.map(|entry| [of_card.unwrap_or(entry.input), entry.input, [32, 32, 3]]).into_iter();
-        let advice = match sizes.flatten().find(|input| fits(&model.name, *input, 1)) {
+        let advice = match sizes.flatten().find(|input| self.fits(&model.name, *input, 1)) {
             Some([height, width, channels]) => {
                 let [own_height, own_width, own_channels] = model.input;
                 format!(
@@ -166,7 +179,7 @@ impl Pretrained {
             }
             None => {
                 let fitting = |entry: &&Entry| {
-                    [model.input, entry.input].into_iter().any(|input| fits(entry.name, input, entry.classes))
+                    [model.input, entry.input].into_iter().any(|input| self.fits(entry.name, input, entry.classes))
                 };
                 match ZOO.iter().find(fitting) {
                     Some(entry) => format!("they fit {}: give this as the `model`", entry.name),

@@ -88,7 +88,7 @@ fn a_killed_run_goes_on_without_the_file_that_it_began_with() {
 #[test]
 fn the_same_classes_keep_the_head() {
     let place = with_run();
-    let finished = place.run(&format!("{TRAIN} --model resnet20 --pretrained first --lr 0 --max-steps 1 --out second"));
+    let finished = place.run(&format!("{TRAIN} --pretrained first --lr 0 --max-steps 1 --out second"));
     assert!(!finished.expect_code(0).out.contains("begins anew"));
     let [first, second] = ["first/best", "second/last"].map(|run| tensors(&place.bytes(&format!("{run}.safetensors"))));
     assert_eq!(first["fc.weight"], second["fc.weight"]);

@@ -105,6 +105,7 @@ impl Job {
         if let Some(pretrained) = &pretrained {
             // Grey images are as bright in each channel of weights for colours.
             config.images.channels.get_or_insert(pretrained.channels());
+            config.model = config.model.or_else(|| pretrained.architecture());
         }
         let normalisation = |config: &RunConfig, train: &Dataset| {
             config.normalise.resolve(train, pretrained.as_ref().map(|pretrained| pretrained.normalisation().0))
