@@ -2,6 +2,7 @@
 
 mod dtype;
 mod host;
+mod math;
 mod random;
 mod real;
 mod shape;

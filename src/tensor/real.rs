@@ -8,6 +8,8 @@ use std::{
 
 use half::f16;
 
+use super::math;
+
 /// The float that a CPU kernel computes in: `f32` in use, `f64` where a test differentiates numerically.
 pub trait Real:
     Copy
@@ -78,7 +80,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ident, $erf:path, $to_f16:path) => {
+    ($t:ident, $exp:path, $tanh:path, $erf:path, $to_f16:path) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -96,8 +98,9 @@ macro_rules! real {
             fn to_f32(self) -> f32 {
                 self as f32
             }
+            #[inline(always)]
             fn exp(self) -> Self {
-                $t::exp(self)
+                $exp(self)
             }
             fn ln(self) -> Self {
                 $t::ln(self)
@@ -105,9 +108,11 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 $t::sqrt(self)
             }
+            #[inline(always)]
             fn tanh(self) -> Self {
-                $t::tanh(self)
+                $tanh(self)
             }
+            #[inline(always)]
             fn erf(self) -> Self {
                 $erf(self)
             }
@@ -133,5 +138,5 @@ macro_rules! real {
     };
 }
 
-real!(f32, libm::erff, f16::from_f32);
-real!(f64, libm::erf, f16::from_f64);
+real!(f32, math::exp, math::tanh, math::erf, f16::from_f32);
+real!(f64, f64::exp, f64::tanh, libm::erf, f16::from_f64);
