@@ -1,6 +1,8 @@
 //! Arguments of CPU kernels.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Mutex};
+
+use rayon::prelude::*;
 
 use crate::tensor::{DType, Real, TensorType};
 
@@ -43,6 +45,31 @@ impl<'a, T> Shared<'a, T> {
         // SAFETY: it is inside; the rest is promised by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), count) }
     }
+}
+
+/// Elements of a cache line, of which vectors should not straddle two.
+pub(crate) const LINE: usize = 16;
+
+/// Scratch memory from the first cache line on that begins in it, at most [`LINE`] elements less.
+pub(crate) fn aligned<T>(scratch: &mut [T]) -> &mut [T] {
+    let at = scratch.as_ptr().align_offset(64).min(LINE).min(scratch.len());
+    &mut scratch[at..]
+}
+
+/// Does `work` for each task on all threads, each with `each` elements of the scratch memory to itself.
+pub(crate) fn share_out<T: Real, I: Send>(
+    tasks: impl Iterator<Item = I> + Send,
+    scratch: &mut [T],
+    each: usize,
+    work: impl Fn(I, &mut [T]) + Sync,
+) {
+    let tasks = Mutex::new(tasks);
+    let next = || tasks.lock().expect("taking a task does not panic").next();
+    scratch.par_chunks_exact_mut(each).for_each(|memory| {
+        while let Some(task) = next() {
+            work(task, memory);
+        }
+    });
 }
 
 /// One argument: `elements` of the storage that begins at `start`. Floats are stored as the executor's [`Real`], and so

@@ -9,6 +9,7 @@ pub mod gpu;
 pub(crate) mod instructions;
 pub mod random;
 mod reduction;
+pub(crate) mod vector;
 
 pub use evaluate::{BLOCK, Evaluator};
 pub use expr::{Binary, Expr, Unary};

@@ -20,6 +20,7 @@ mod mix;
 mod normalise;
 mod optimizer;
 mod pad;
+mod panel;
 mod pointwise;
 mod pool;
 mod reduce;

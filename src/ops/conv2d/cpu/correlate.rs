@@ -10,16 +10,19 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    LINE, aligned,
     depthwise::Taps,
-    share_out,
     strip::{Region, Strip},
-    tile::{Panel, Rows, Run, VECTORS},
-    vector, winograd,
+    winograd,
 };
 use crate::{
-    kernel::cpu::Shared,
-    ops::conv2d::geometry::{Axis, Geometry},
+    kernel::{
+        cpu::{LINE, Shared, aligned, share_out},
+        vector,
+    },
+    ops::{
+        conv2d::geometry::{Axis, Geometry},
+        panel::{Panel, Rows, Run, VECTORS},
+    },
     tensor::Real,
 };
 

@@ -2,9 +2,9 @@
 
 use pulp::Simd;
 
-use super::{
-    tile::Rows,
-    vector::{Kernel, Vector},
+use crate::{
+    kernel::vector::{Kernel, Vector},
+    ops::panel::Rows,
 };
 
 /// Positions that share a load of the weight.

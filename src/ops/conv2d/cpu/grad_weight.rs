@@ -6,15 +6,19 @@
 use rayon::prelude::*;
 
 use super::{
-    LINE, aligned,
     depthwise::TapSums,
-    share_out,
     strip::{Region, Strip},
-    tile::{Panel, Rows, Run, VECTORS},
-    vector, winograd,
+    winograd,
 };
 use crate::{
-    ops::conv2d::geometry::{Axis, Geometry},
+    kernel::{
+        cpu::{LINE, aligned, share_out},
+        vector,
+    },
+    ops::{
+        conv2d::geometry::{Axis, Geometry},
+        panel::{Panel, Rows, Run, VECTORS},
+    },
     tensor::Real,
 };
 

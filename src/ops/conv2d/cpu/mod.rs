@@ -4,13 +4,7 @@ mod correlate;
 mod depthwise;
 mod grad_weight;
 mod strip;
-mod tile;
-mod vector;
 mod winograd;
-
-use std::sync::Mutex;
-
-use rayon::prelude::*;
 
 use self::{correlate::Correlation, grad_weight::GradWeight};
 use super::geometry::Geometry;
@@ -57,29 +51,4 @@ pub(super) fn grad_weight_scratch(geometry: &Geometry) -> usize {
 pub(super) fn grad_weight<T: Real>(geometry: &Geometry, mut args: Args<'_, T>) {
     let (x, dy, dw) = (args.inputs.float(0), args.inputs.float(1), args.outputs.float(0));
     GradWeight::new(geometry).run(x, dy, dw, args.scratch);
-}
-
-/// Elements of a cache line, of which vectors should not straddle two.
-const LINE: usize = 16;
-
-/// Scratch memory from the first cache line on that begins in it, at most [`LINE`] elements less.
-fn aligned<T>(scratch: &mut [T]) -> &mut [T] {
-    let at = scratch.as_ptr().align_offset(64).min(LINE).min(scratch.len());
-    &mut scratch[at..]
-}
-
-/// Does `work` for each task on all threads, each with `each` elements of the scratch memory to itself.
-fn share_out<T: Real, I: Send>(
-    tasks: impl Iterator<Item = I> + Send,
-    scratch: &mut [T],
-    each: usize,
-    work: impl Fn(I, &mut [T]) + Sync,
-) {
-    let tasks = Mutex::new(tasks);
-    let next = || tasks.lock().expect("taking a task does not panic").next();
-    scratch.par_chunks_exact_mut(each).for_each(|memory| {
-        while let Some(task) = next() {
-            work(task, memory);
-        }
-    });
 }

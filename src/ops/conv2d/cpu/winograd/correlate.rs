@@ -11,15 +11,16 @@ use super::{
     transform::{Gather, Patch, Scatter, Weights},
 };
 use crate::{
-    ops::conv2d::{
-        cpu::{
-            LINE, aligned,
-            correlate::{self, WeightLayout},
-            share_out,
-            tile::{Panel, Run, VECTORS},
-            vector,
+    kernel::{
+        cpu::{LINE, aligned, share_out},
+        vector,
+    },
+    ops::{
+        conv2d::{
+            cpu::correlate::{self, WeightLayout},
+            geometry::Axis,
         },
-        geometry::Axis,
+        panel::{Panel, Run, VECTORS},
     },
     tensor::Real,
 };

@@ -11,13 +11,13 @@ use super::{
     transform::{Gradient, Patch, Scatter, WeightGradients},
 };
 use crate::{
-    ops::conv2d::{
-        cpu::{
-            LINE, aligned,
-            tile::{Panel, Run, VECTORS},
-            vector,
-        },
-        geometry::Geometry,
+    kernel::{
+        cpu::{LINE, aligned},
+        vector,
+    },
+    ops::{
+        conv2d::geometry::Geometry,
+        panel::{Panel, Run, VECTORS},
     },
     tensor::Real,
 };

@@ -13,7 +13,7 @@ mod transform;
 
 pub(super) use self::{correlate::Correlation, grad_weight::GradWeight};
 
-use super::tile::Rows;
+use crate::ops::panel::Rows;
 
 /// Rows and columns of results of a tile.
 const TILE: usize = 2;

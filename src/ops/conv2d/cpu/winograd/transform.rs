@@ -3,7 +3,7 @@
 use pulp::Simd;
 
 use super::{CHANNELS, PRODUCTS, TILE, Tiles};
-use crate::ops::conv2d::cpu::vector::{Kernel, Vector};
+use crate::kernel::vector::{Kernel, Vector};
 
 /// A linear map of `N` values to `M`, applied to the rows and the columns of a square.
 pub(super) trait Transform<const N: usize, const M: usize>: Copy {

@@ -3,10 +3,11 @@
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 
-use crate::{kernel::instructions::arch, tensor::Real};
+use super::instructions::arch;
+use crate::tensor::Real;
 
 /// A float with the vectors that the instruction set `S` has of it.
-pub(super) trait Vector<S: Simd>: Real {
+pub(crate) trait Vector<S: Simd>: Real {
     /// A vector.
     type Lanes: Pod;
 
@@ -88,7 +89,7 @@ impl<S: Simd> Vector<S> for f64 {
 }
 
 /// A loop that reads two slices and updates a third, written for any vectors.
-pub(super) trait Kernel: Copy {
+pub(crate) trait Kernel: Copy {
     fn run<S: Simd, T: Vector<S>>(self, simd: S, a: &[T], b: &[T], out: &mut [T]);
 }
 
@@ -116,7 +117,7 @@ with_simd!(f32);
 with_simd!(f64);
 
 /// Runs `kernel` compiled for the vectors that kernels use.
-pub(super) fn run<T: Real>(kernel: impl Kernel, a: &[T], b: &[T], out: &mut [T]) {
+pub(crate) fn run<T: Real>(kernel: impl Kernel, a: &[T], b: &[T], out: &mut [T]) {
     let arch = arch();
     match size_of::<T>() {
         4 => arch.dispatch(Call::<_, f32> { kernel, a: cast_slice(a), b: cast_slice(b), out: cast_slice_mut(out) }),
@@ -125,7 +126,7 @@ pub(super) fn run<T: Real>(kernel: impl Kernel, a: &[T], b: &[T], out: &mut [T])
 }
 
 /// Number of elements of such a vector.
-pub(super) fn lanes<T: Real>() -> usize {
+pub(crate) fn lanes<T: Real>() -> usize {
     struct Bytes;
     impl WithSimd for Bytes {
         type Output = usize;

@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use super::vector::{Kernel, Vector};
+use crate::kernel::vector::{Kernel, Vector};
 
 /// Rows of the gathered matrix's tile: with two vectors of columns, the accumulators fill most registers.
 const ROWS: usize = 12;
