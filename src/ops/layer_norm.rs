@@ -3,7 +3,11 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{reduce::Reduce, rows::Rows};
+use super::{
+    columns::rows_of_part,
+    reduce::Reduce,
+    rows::{Rows, sum},
+};
 use crate::{
     graph::{Attributes, Backward, Example, Graph, GraphError, Op, ShapeError, Value},
     kernel::{Expr, Reduction, Signature, cpu, gpu},
@@ -18,22 +22,50 @@ pub(super) struct LayerNorm {
     epsilon: f32,
 }
 
-/// Gradient of [`LayerNorm`] with respect to its input, of its output's gradient, its input, mean, inverse standard
-/// deviation and gamma.
+/// Gradients of [`LayerNorm`] with respect to its input, gamma and beta, of its output's gradient, its input, mean, inverse
+/// standard deviation and gamma.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LayerNormGrad;
 
-/// Sum of `of(i)` for `i` below `count`, in eight interleaved partial sums: a smaller error, and vectors.
+/// The gradient of one row, and what the row adds to those of gamma and beta.
 #[inline(always)]
-fn sum<T: Real>(count: usize, of: impl Fn(usize) -> T) -> T {
-    let mut lanes = [T::ZERO; 8];
-    for first in (0..count).step_by(8) {
-        for (lane, at) in lanes.iter_mut().zip(first..count) {
-            *lane += of(at);
+fn gradients<T: Real>([dx, d_gamma, d_beta]: [&mut [T]; 3], [dy, x, gamma]: [&[T]; 3], mean: T, inv_std: T) {
+    let count = T::from_usize(dx.len());
+    let plain = sum([dy, gamma], |[dy, gamma]| dy * gamma) / count;
+    let scaled = sum([dy, gamma, x], |[dy, gamma, x]| dy * gamma * ((x - mean) * inv_std)) / count;
+    let inputs = dy.iter().zip(x).zip(gamma);
+    for ((dx, (d_gamma, d_beta)), ((&dy, &x), &gamma)) in dx.iter_mut().zip(d_gamma.iter_mut().zip(d_beta)).zip(inputs)
+    {
+        let normalised = (x - mean) * inv_std;
+        *dx = inv_std * (dy * gamma - plain - normalised * scaled);
+        *d_gamma += dy * normalised;
+        *d_beta += dy;
+    }
+}
+
+/// The sums over the rows that are the gradients of gamma and beta, of the gradient's first four inputs.
+fn sums(signature: &Signature) -> (Reduce, Signature) {
+    let shape = signature.inputs[0].shape.clone();
+    let [dy, x, mean, inv_std] = [0, 1, 2, 3].map(Expr::Input);
+    let terms = vec![dy.clone() * ((x - mean) * inv_std), dy];
+    let outputs = vec![Expr::Input(0), Expr::Input(1)];
+    // One statistic a row.
+    let statistic = TensorType::f32([&shape[..shape.rank() - 1], &[1]].concat());
+    let inputs = vec![signature.inputs[0].clone(), signature.inputs[1].clone(), statistic.clone(), statistic];
+    let reduction = Reduction { first_axis: 0, axes: shape.rank() - 1, shape, terms, outputs };
+    (Reduce::new("layer_norm_sums", reduction), Signature { inputs, outputs: signature.outputs[1..].to_vec() })
+}
+
+/// A pass of these sums, whose outputs follow the gradient of the input.
+fn after_dx(mut pass: gpu::Pass) -> gpu::Pass {
+    for binding in &mut pass.bindings {
+        match binding {
+            gpu::Binding::Output(at) | gpu::Binding::OutputRead(at) => *at += 1,
+            _ => (),
         }
     }
-    lanes.into_iter().sum()
+    pass
 }
 
 impl Op for LayerNorm {
@@ -61,20 +93,8 @@ impl Op for LayerNorm {
     fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>, GraphError> {
         let (dy, x, gamma) = (backward.grad(), backward.inputs[0], backward.inputs[1]);
         let (mean, inv_std) = (backward.outputs[1], backward.outputs[2]);
-        let shape = backward.input_shape(0);
-        let sums = {
-            let [dy, x, mean, inv_std] = [0, 1, 2, 3].map(Expr::Input);
-            let (terms, outputs) =
-                (vec![dy.clone() * ((x - mean) * inv_std), dy], vec![Expr::Input(0), Expr::Input(1)]);
-            Reduction { shape: shape.clone(), first_axis: 0, axes: shape.rank() - 1, terms, outputs }
-        };
-        // One statistic a row.
-        let rows = [&shape[..shape.rank() - 1], &[1]].concat();
-        let (row_mean, row_inv_std) =
-            (backward.graph.reshape(mean, rows.clone())?, backward.graph.reshape(inv_std, rows)?);
-        let sums = backward.graph.apply(Reduce::new("layer_norm_sums", sums), &[dy, x, row_mean, row_inv_std])?;
-        let dx = backward.graph.apply1(LayerNormGrad, &[dy, x, mean, inv_std, gamma])?;
-        Ok(vec![Some(dx), Some(sums[0]), Some(sums[1])])
+        let gradients = backward.graph.apply(LayerNormGrad, &[dy, x, mean, inv_std, gamma])?;
+        Ok(gradients.into_iter().map(Some).collect())
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
@@ -92,8 +112,8 @@ impl Op for LayerNorm {
             cpu::vectorised(
                 #[inline(always)]
                 || {
-                    let row_mean = sum(x.len(), |at| x[at]) / count;
-                    let variance = sum(x.len(), |at| (x[at] - row_mean) * (x[at] - row_mean)) / count;
+                    let row_mean = sum([x], |[x]| x) / count;
+                    let variance = sum([x], |[x]| (x - row_mean) * (x - row_mean)) / count;
                     let row_inv_std = T::ONE / (variance + T::from_f32(self.epsilon)).sqrt();
                     for ((y, &x), (&gamma, &beta)) in y.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
                         *y = (x - row_mean) * row_inv_std * gamma + beta;
@@ -138,33 +158,46 @@ impl Op for LayerNormGrad {
         {
             return Err(ShapeError::new(format!("expects {x} twice, {statistics} twice and {channels}")));
         }
-        Ok(vec![TensorType::f32(&x.shape)])
+        Ok(vec![TensorType::f32(&x.shape), channels.clone(), channels])
     }
 
     fn flop(&self, signature: &Signature) -> u64 {
-        12 * signature.inputs[0].elements() as u64
+        16 * signature.inputs[0].elements() as u64
+    }
+
+    fn cpu_scratch(&self, signature: &Signature) -> usize {
+        let rows = Rows::of(&signature.inputs[0].shape);
+        rows.rows.div_ceil(rows_of_part(rows.columns)) * 2 * rows.columns
     }
 
     fn cpu<T: Real>(&self, mut args: cpu::Args<'_, T>) {
         let rows = Rows::of(&args.inputs.ty(0).shape);
-        let gamma = args.inputs.float(4);
-        let count = T::from_usize(rows.columns);
-        let statistics = args.inputs.float(2).par_iter().zip(args.inputs.float(3));
-        let inputs = args.inputs.float(0).par_chunks(rows.columns).zip(args.inputs.float(1).par_chunks(rows.columns));
-        let outputs = args.outputs.float(0).par_chunks_mut(rows.columns);
-        let rows = outputs.zip(inputs).zip(statistics).with_min_len(rows.min_rows());
-        rows.for_each(|((dx, (dy, x)), (&mean, &inv_std))| {
-            cpu::vectorised(
-                #[inline(always)]
-                || {
-                    let plain = sum(dx.len(), |at| dy[at] * gamma[at]) / count;
-                    let scaled = sum(dx.len(), |at| dy[at] * gamma[at] * ((x[at] - mean) * inv_std)) / count;
-                    for ((dx, &x), (&dy, &gamma)) in dx.iter_mut().zip(x).zip(dy.iter().zip(gamma)) {
-                        *dx = inv_std * (dy * gamma - plain - (x - mean) * inv_std * scaled);
-                    }
-                },
-            );
+        let (columns, part) = (rows.columns, rows_of_part(rows.columns));
+        let [mean, inv_std, gamma] = [2, 3, 4].map(|at| args.inputs.float(at));
+        let inputs =
+            args.inputs.float(0).par_chunks(part * columns).zip(args.inputs.float(1).par_chunks(part * columns));
+        let statistics = mean.par_chunks(part).zip(inv_std.par_chunks(part));
+        let outputs =
+            args.outputs.float(0).par_chunks_mut(part * columns).zip(args.scratch.par_chunks_mut(2 * columns));
+        outputs.zip(inputs).zip(statistics).for_each(|(((dx, sums), (dy, x)), (mean, inv_std))| {
+            sums.fill(T::ZERO);
+            let (d_gamma, d_beta) = sums.split_at_mut(columns);
+            let rows = dx.chunks_exact_mut(columns).zip(dy.chunks_exact(columns).zip(x.chunks_exact(columns)));
+            for ((dx, (dy, x)), (&mean, &inv_std)) in rows.zip(mean.iter().zip(inv_std)) {
+                cpu::vectorised(
+                    #[inline(always)]
+                    || gradients([dx, d_gamma, d_beta], [dy, x, gamma], mean, inv_std),
+                );
+            }
         });
+        // In the order of the parts.
+        for at in [0, 1] {
+            let total = args.outputs.float(1 + at);
+            total.fill(T::ZERO);
+            for sums in args.scratch.chunks_exact(2 * columns) {
+                total.iter_mut().zip(&sums[at * columns..]).for_each(|(total, sum)| *total += *sum);
+            }
+        }
     }
 
     fn gpu(&self, signature: &Signature, limits: &gpu::Limits) -> Vec<gpu::Candidate> {
@@ -175,7 +208,12 @@ impl Op for LayerNormGrad {
             bindings: vec![Input(0), Input(1), Input(2), Input(3), Input(4), Output(0)],
             workgroups: rows.workgroups(limits),
         };
-        vec![gpu::Candidate::single("layer_norm_gradient", pass)]
+        let (sums, signature) = sums(signature);
+        let candidates = sums.gpu(&signature, limits).into_iter().map(|sums| {
+            let passes = std::iter::once(pass.clone()).chain(sums.passes.into_iter().map(after_dx));
+            gpu::Candidate { name: "layer_norm_gradient".to_string(), passes: passes.collect(), ..sums }
+        });
+        candidates.collect()
     }
 }
 

@@ -44,9 +44,42 @@ impl Rows {
     }
 }
 
+/// Elements that a sum over a row keeps apart: whole vectors of every processor, and a smaller error.
+const APART: usize = 16;
+
+/// What `of` makes of the elements of some rows of equal length, folded in [`APART`] interleaved parts.
+#[inline(always)]
+fn fold<T: Real, const N: usize>(rows: [&[T]; N], start: T, of: impl Fn([T; N]) -> T, both: impl Fn(T, T) -> T) -> T {
+    let length = rows.first().map_or(0, |row| row.len());
+    let rows = rows.map(|row| &row[..length]);
+    let mut parts = [start; APART];
+    for first in (0..length / APART * APART).step_by(APART) {
+        let rows = rows.map(|row| &row[first..first + APART]);
+        for (at, part) in parts.iter_mut().enumerate() {
+            *part = both(*part, of(rows.map(|row| row[at])));
+        }
+    }
+    for (at, part) in (length / APART * APART..length).zip(&mut parts) {
+        *part = both(*part, of(rows.map(|row| row[at])));
+    }
+    parts.into_iter().fold(start, both)
+}
+
+/// The sum of what `of` makes of the elements of some rows of equal length.
+#[inline(always)]
+pub(super) fn sum<T: Real, const N: usize>(rows: [&[T]; N], of: impl Fn([T; N]) -> T) -> T {
+    fold(rows, T::ZERO, of, |a, b| a + b)
+}
+
+/// The largest element of a row.
+#[inline(always)]
+pub(super) fn largest<T: Real>(row: &[T]) -> T {
+    fold([row], T::NEG_INFINITY, |[x]| x, T::max)
+}
+
 /// The maximum of a row and the sum of `e^(x - maximum)`, which is at least 1 and does not overflow.
 #[inline(always)]
 pub(super) fn maximum_and_exponentials<T: Real>(row: &[T]) -> (T, T) {
-    let maximum = row.iter().fold(T::NEG_INFINITY, |best, &x| best.max(x));
+    let maximum = largest(row);
     (maximum, row.iter().map(|&x| (x - maximum).exp()).sum())
 }
