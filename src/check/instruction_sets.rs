@@ -52,6 +52,7 @@ fn examples(width: usize) -> Vec<Example> {
         }),
         Example::new([matrix(1), channels(2), channels(3)], |g, v| g.layer_norm(v[0], v[1], v[2], 0.1)),
         Example::new([matrix(1)], |g, v| g.softmax(v[0])),
+        Example::new([random([2, 50, 6 * width], 1)], |g, v| g.attention(v[0], 2)),
         Example::new([matrix(1)], |g, v| g.log_softmax(v[0])),
         Example::new([matrix(1), labels], |g, v| g.softmax_cross_entropy(v[0], v[1], 0.1)),
         Example::new([images(1)], move |g, v| g.max_pool2d(v[0], &pool, Argmax::Kept)),

@@ -141,28 +141,14 @@ impl Layer for SelfAttention {
     fn forward(&self, builder: &mut Builder<'_>, x: Value) -> Result<Value, GraphError> {
         let heads = self.heads;
         let shape = builder.shape(x).clone();
-        let [batch, tokens, width] = shape[..] else {
+        let [_, _, width] = shape[..] else {
             return Err(builder.error(format!("expects tokens [batch, tokens, width], got {shape}")));
         };
         if heads == 0 || !width.is_multiple_of(heads) {
             return Err(builder.error(format!("{heads} heads do not divide a width of {width}")));
         }
-        let each = width / heads;
         let projected = builder.layer("qkv", &Dense::new(3 * width).init(self.init), x)?;
-        let graph = &mut builder.graph;
-        let projected = graph.reshape(projected, [batch, tokens, 3, heads, each])?;
-        let projected = graph.transpose(projected, &[2, 0, 3, 1, 4])?;
-        let mut part = |at: usize| {
-            let part = graph.slice(projected, 0, at..at + 1)?;
-            graph.reshape(part, [batch, heads, tokens, each])
-        };
-        let (queries, keys, values) = (part(0)?, part(1)?, part(2)?);
-        let scores = graph.matmul(queries, keys.t())?;
-        let scores = graph.scale(scores, (each as f64).powf(-0.5))?;
-        let weights = graph.softmax(scores)?;
-        let y = graph.matmul(weights, values)?;
-        let y = graph.transpose(y, &[0, 2, 1, 3])?;
-        let y = graph.reshape(y, [batch, tokens, width])?;
+        let y = builder.graph.attention(projected, heads)?;
         builder.layer("proj", &Dense::new(width).init(self.init), y)
     }
 

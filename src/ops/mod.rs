@@ -3,6 +3,7 @@
 //! Each file also extends [`Graph`](crate::graph::Graph) with the method that applies the operation.
 
 mod accuracy;
+mod attention;
 mod avg_pool;
 mod batch_norm;
 mod colour;
@@ -73,6 +74,8 @@ const OPERATIONS: &[(&str, Make)] = &[
     ("resample", of_fields::<resample::Resample>),
     ("reshape", of_fields::<view::Reshape>),
     ("rmsprop", of_fields::<optimizer::RmsProp>),
+    ("self_attention", of_fields::<attention::Attention>),
+    ("self_attention_grad", of_fields::<attention::AttentionGrad>),
     ("sgd", of_fields::<optimizer::Sgd>),
     ("slice", of_fields::<slice::Slice>),
     ("softmax", of_fields::<softmax::Softmax>),
@@ -124,6 +127,7 @@ macro_rules! with_kernels {
 
 with_kernels! {
     accuracy,
+    attention,
     avg_pool,
     batch_norm,
     colour,

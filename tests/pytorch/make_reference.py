@@ -319,6 +319,28 @@ def softmax():
     return family
 
 
+def attention():
+    """qkv holds each token's queries, keys and values side by side, and in each of them the heads."""
+    family = Family("attention")
+    for name, batch, tokens, heads, head, std in [
+        ("one_token", 2, 1, 2, 3, 1),
+        ("odd_head", 2, 5, 3, 7, 1),
+        ("image", 1, 50, 2, 16, 1),
+        ("edges", 1, 65, 1, 24, 1),
+        ("large_scores", 1, 9, 2, 8, 8),
+    ]:
+        rng = family.rng(name)
+
+        def forward(qkv):
+            parts = qkv.reshape(batch, tokens, 3, heads, head).permute(2, 0, 3, 1, 4)
+            y = F.scaled_dot_product_attention(*parts)
+            return y.transpose(1, 2).reshape(batch, tokens, heads * head)
+
+        qkv = normal(rng, batch, tokens, 3 * heads * head, std=std)
+        family.record(name, dict(heads=heads), forward, rng, qkv=qkv)
+    return family
+
+
 def cross_entropy():
     """loss = sum(weight * losses) / sum(weight), where losses has an element a sample."""
     family = Family("cross_entropy")
@@ -574,8 +596,9 @@ def distillation():
 
 
 FAMILIES = [
-    conv2d, matmul, dense, max_pool, avg_pool, global_pool, activations, softmax, cross_entropy,
-    batch_norm, layer_norm, optimizers, clipping, seed_cnn, sigmoid_cross_entropy, distillation,
+    conv2d, matmul, dense, max_pool, avg_pool, global_pool, activations, softmax, attention,
+    cross_entropy, batch_norm, layer_norm, optimizers, clipping, seed_cnn, sigmoid_cross_entropy,
+    distillation,
 ]  # fmt: skip
 
 if __name__ == "__main__":

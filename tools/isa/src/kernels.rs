@@ -42,7 +42,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Every kernel for the training steps of three networks, for matrix products, a convolution, softmax and layer norm. Of
+/// Every kernel for the training steps of three networks, for matrix products, a convolution, softmax, layer norm and attention. Of
 /// kernels that differ in nothing but the geometry of their tensors there is the first.
 pub fn all() -> anyhow::Result<Vec<Kernel>> {
     let mut found = Found::default();
@@ -50,6 +50,7 @@ pub fn all() -> anyhow::Result<Vec<Kernel>> {
     found.products()?;
     found.convolution()?;
     found.rows()?;
+    found.attention()?;
     found.training("seed-cnn", [28, 28, 1], Recipe::default())?;
     found.training("resnet18", [32, 32, 3], Recipe { batch_size: 32, optimizer: sgd, ..Recipe::default() })?;
     found.training("resnet50", [224, 224, 3], Recipe { batch_size: 64, optimizer: sgd, ..Recipe::default() })?;
@@ -83,6 +84,13 @@ impl Found {
     fn rows(&mut self) -> anyhow::Result<()> {
         self.operation(&[&[128, 1000]], |graph, v| Ok(graph.softmax(v[0])?))?;
         self.operation(&[&[3136, 96], &[96], &[96]], |graph, v| Ok(graph.layer_norm(v[0], v[1], v[2], 1e-6)?))
+    }
+
+    fn attention(&mut self) -> anyhow::Result<()> {
+        for head in [32, 64, 128] {
+            self.operation(&[&[8, 197, 3 * 3 * head]], |graph, v| Ok(graph.attention(v[0], 3)?))?;
+        }
+        Ok(())
     }
 
     /// The kernels of one operation on tensors of these shapes, and of its gradients.
