@@ -28,7 +28,21 @@ enum Operand {
 enum Step {
     Unary(Unary, Operand),
     Binary(Binary, Operand, Operand),
+    Pair(Pair, Operand, Operand, Operand),
+    /// Between two constants.
+    Clamp(Operand, f64, f64),
     Select(Operand, Operand, Operand),
+}
+
+/// Two functions in one loop, which saves writing and reading what is between them. None of the operands is a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pair {
+    /// `a * b + c`
+    MulAdd,
+    /// `c - a * b`
+    MulSub,
+    /// `(a - b) * c`
+    SubMul,
 }
 
 /// Pointwise expressions made ready for inputs and an output of given shapes. What occurs twice is computed once.
@@ -39,6 +53,15 @@ pub struct Evaluator {
     results: Vec<Operand>,
     registers: usize,
     accesses: Vec<Access>,
+    rows: Rows,
+}
+
+/// Where blocks end: at the end of each row, and within rows of more than [`BLOCK`] at multiples of a part. So inputs that
+/// repeat with the rows lie as blocks read them, or repeat from block to block.
+#[derive(Clone, Copy, Debug)]
+struct Rows {
+    row: usize,
+    part: usize,
 }
 
 /// Where operands are read from.
@@ -72,7 +95,8 @@ impl Step {
         let operands = match self {
             Step::Unary(_, a) => [Some(a), None, None],
             Step::Binary(_, a, b) => [Some(a), Some(b), None],
-            Step::Select(c, a, b) => [Some(c), Some(a), Some(b)],
+            Step::Clamp(a, ..) => [Some(a), None, None],
+            Step::Pair(_, a, b, c) | Step::Select(a, b, c) => [Some(a), Some(b), Some(c)],
         };
         operands.into_iter().flatten()
     }
@@ -85,7 +109,14 @@ fn compile(expr: &Expr, steps: &mut Vec<Step>) -> Operand {
         Expr::Input(n) => return Operand::Input(*n),
         Expr::Constant(c) => return Operand::Constant(*c),
         Expr::Unary(f, a) => Step::Unary(*f, compile(a, steps)),
-        Expr::Binary(f, a, b) => Step::Binary(*f, compile(a, steps), compile(b, steps)),
+        Expr::Binary(f, a, b) => match (pair(expr), clamp(expr)) {
+            (Some((pair, operands)), _) => {
+                let [a, b, c] = operands.map(|operand| compile(operand, steps));
+                Step::Pair(pair, a, b, c)
+            }
+            (None, Some((a, least, most))) => Step::Clamp(compile(a, steps), least, most),
+            (None, None) => Step::Binary(*f, compile(a, steps), compile(b, steps)),
+        },
         Expr::Select(c, a, b) => Step::Select(compile(c, steps), compile(a, steps), compile(b, steps)),
     };
     let found = steps.iter().position(|s| *s == step);
@@ -93,6 +124,44 @@ fn compile(expr: &Expr, steps: &mut Vec<Step>) -> Operand {
         steps.push(step);
         steps.len() - 1
     }))
+}
+
+/// The two functions that `expr` ends in, where they have one loop.
+fn pair(expr: &Expr) -> Option<(Pair, [&Expr; 3])> {
+    let product = |expr| match expr {
+        &Expr::Binary(Binary::Mul, ref a, ref b) => Some((&**a, &**b)),
+        _ => None,
+    };
+    let found = match expr {
+        Expr::Binary(Binary::Add, a, b) => match (product(a), product(b)) {
+            (Some((x, y)), _) => (Pair::MulAdd, [x, y, b]),
+            (None, Some((x, y))) => (Pair::MulAdd, [x, y, a]),
+            (None, None) => return None,
+        },
+        Expr::Binary(Binary::Sub, a, b) => {
+            let (x, y) = product(b)?;
+            (Pair::MulSub, [x, y, a])
+        }
+        Expr::Binary(Binary::Mul, a, b) => match (&**a, &**b) {
+            (Expr::Binary(Binary::Sub, x, y), _) => (Pair::SubMul, [&**x, y, b]),
+            (_, Expr::Binary(Binary::Sub, x, y)) => (Pair::SubMul, [&**x, y, a]),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(found).filter(|(_, operands)| !operands.iter().any(|operand| matches!(operand, Expr::Constant(_))))
+}
+
+/// What `expr` confines between two constants, and these.
+fn clamp(expr: &Expr) -> Option<(&Expr, f64, f64)> {
+    let Expr::Binary(Binary::Min, inner, most) = expr else { return None };
+    match (&**inner, &**most) {
+        (Expr::Binary(Binary::Max, a, least), Expr::Constant(most)) => match **least {
+            Expr::Constant(least) => Some((a, least, *most)),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Renumbers the registers so that one is written again once its value has been read for the last time, but never by a
@@ -148,66 +217,79 @@ impl Evaluator {
         let (register_of, registers) = share_registers(&mut steps, &mut results);
         let is_read = |n: usize| exprs.iter().any(|expr| expr.uses(n) > 0);
         let access = |(n, shape): (usize, &&Shape)| if is_read(n) { Access::of(shape, output) } else { Access::Scalar };
-        let accesses = inputs.iter().enumerate().map(access).collect();
-        Self { steps: steps.into_iter().zip(register_of).collect(), results, registers, accesses }
+        let accesses: Vec<Access> = inputs.iter().enumerate().map(access).collect();
+        let rows = Rows::of(&accesses);
+        Self { steps: steps.into_iter().zip(register_of).collect(), results, registers, accesses, rows }
     }
 
     /// Computes the window `output` of the first expression's values, whose first element has flat index `first`. An
     /// input that is `None` is the window's own content before the call.
     pub fn run<T: Real>(&self, inputs: &[Option<&[T]>], output: &mut [T], first: usize) {
+        let result = self.results[0];
+        if matches!(result, Operand::Input(n) if inputs[n].is_none()) {
+            return;
+        }
+        // The last step writes the window itself where none reads it.
+        let is_direct = matches!(result, Operand::Register(_)) && inputs.iter().all(Option::is_some);
         self.with_memory(|registers, gathered, _| {
-            for (at, block) in output.chunks_mut(BLOCK).enumerate() {
-                let (start, len) = (first + at * BLOCK, block.len());
-                self.gather(inputs, gathered, start..start + len, BLOCK, at == 0);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        self.compute(registers, &Operands { inputs, gathered, own: block, start, len });
-                        if matches!(self.results[0], Operand::Input(n) if inputs[n].is_none()) {
-                            return;
+            vectorised(
+                #[inline(always)]
+                || {
+                    let (mut before, end) = (0..0, first + output.len());
+                    for block in self.rows.blocks(first..end) {
+                        self.gather(inputs, gathered, &block, &before);
+                        let window = &mut output[block.start - first..block.end - first];
+                        let (start, len) = (block.start, block.len());
+                        if is_direct {
+                            self.compute(registers, &Operands { inputs, gathered, own: &[], start, len }, Some(window));
+                        } else {
+                            self.compute(registers, &Operands { inputs, gathered, own: window, start, len }, None);
+                            // Not a view of the block itself, which is written here.
+                            let operands = Operands { inputs, gathered, own: &[], start, len };
+                            match self.view(result, &operands, Registers::all(registers)) {
+                                View::Slice(values) => window.copy_from_slice(values),
+                                View::Constant(value) => window.fill(value),
+                            }
                         }
-                        // Not a view of the block itself, which is written here.
-                        let operands = Operands { inputs, gathered, own: &[], start, len };
-                        match self.view(self.results[0], &operands, Registers::all(registers)) {
-                            View::Slice(values) => block.copy_from_slice(values),
-                            View::Constant(value) => block.fill(value),
-                        }
-                    },
-                );
-            }
+                        before = block;
+                    }
+                },
+            );
         });
     }
 
-    /// Computes the elements of flat indices `range`, in blocks of `block` elements, at most [`BLOCK`], and calls
-    /// `body` with the number of each expression and its values.
+    /// Computes the elements of some blocks, at most [`BLOCK`] each, given by their flat indices, and calls `body` with the
+    /// number of each expression and its values.
+    #[inline(always)]
     pub fn for_blocks<T: Real>(
         &self,
         inputs: &[Option<&[T]>],
-        range: Range<usize>,
-        block: usize,
+        blocks: impl Iterator<Item = Range<usize>>,
         mut body: impl FnMut(usize, &[T]),
     ) {
         self.with_memory(|registers, gathered, constant| {
-            for start in range.clone().step_by(block) {
-                let len = block.min(range.end - start);
-                self.gather(inputs, gathered, start..start + len, block, start == range.start);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let operands = Operands { inputs, gathered, own: &[], start, len };
-                        self.compute(registers, &operands);
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mut before = 0..0;
+                    for block in blocks {
+                        self.gather(inputs, gathered, &block, &before);
+                        let operands = Operands { inputs, gathered, own: &[], start: block.start, len: block.len() };
+                        self.compute(registers, &operands, None);
                         for (at, result) in self.results.iter().enumerate() {
-                            match self.view(*result, &operands, Registers::all(registers)) {
-                                View::Slice(values) => body(at, values),
+                            let values = match self.view(*result, &operands, Registers::all(registers)) {
+                                View::Slice(values) => values,
                                 View::Constant(value) => {
-                                    constant[..len].fill(value);
-                                    body(at, &constant[..len]);
+                                    constant[..block.len()].fill(value);
+                                    &constant[..block.len()]
                                 }
-                            }
+                            };
+                            body(at, values);
                         }
-                    },
-                );
-            }
+                        before = block;
+                    }
+                },
+            );
         });
     }
 
@@ -225,35 +307,51 @@ impl Evaluator {
         });
     }
 
-    /// Copies the elements of inputs that belong to `len` elements of the output from `start` on, except where they lie
-    /// in that order. What repeats with blocks of `block` is there already where one was before.
+    /// Copies the elements of inputs that belong to a block, except where they lie in that order and where the block
+    /// before has left them.
     fn gather<T: Real>(
         &self,
         inputs: &[Option<&[T]>],
         gathered: &mut [T],
-        elements: Range<usize>,
-        block: usize,
-        is_first: bool,
+        block: &Range<usize>,
+        before: &Range<usize>,
     ) {
         for ((buffer, access), input) in gathered.chunks_exact_mut(BLOCK).zip(&self.accesses).zip(inputs) {
-            let repeats = matches!(access, Access::Periodic(period) if block.is_multiple_of(*period));
-            if let Some(input) = input.filter(|_| is_first || !repeats) {
-                gather(access, input, &mut buffer[..elements.len()], elements.start);
+            let is_there = match access {
+                Access::Full => true,
+                Access::Scalar => block.len() <= before.len(),
+                Access::Periodic(period) => {
+                    let repeats = block.len() <= before.len() && block.start % period == before.start % period;
+                    repeats || lies_in_row(*period, block.start, block.len())
+                }
+                Access::Strided(_) => false,
+            };
+            if let Some(input) = input.filter(|_| !is_there) {
+                gather(access, input, &mut buffer[..block.len()], block.start);
             }
         }
     }
 
+    /// Computes all steps for a block, the last one to `target` where there is one.
     #[inline(always)]
-    fn compute<T: Real>(&self, registers: &mut [T], operands: &Operands<'_, T>) {
-        for (step, register) in &self.steps {
+    fn compute<T: Real>(&self, registers: &mut [T], operands: &Operands<'_, T>, mut target: Option<&mut [T]>) {
+        for (at, (step, register)) in self.steps.iter().enumerate() {
             let (below, rest) = registers.split_at_mut(register * BLOCK);
             let (out, above) = rest.split_at_mut(BLOCK);
             let others = Registers { below, above, out: *register };
+            let out = match &mut target {
+                Some(target) if at + 1 == self.steps.len() => &mut **target,
+                _ => &mut out[..operands.len],
+            };
             let view = |operand: Operand| self.view(operand, operands, others);
-            let out = &mut out[..operands.len];
             match *step {
                 Step::Unary(f, a) => unary(f, view(a), out),
                 Step::Binary(f, a, b) => binary(f, view(a), view(b), out),
+                Step::Pair(f, a, b, c) => pair_of(f, [view(a), view(b), view(c)], out),
+                Step::Clamp(a, least, most) => {
+                    let (least, most) = (T::from_f64(least), T::from_f64(most));
+                    map1(view(a), out, |a| a.max(least).min(most));
+                }
                 Step::Select(c, a, b) => select(view(c), view(a), view(b), out),
             }
         }
@@ -274,11 +372,44 @@ impl Evaluator {
             Operand::Input(n) => match (&self.accesses[n], inputs[n]) {
                 (_, None) => View::Slice(own),
                 (Access::Full, Some(input)) => View::Slice(&input[start..start + len]),
-                (Access::Scalar, Some(input)) => View::Constant(input[0]),
+                (Access::Periodic(period), Some(input)) if lies_in_row(*period, start, len) => {
+                    View::Slice(&input[start % period..][..len])
+                }
                 _ => View::Slice(&gathered[n * BLOCK..][..len]),
             },
         }
     }
+}
+
+impl Rows {
+    fn of(accesses: &[Access]) -> Self {
+        let period = accesses.iter().filter_map(|access| match access {
+            Access::Periodic(period) => Some(*period),
+            _ => None,
+        });
+        match period.max().unwrap_or(1) {
+            period if period <= BLOCK => Self { row: BLOCK / period * period, part: BLOCK },
+            period => Self { row: period, part: period.div_ceil(period.div_ceil(BLOCK)) },
+        }
+    }
+
+    /// The blocks of some elements, given by their flat indices.
+    fn blocks(self, elements: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let mut start = elements.start;
+        std::iter::from_fn(move || {
+            let at = start % self.row;
+            let end = start - at + self.row.min((at / self.part + 1) * self.part);
+            let block = start..end.min(elements.end);
+            start = block.end;
+            Some(block).filter(|block| !block.is_empty())
+        })
+    }
+}
+
+/// Whether `len` elements from `start` on belong to elements side by side of an input that repeats with this period.
+#[inline(always)]
+fn lies_in_row(period: usize, start: usize, len: usize) -> bool {
+    start % period + len <= period
 }
 
 impl<'a, T> Registers<'a, T> {
@@ -297,7 +428,8 @@ impl<'a, T> Registers<'a, T> {
 /// Copies to `buffer` the elements of `input` that belong to as many elements of the output from `start` on.
 fn gather<T: Real>(access: &Access, input: &[T], buffer: &mut [T], start: usize) {
     match access {
-        Access::Full | Access::Scalar => {}
+        Access::Full => {}
+        Access::Scalar => buffer.fill(input[0]),
         Access::Periodic(period) => {
             let (first, rest) = buffer.split_at_mut((period - start % period).min(buffer.len()));
             first.copy_from_slice(&input[start % period..][..first.len()]);
@@ -365,6 +497,19 @@ fn binary<T: Real>(function: Binary, a: View<'_, T>, b: View<'_, T>, out: &mut [
         Binary::Div => map2(a, b, out, |a, b| a / b),
         Binary::Max => map2(a, b, out, T::max),
         Binary::Min => map2(a, b, out, T::min),
+    }
+}
+
+#[inline(always)]
+fn pair_of<T: Real>(pair: Pair, operands: [View<'_, T>; 3], out: &mut [T]) {
+    let [View::Slice(a), View::Slice(b), View::Slice(c)] = operands else {
+        unreachable!("no operand of a pair is a constant");
+    };
+    let loops = out.iter_mut().zip(a).zip(b).zip(c);
+    match pair {
+        Pair::MulAdd => loops.for_each(|(((o, a), b), c)| *o = *a * *b + *c),
+        Pair::MulSub => loops.for_each(|(((o, a), b), c)| *o = *c - *a * *b),
+        Pair::SubMul => loops.for_each(|(((o, a), b), c)| *o = (*a - *b) * *c),
     }
 }
 

@@ -163,7 +163,7 @@ impl Op for Reduce {
         let (inner, columns) = (extents.inner, columns(extents));
         for (at, part) in partial.chunks_exact((terms * lanes(extents)).max(1)).enumerate() {
             let o = at / parts;
-            for (block, part) in part.chunks(terms * lanes(extents).min(BLOCK)).enumerate() {
+            for (block, part) in part.chunks(terms * block_lanes(extents)).enumerate() {
                 for (t, part) in part.chunks_exact(part.len() / terms).enumerate() {
                     let first = (t * extents.outer + o) * inner + block * columns;
                     let part = part.iter().take(columns);
@@ -199,9 +199,10 @@ impl Op for Reduce {
     }
 }
 
-/// Neighbouring sums that one CPU task adds up at once.
+/// Neighbouring sums that one CPU task adds up at once: all, or an equal part of them.
 fn columns(extents: Extents) -> usize {
-    extents.inner.clamp(1, BLOCK)
+    let inner = extents.inner.max(1);
+    inner.div_ceil(inner.div_ceil(BLOCK))
 }
 
 /// Partial sums of each sum on the CPU. The parts never depend on the number of threads, so neither do the results.
@@ -209,10 +210,15 @@ fn parts(extents: Extents) -> usize {
     extents.n.div_ceil(rows_of_part(columns(extents))).max(1)
 }
 
-/// Partial sums that one task has of each term, in blocks of [`BLOCK`] at most: one a column, or as many as hold some
-/// whole rows of few columns, of which lane `j` belongs to column `j % columns`.
+/// Partial sums that one task has of each term: one a column, or as many as hold some whole rows of few columns, of which
+/// lane `j` belongs to column `j % columns`.
 fn lanes(extents: Extents) -> usize {
     extents.inner * (LANES / extents.inner.max(1)).max(1)
+}
+
+/// Those of them that are in one block of columns, but for the last block.
+fn block_lanes(extents: Extents) -> usize {
+    if extents.inner > BLOCK { columns(extents) } else { lanes(extents).max(1) }
 }
 
 /// Partial sums `[outer, parts, blocks of columns, terms, lanes]` of the evaluator's expressions; those of a column are
@@ -226,25 +232,27 @@ fn add_up<T: Real>(extents: Extents, terms: usize, evaluator: &Evaluator, inputs
     partial.par_chunks_mut((terms * lanes).max(1)).with_min_len(least.max(1)).enumerate().for_each(|(at, partial)| {
         let (o, first) = (at / parts, at % parts * rows);
         let rows = o * n + first..o * n + n.min(first + rows);
-        partial.par_chunks_mut(terms * lanes.min(BLOCK)).enumerate().for_each(|(block, sums)| {
+        partial.par_chunks_mut(terms * block_lanes(extents)).enumerate().for_each(|(block, sums)| {
             sums.fill(T::ZERO);
             let lanes = sums.len() / terms;
-            let mut add = |range, block| {
-                evaluator.for_blocks(inputs, range, block, |term, values| {
+            // Of few columns some whole rows at a time, of many a part of each row.
+            let (first, width, step) = match inner <= BLOCK {
+                true => (0, inner * (BLOCK / inner), inner * (BLOCK / inner)),
+                false => (block * columns, lanes, inner),
+            };
+            let end = rows.end * inner;
+            let starts = (rows.start * inner + first..end).step_by(step);
+            evaluator.for_blocks(
+                inputs,
+                starts.map(|start| start..end.min(start + width)),
+                #[inline(always)]
+                |term, values| {
                     let sums = &mut sums[term * lanes..(term + 1) * lanes];
                     for values in values.chunks(lanes) {
                         sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
                     }
-                });
-            };
-            if inner <= BLOCK {
-                add(rows.start * inner..rows.end * inner, inner * (BLOCK / inner));
-            } else {
-                for row in rows.clone() {
-                    let start = row * inner + block * columns;
-                    add(start..start + lanes, lanes);
-                }
-            }
+                },
+            );
             for lanes in sums.chunks_exact_mut(lanes) {
                 let (sums, others) = lanes.split_at_mut(columns.min(lanes.len()));
                 for lanes in others.chunks_exact(columns) {
