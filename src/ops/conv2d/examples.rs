@@ -112,6 +112,11 @@ pub fn grid() -> Vec<Case> {
         ([2, 9, 8, 20], [3, 3, 1, 20], same.groups(20).stride(2)),
         ([1, 9, 8, 36], [5, 3, 1, 36], options().groups(36).dilation(2)),
         ([2, 6, 5, 4], [3, 3, 1, 12], same.groups(4)),
+        // Groups of few channels that fill vectors together, and whole tiles of channels.
+        ([2, 6, 7, 16], [3, 3, 4, 16], same.groups(4)),
+        ([2, 9, 8, 16], [3, 3, 2, 32], same.groups(8).stride(2)),
+        ([1, 9, 10, 32], [3, 3, 8, 32], options().groups(4).dilation(2)),
+        ([2, 5, 6, 28], [1, 1, 28, 40], options()),
     ]
 }
 

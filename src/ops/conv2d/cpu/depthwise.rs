@@ -18,6 +18,7 @@ pub(super) struct Taps<'a, R> {
     pub rows: R,
     /// Offset in the strip and in the weight of each tap.
     pub taps: &'a [(usize, usize)],
+    /// Channels from the slices' first on.
     pub channels: usize,
 }
 
@@ -26,26 +27,24 @@ impl<R: Rows> Kernel for Taps<'_, R> {
     fn run<S: Simd, T: Vector<S>>(self, simd: S, a: &[T], b: &[T], out: &mut [T]) {
         let vectors = self.channels / T::LANES;
         for first in (0..self.rows.count()).step_by(POSITIONS) {
+            // Positions past the last repeat it: they are computed and not stored.
             let places = self.rows.place::<POSITIONS>(first);
-            let places = &places[..POSITIONS.min(self.rows.count() - first)];
-            if places.len() == POSITIONS {
-                for vector in 0..vectors {
-                    let channel = vector * T::LANES;
-                    let mut sums = [T::splat(simd, T::ZERO); POSITIONS];
-                    for &(source, weight) in self.taps {
-                        let w = load::<S, T>(b, weight + channel);
-                        for (sum, (from, _)) in sums.iter_mut().zip(places) {
-                            *sum = T::mul_add(simd, load::<S, T>(a, from + source + channel), w, *sum);
-                        }
-                    }
-                    for ((_, to), sum) in places.iter().zip(sums) {
-                        store::<S, T>(out, to + channel, sum);
+            let stored = &places[..POSITIONS.min(self.rows.count() - first)];
+            for vector in 0..vectors {
+                let channel = vector * T::LANES;
+                let mut sums = [T::splat(simd, T::ZERO); POSITIONS];
+                for &(source, weight) in self.taps {
+                    let w = load::<S, T>(b, weight + channel);
+                    for (sum, (from, _)) in sums.iter_mut().zip(&places) {
+                        *sum = T::mul_add(simd, load::<S, T>(a, from + source + channel), w, *sum);
                     }
                 }
+                for ((_, to), sum) in stored.iter().zip(sums) {
+                    store::<S, T>(out, to + channel, sum);
+                }
             }
-            let left = if places.len() == POSITIONS { vectors * T::LANES } else { 0 };
-            for (from, to) in places {
-                for channel in left..self.channels {
+            for (from, to) in stored {
+                for channel in vectors * T::LANES..self.channels {
                     let products = self.taps.iter().map(|(source, w)| a[from + source + channel] * b[w + channel]);
                     out[to + channel] = products.sum();
                 }
@@ -65,7 +64,9 @@ pub(super) struct TapSums<'a> {
     pub columns: usize,
     /// Distance in the strip of neighbouring positions of a row.
     pub pitch: usize,
+    /// Channels from the slices' first on, and those of a whole position or tap of `b` and `out`.
     pub channels: usize,
+    pub of: usize,
 }
 
 impl Kernel for TapSums<'_> {
@@ -73,32 +74,32 @@ impl Kernel for TapSums<'_> {
     fn run<S: Simd, T: Vector<S>>(self, simd: S, a: &[T], b: &[T], out: &mut [T]) {
         let vectors = self.channels / T::LANES;
         for (block, taps) in self.taps.chunks(TAPS).enumerate() {
-            let out = &mut out[block * TAPS * self.channels..];
+            let out = &mut out[block * TAPS * self.of..];
             let mut offsets = [0; TAPS];
             offsets[..taps.len()].copy_from_slice(taps);
             for channel in (0..vectors).map(|vector| vector * T::LANES) {
                 // Taps past the last repeat the strip's beginning: they are summed and not stored.
                 let mut sums = [T::splat(simd, T::ZERO); TAPS];
                 for (tap, sum) in (0..taps.len()).zip(&mut sums) {
-                    *sum = load::<S, T>(out, tap * self.channels + channel);
+                    *sum = load::<S, T>(out, tap * self.of + channel);
                 }
                 self.each_position(|from, position| {
-                    let dy = load::<S, T>(b, position * self.channels + channel);
+                    let dy = load::<S, T>(b, position * self.of + channel);
                     for (sum, tap) in sums.iter_mut().zip(offsets) {
                         *sum = T::mul_add(simd, load::<S, T>(a, from + tap + channel), dy, *sum);
                     }
                 });
                 for (tap, sum) in (0..taps.len()).zip(sums) {
-                    store::<S, T>(out, tap * self.channels + channel, sum);
+                    store::<S, T>(out, tap * self.of + channel, sum);
                 }
             }
             for channel in vectors * T::LANES..self.channels {
                 for (at, tap) in taps.iter().enumerate() {
                     let mut sum = T::ZERO;
                     self.each_position(|from, position| {
-                        sum += a[from + tap + channel] * b[position * self.channels + channel];
+                        sum += a[from + tap + channel] * b[position * self.of + channel];
                     });
-                    out[at * self.channels + channel] += sum;
+                    out[at * self.of + channel] += sum;
                 }
             }
         }

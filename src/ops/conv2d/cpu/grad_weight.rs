@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     depthwise::TapSums,
+    spread::Spread,
     strip::{Region, Strip},
     winograd,
 };
@@ -34,9 +35,13 @@ const SUMS: usize = 2 << 20;
 const TASKS: usize = 32;
 /// Largest panel: two vectors of 16 elements.
 const MOST_COLUMNS: usize = 32;
+/// Most channels of groups that are spread: panels of fewer do not fill a vector.
+const MOST_SPREAD: usize = 8;
 
 pub(super) struct GradWeight<'a> {
     geometry: &'a Geometry,
+    /// Groups of few channels.
+    spread: Option<Spread>,
     rows: Axis,
     columns: Axis,
     /// Images of a strip; where there are several they are whole.
@@ -51,10 +56,12 @@ pub(super) struct GradWeight<'a> {
 impl<'a> GradWeight<'a> {
     pub fn new(geometry: &'a Geometry) -> Self {
         let (rows, columns) = (Axis::forward(&geometry.window.height), Axis::forward(&geometry.window.width));
+        let spread = Spread::of(geometry.groups, geometry.group_in(), geometry.group_out(), MOST_SPREAD);
+        let in_channels = spread.map_or(geometry.in_channels, |spread| spread.pixel());
         let fits = |images: usize, n: usize| {
             let region = Region::of(&[[rows, columns]], 0..n);
             let positions = images * n * columns.count;
-            let elements = (images * region.pixels() * geometry.in_channels).max(positions * geometry.out_channels);
+            let elements = (images * region.pixels() * in_channels).max(positions * geometry.out_channels);
             elements <= STRIP || (elements <= LARGE_STRIP && positions <= POSITIONS)
         };
         let fitting = (1..=rows.count).rev().find(|n| fits(1, *n)).unwrap_or(1);
@@ -64,9 +71,14 @@ impl<'a> GradWeight<'a> {
         let strips = geometry.batch.div_ceil(images) * rows.count.div_ceil(strip_rows);
         // Panels are tasks already, and sums of fewer shares are less to add up.
         let panels = geometry.groups * geometry.group_out().div_ceil(MOST_COLUMNS);
-        let useful = if geometry.depthwise() { TASKS } else { TASKS.div_ceil(panels) };
+        let useful = if spread.is_some() || geometry.depthwise() { TASKS } else { TASKS.div_ceil(panels) };
         let shares = (SUMS / geometry.weight_type().elements()).clamp(1, useful);
-        Self { geometry, rows, columns, images, strip_rows, strips, share: strips.div_ceil(shares) }
+        Self { geometry, spread, rows, columns, images, strip_rows, strips, share: strips.div_ceil(shares) }
+    }
+
+    /// Whether vectors lie along channels that each have their own sums.
+    fn by_channel(&self) -> bool {
+        self.spread.is_some() || self.geometry.depthwise()
     }
 
     fn shares(&self) -> usize {
@@ -85,19 +97,18 @@ impl<'a> GradWeight<'a> {
 
     /// Elements of the sums of one share.
     fn sums(&self, columns: usize) -> usize {
-        let channels =
-            if self.geometry.depthwise() { self.geometry.out_channels } else { self.panels(columns) * columns };
+        let channels = if self.by_channel() { self.geometry.out_channels } else { self.panels(columns) * columns };
         self.steps() * channels
     }
 
     /// Elements from one share's sums to the next's.
     fn pitch(&self, columns: usize) -> usize {
-        if self.geometry.depthwise() { self.sums(columns) } else { self.sums(columns).next_multiple_of(LINE) }
+        if self.by_channel() { self.sums(columns) } else { self.sums(columns).next_multiple_of(LINE) }
     }
 
     /// Panels that one task computes.
     fn block(&self, columns: usize) -> usize {
-        if self.geometry.depthwise() {
+        if self.by_channel() {
             return 1;
         }
         let panels = self.panels(columns);
@@ -106,12 +117,13 @@ impl<'a> GradWeight<'a> {
 
     fn strip_elements(&self) -> usize {
         let region = Region::of(&[[self.rows, self.columns]], 0..self.strip_rows);
-        (self.images * region.pixels() * self.geometry.in_channels).next_multiple_of(LINE)
+        let channels = self.spread.map_or(self.geometry.in_channels, |spread| spread.pixel());
+        (self.images * region.pixels() * channels).next_multiple_of(LINE)
     }
 
     /// Elements of the gradient's positions in a strip, packed for one panel.
     fn packed(&self, columns: usize) -> usize {
-        if self.geometry.depthwise() {
+        if self.by_channel() {
             return 0;
         }
         (self.images * self.strip_rows * self.columns.count * columns).next_multiple_of(LINE)
@@ -135,7 +147,7 @@ impl<'a> GradWeight<'a> {
         let columns = VECTORS * vector::lanes::<T>();
         let (sums, memory) = aligned(scratch).split_at_mut(self.shares() * self.pitch(columns));
         let (of_share, pitch) = (self.sums(columns), self.pitch(columns));
-        let of_task = if self.geometry.depthwise() { of_share } else { self.block(columns) * self.steps() * columns };
+        let of_task = if self.by_channel() { of_share } else { self.block(columns) * self.steps() * columns };
         let tasks = sums.chunks_mut(pitch).enumerate().flat_map(|(share, sums)| {
             sums[..of_share].chunks_mut(of_task).enumerate().map(move |(block, sums)| (share, block, sums))
         });
@@ -170,24 +182,33 @@ impl<'a> GradWeight<'a> {
         let extents = [window.height.input, window.width.input, *in_channels];
         let elements: usize = extents.iter().product();
         let region = Region::of(&[[self.rows, self.columns]], first..first + height);
-        let strip = Strip::new(&x[image * elements..(image + images) * elements], extents, &region, strip_memory);
-        let corner = strip.at((first * self.rows.stride) as isize + self.rows.offset, self.columns.offset) as usize;
-        let (down, across) = (self.rows.offset_step * strip.row_pitch, self.columns.offset_step * in_channels);
-        let taps: Vec<usize> =
-            (0..self.rows.taps).flat_map(|i| (0..self.columns.taps).map(move |j| i * down + j * across)).collect();
-        let starts = (0..images * height)
-            .map(|row| corner + row / height * strip.image_pitch + row % height * self.rows.stride * strip.row_pitch);
-        let (wide, pitch) = (self.columns.count, self.columns.stride * in_channels);
+        let x = &x[image * elements..(image + images) * elements];
+        let wide = self.columns.count;
         let position = (image * self.rows.count + first) * wide;
         let dy = &dy[position * out_channels..(position + images * height * wide) * out_channels];
+        if let Some(spread) = &self.spread {
+            let lanes = vector::lanes::<T>();
+            for channel in (0..*out_channels).step_by(lanes) {
+                let strip = spread.strip(x, extents, &region, [channel, lanes], strip_memory);
+                let Places { taps, starts, pitch } = self.places(&strip, images, first, height);
+                let planes = |tap: usize| (0..spread.source).map(move |plane| tap + plane * lanes);
+                let taps: Vec<usize> = taps.into_iter().flat_map(planes).collect();
+                let kernel =
+                    TapSums { taps: &taps, rows: &starts, columns: wide, pitch, channels: lanes, of: *out_channels };
+                vector::run(kernel, strip.data, &dy[channel..], &mut sums[channel..]);
+            }
+            return;
+        }
+        let strip = Strip::new(x, extents, &region, strip_memory);
+        let Places { taps, starts, pitch } = self.places(&strip, images, first, height);
         if self.geometry.depthwise() {
-            let rows: Vec<usize> = starts.collect();
-            let kernel = TapSums { taps: &taps, rows: &rows, columns: wide, pitch, channels: *in_channels };
+            let channels = *in_channels;
+            let kernel = TapSums { taps: &taps, rows: &starts, columns: wide, pitch, channels, of: channels };
             vector::run(kernel, strip.data, dy, sums);
             return;
         }
 
-        let runs: Vec<Run> = starts.map(|start| Run { start, step: pitch, count: wide }).collect();
+        let runs: Vec<Run> = starts.iter().map(|&start| Run { start, step: pitch, count: wide }).collect();
         let lanes = vector::lanes::<T>();
         let columns = VECTORS * lanes;
         let of_group = self.geometry.group_out().div_ceil(columns);
@@ -208,6 +229,18 @@ impl<'a> GradWeight<'a> {
         }
     }
 
+    /// Where taps and rows of positions lie in a strip of some output rows of some images.
+    fn places<T: Real>(&self, strip: &Strip<'_, T>, images: usize, first: usize, height: usize) -> Places {
+        let (rows, columns) = (&self.rows, &self.columns);
+        let corner = strip.at((first * rows.stride) as isize + rows.offset, columns.offset) as usize;
+        let (down, across) = (rows.offset_step * strip.row_pitch, columns.offset_step * strip.pixel_pitch);
+        let taps = (0..rows.taps).flat_map(|i| (0..columns.taps).map(move |j| i * down + j * across)).collect();
+        let start =
+            |row: usize| corner + row / height * strip.image_pitch + row % height * rows.stride * strip.row_pitch;
+        let starts = (0..images * height).map(start).collect();
+        Places { taps, starts, pitch: columns.stride * strip.pixel_pitch }
+    }
+
     /// Adds the sums of the shares, in order, and stores them in the weight's layout.
     fn add_shares<T: Real>(&self, sums: &[T], dw: &mut [T], columns: usize) {
         let channels = self.geometry.out_channels;
@@ -217,7 +250,7 @@ impl<'a> GradWeight<'a> {
         dw.par_chunks_exact_mut(channels).enumerate().for_each(|(step, row)| {
             row.fill(T::ZERO);
             for share in sums.chunks_exact(pitch) {
-                if self.geometry.depthwise() {
+                if self.by_channel() {
                     add(row, &share[step * channels..]);
                     continue;
                 }
@@ -233,6 +266,16 @@ impl<'a> GradWeight<'a> {
 
 fn add<T: Real>(sums: &mut [T], values: &[T]) {
     sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
+}
+
+/// Where a strip holds what is summed.
+struct Places {
+    /// Offset of each tap.
+    taps: Vec<usize>,
+    /// First tap of the first position of each row.
+    starts: Vec<usize>,
+    /// Distance of neighbouring positions.
+    pitch: usize,
 }
 
 /// Rows of the weight's gradient: taps, and input channels of a group.

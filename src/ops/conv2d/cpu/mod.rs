@@ -3,6 +3,7 @@
 mod correlate;
 mod depthwise;
 mod grad_weight;
+mod spread;
 mod strip;
 mod winograd;
 

@@ -42,7 +42,8 @@ pub(super) struct Strip<'a, T> {
     pub image_pitch: usize,
     /// Elements from one row to the next.
     pub row_pitch: usize,
-    channels: usize,
+    /// Elements from one pixel to the next.
+    pub pixel_pitch: usize,
     origin: (isize, isize),
 }
 
@@ -53,7 +54,13 @@ impl<'a, T: Real> Strip<'a, T> {
         let inside = |range: &Range<isize>, extent: usize| range.start >= 0 && range.end <= extent as isize;
         if inside(&region.rows, height) && inside(&region.columns, width) {
             let row_pitch = width * channels;
-            return Self { data: images, image_pitch: height * row_pitch, row_pitch, channels, origin: (0, 0) };
+            return Self {
+                data: images,
+                image_pitch: height * row_pitch,
+                row_pitch,
+                pixel_pitch: channels,
+                origin: (0, 0),
+            };
         }
         let row_pitch = region.columns.len() * channels;
         let image_pitch = region.rows.len() * row_pitch;
@@ -75,11 +82,16 @@ impl<'a, T: Real> Strip<'a, T> {
                 out[right..].fill(T::ZERO);
             }
         }
-        Self { data: memory, image_pitch, row_pitch, channels, origin: (region.rows.start, region.columns.start) }
+        Self::made(memory, [image_pitch, row_pitch, channels], region)
+    }
+
+    /// `region` of each image as `data` holds it, with these distances of images, rows and pixels.
+    pub fn made(data: &'a [T], [image_pitch, row_pitch, pixel_pitch]: [usize; 3], region: &Region) -> Self {
+        Self { data, image_pitch, row_pitch, pixel_pitch, origin: (region.rows.start, region.columns.start) }
     }
 
     /// Where a pixel of the first image lies. It may be outside of the strip as long as it is not read.
     pub fn at(&self, row: isize, column: isize) -> isize {
-        (row - self.origin.0) * self.row_pitch as isize + (column - self.origin.1) * self.channels as isize
+        (row - self.origin.0) * self.row_pitch as isize + (column - self.origin.1) * self.pixel_pitch as isize
     }
 }
