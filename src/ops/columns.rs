@@ -22,10 +22,14 @@ pub(super) fn for_lanes<T, const N: usize>(
 ) {
     let width = channels * (LANES / channels).max(1);
     let elements = arrays[0].len();
-    for row in (0..elements).step_by(width) {
-        let first = row + from;
-        let lanes = first..(first + LANES).min(row + width).min(elements);
-        body(arrays.map(|array| &array[lanes.clone()]));
+    let lanes = LANES.min(width - from);
+    // With a length known when compiled, what the body sums up stays in registers.
+    let whole = if lanes == LANES { elements / width * width } else { 0 };
+    for row in (0..whole).step_by(width) {
+        body(arrays.map(|array| &array[row + from..][..LANES]));
+    }
+    for first in (whole + from..elements).step_by(width) {
+        body(arrays.map(|array| &array[first..(first + lanes).min(elements)]));
     }
 }
 
