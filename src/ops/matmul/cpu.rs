@@ -48,12 +48,25 @@ impl Tiling {
     }
 }
 
-/// Elements of scratch memory: the partial sums.
-pub(super) fn scratch(product: &Product) -> usize {
+/// Elements of the partial sums; none where there is one.
+fn partial_sums(product: &Product) -> usize {
     match Tiling::new(product).splits {
         1 => 0,
         splits => splits * product.batch * product.m * product.n,
     }
+}
+
+/// Elements of the second factor where it is transposed first. Each tile would read all its columns across memory, which
+/// takes longer than to write it once the other way where there are several tiles of rows.
+fn turned(product: &Product) -> usize {
+    const FEWEST_ROWS: usize = 256;
+    let Product { batch, m, n, k, transpose_b, .. } = *product;
+    if transpose_b && batch == 1 && m >= FEWEST_ROWS { k * n } else { 0 }
+}
+
+/// Elements of scratch memory: the partial sums and the transposed factor.
+pub(super) fn scratch(product: &Product) -> usize {
+    partial_sums(product) + turned(product)
 }
 
 pub(super) fn run<T: Real>(product: &Product, epilogue: Option<&Expr>, mut args: Args<'_, T>) {
@@ -72,12 +85,17 @@ pub(super) fn run<T: Real>(product: &Product, epilogue: Option<&Expr>, mut args:
         return;
     }
     let tiling = Tiling::new(product);
+    let (partial, turned) = args.scratch.split_at_mut(partial_sums(product));
+    let (mut product, mut b) = (*product, b);
+    if !turned.is_empty() {
+        transpose(b, product.k, turned);
+        (product.transpose_b, b) = (false, turned);
+    }
     if tiling.splits == 1 {
-        multiply(product, &tiling, a, b, y, finish);
+        multiply(&product, &tiling, a, b, y, finish);
         return;
     }
-    multiply(product, &tiling, a, b, args.scratch, |_, _| ());
-    let partial = &*args.scratch;
+    multiply(&product, &tiling, a, b, partial, |_, _| ());
     const CHUNK: usize = 4096;
     let elements = y.len();
     y.par_chunks_mut(CHUNK).enumerate().for_each(|(at, chunk)| {
@@ -87,6 +105,21 @@ pub(super) fn run<T: Real>(product: &Product, epilogue: Option<&Expr>, mut args:
             chunk.iter_mut().zip(&sums[first..]).for_each(|(y, sum)| *y += *sum);
         }
         finish(chunk, first);
+    });
+}
+
+/// Writes the transpose of `matrix`, which has `columns` columns, to `turned`.
+fn transpose<T: Real>(matrix: &[T], columns: usize, turned: &mut [T]) {
+    // A square at a time, which the first-level cache holds.
+    const SIDE: usize = 16;
+    let rows = matrix.len() / columns;
+    turned.par_chunks_mut(SIDE * rows).enumerate().for_each(|(at, turned)| {
+        for (block, matrix) in matrix.chunks(SIDE * columns).enumerate() {
+            for (column, turned) in turned.chunks_exact_mut(rows).enumerate() {
+                let values = matrix.iter().skip(at * SIDE + column).step_by(columns);
+                turned[block * SIDE..].iter_mut().zip(values).for_each(|(to, value)| *to = *value);
+            }
+        }
     });
 }
 
