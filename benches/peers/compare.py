@@ -38,7 +38,7 @@ MODES = {
     "compiled, channels_last": ["--compile", "--channels-last"],
 }
 ENGINES = {"onnxruntime": ["onnxruntime", "onnx"], "openvino": ["openvino"]}
-WORKLOADS = ["W1", "W2", "W3", "W4", "W4t", "W5", "W6"]
+WORKLOADS = ["W1", "W2", "W3", "W4", "W4t", "W5", "W6", "W7"]
 
 
 def programs(args):
@@ -90,6 +90,8 @@ def takes(name, workload):
     """Whether a program has the workload, and is another one for it than those before."""
     if name in ENGINES:
         return workload == "W4"
+    if name == "burn":
+        return workload != "W7"
     # Single kernels have no graph to compile, and a matrix product no layout of images.
     modes = {"W5": ["eager"], "W6": ["eager", "channels_last"]}.get(workload, MODES)
     return not name.startswith("pytorch") or name in [f"pytorch {mode}" for mode in modes]
@@ -175,7 +177,7 @@ def main():
                     batch = f" batch {result['batch']}" if result["batch"] else ""
                     figures.append((f"{result['what']} {result['size']}{batch}", result["unit"], result["value"]))
                     if result.get("first_step_s"):
-                        figures.append((f"first step{batch}", "s", result["first_step_s"]))
+                        figures.append((f"first step of {result['what']}{batch}", "s", result["first_step_s"]))
                 for what, unit, value in figures:
                     key = (f"{workload} {what}", unit)
                     samples.setdefault(key, {}).setdefault(name, []).append(value)

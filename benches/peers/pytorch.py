@@ -3,7 +3,7 @@
     python benches/peers/pytorch.py W1 W3 --threads 2 --json out.json
     python benches/peers/pytorch.py W3 --device cuda --compile --channels-last
 
-needs the package torch. With no workload named it runs them all. What a user can do to make it faster are flags:
+needs the package torch. With no workload named it runs W1 to W6. What a user can do to make it faster are flags:
 --channels-last, --compile (torch.compile) and, where less precision will do, --amp (automatic mixed precision) and
 --tf32 (matrix units that round their factors to 10 bits).
 
@@ -14,6 +14,8 @@ needs the package torch. With no workload named it runs them all. What a user ca
     W4t  resnet50t: its training step, batch 4 on a CPU, 64 on a GPU, SGD with momentum
     W5   gemm: square matrix product of 512, 1024 and 2048
     W6   conv: 3x3, 64 to 64 channels, 56x56, batch 8: forward and both gradients
+    W7   training steps of six networks of torchvision and timm on 224x224x3, batch 8, SGD with momentum;
+         needs these packages
 
 --engine onnxruntime or openvino runs W4's network on a CPU by these packages (onnx as well), in f32.
 
@@ -326,7 +328,31 @@ def w6(seconds):
     return results
 
 
-WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W4t": w4t, "W5": w5, "W6": w6}
+def w7(seconds):
+    try:
+        import timm
+        import torchvision
+    except ImportError as error:
+        raise SystemExit(f"W7 needs the packages torchvision and timm: {error}") from error
+
+    builds = {
+        name: getattr(torchvision.models, name)
+        for name in ("resnet50", "resnext50_32x4d", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
+    }
+    builds["vit_tiny"] = lambda: timm.create_model("vit_tiny_patch16_224")
+    results = []
+    for name, build in builds.items():
+        results += [
+            result | {"what": f"train {name}"}
+            for result in training("W7", build, momentum, (3, 224, 224), 1000, batches([8]), seconds)
+        ]
+    for result in results[1:]:
+        # It would count the networks before.
+        del result["first_step_s"]
+    return results
+
+
+WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W4t": w4t, "W5": w5, "W6": w6, "W7": w7}
 
 
 def numbers(text):
@@ -364,7 +390,7 @@ def main():
     torch.manual_seed(0)
 
     results = []
-    for name in args.workloads or WORKLOADS:
+    for name in args.workloads or [name for name in WORKLOADS if name != "W7"]:
         for figure in WORKLOADS[name](args.seconds):
             results.append(figure)
             batch = f" batch {figure['batch']}" if figure["batch"] else ""

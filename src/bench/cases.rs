@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Names of the workloads, and what each is. Peers run them by the same names.
-pub const WORKLOADS: [(&str, &str); 7] = [
+pub const WORKLOADS: [(&str, &str); 8] = [
     ("W1", "training step of seed-cnn, 28x28x1, batch 128, Adam"),
     ("W2", "training step of seed-cnn, 64x64x3, batch 32, Adam"),
     ("W3", "training step of resnet18, 32x32x3, batch 32, SGD with momentum"),
@@ -19,7 +19,15 @@ pub const WORKLOADS: [(&str, &str); 7] = [
     ("W4t", "training step of resnet50, 224x224x3, batch 4 on a processor, 64 on a GPU, SGD with momentum"),
     ("W5", "matrix product of n x n by n x n, n = 512, 1024, 2048"),
     ("W6", "convolution 3x3, 64 to 64 channels, 56x56, batch 8: forward and both gradients"),
+    (
+        "W7",
+        "training steps of resnet50, resnext50_32x4d, mobilenet_v2, efficientnet_b0, convnext_tiny and vit_tiny, \
+         224x224x3, batch 8, SGD with momentum",
+    ),
 ];
+
+/// The models of W7.
+const ZOO: [&str; 6] = ["resnet50", "resnext50_32x4d", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "vit_tiny"];
 
 /// Something to measure.
 pub struct Case {
@@ -73,7 +81,7 @@ impl Case {
 /// Numbers in place of a workload's own; its own where there are none.
 #[derive(Clone, Debug, Default)]
 pub struct Scale {
-    /// Images a step, of W1 to W4t and W6.
+    /// Images a step, of all workloads but W5.
     pub batch_sizes: Vec<usize>,
     /// Sides of the matrices of W5.
     pub sizes: Vec<usize>,
@@ -100,6 +108,11 @@ pub fn workload(name: &str, target: &Target, scale: &Scale) -> Vec<Case> {
         }
         "W5" => own(&scale.sizes, &[512, 1024, 2048]).iter().map(|n| gemm("W5", "gemm", [*n; 3])).collect(),
         "W6" => batches(&[8]).flat_map(|batch| conv("W6", "", [batch, 56, 64, 64], [3, 3], 1, 1)).collect(),
+        "W7" => {
+            let of_batch = |batch| ZOO.map(|model| step("W7", model, [224, 3], 1000, batch, sgd));
+            let cases = batches(&[8]).flat_map(of_batch).zip(ZOO.into_iter().cycle());
+            cases.map(|(case, model)| Case { what: format!("{} {model}", case.what), ..case }).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -264,7 +277,10 @@ mod tests {
             let kernels = program.costs().iter().filter(|cost| cost.flop > 0).count();
             assert_eq!((kernels, program.costs().len()), (1, 2), "{}: {:?}", case.what, program.costs());
         }
-        assert!(workload("W7", &Target::Cpu, &own).is_empty());
+        let names = workload("W7", &Target::Cpu, &own).into_iter().map(|case| case.what);
+        assert_eq!(names.collect::<Vec<_>>(), ZOO.map(|model| format!("train {model}")));
+        assert!(ZOO.iter().all(|model| models::build(model, [224, 224, 3], 1000).is_some()));
+        assert!(workload("W8", &Target::Cpu, &own).is_empty());
         let scale = Scale { batch_sizes: vec![3, 5], sizes: vec![64] };
         let batches = |name| workload(name, &Target::Cpu, &scale).iter().map(|case| case.batch).collect::<Vec<_>>();
         assert_eq!((batches("W1"), batches("W5")), (vec![Some(3), Some(5)], vec![None]));

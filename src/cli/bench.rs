@@ -55,7 +55,7 @@ pub struct BenchArgs {
     /// Seconds for each figure, after a warm-up of a quarter of that
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
-    /// Images a step of W1 to W4t and W6, in place of their own: one or several, as in 64,128
+    /// Images a step of all workloads but W5, in place of their own: one or several, as in 64,128
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = count())]
     batch_size: Vec<u64>,
     /// Sides of the matrices of W5, in place of its own: one or several
@@ -81,7 +81,7 @@ enum Other {
 fn selections() -> PossibleValuesParser {
     let groups = [
         PossibleValue::new("kernels").help("W5, W6 and kernels by the shapes that they have in the zoo"),
-        PossibleValue::new("models").help("W1 to W4t"),
+        PossibleValue::new("models").help("W1 to W4t and W7"),
         PossibleValue::new("all").help("Both"),
     ];
     let workloads = WORKLOADS.map(|(name, about)| PossibleValue::new(name).help(about));

@@ -60,7 +60,7 @@ fn workloads_are_measured_kept_and_compared() {
 #[test]
 fn mistakes_of_a_benchmark_are_named_before_it_begins() {
     let place = Workplace::new();
-    let finished = place.run("bench W7").expect_code(2);
+    let finished = place.run("bench W8").expect_code(2);
     assert!(finished.err.contains("W4t") && finished.err.contains("kernels"), "{finished:#?}");
     for flags in ["--seconds -1", "--seconds x", "--threads 0"] {
         let (flag, value) = flags.split_once(' ').unwrap();
