@@ -13,7 +13,7 @@ use std::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Kept, Measure, Session, TrainError, session::AVERAGE};
+use super::{Kept, Measure, Session, TrainError, tensors::AVERAGE};
 use crate::{
     data::{Dataset, Fit, ImageSize, MOST_CLASSES, Normalisation},
     models::{Architecture, layers::Network},

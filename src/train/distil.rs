@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Recipe, TrainError, checkpoint::Weights, graphs::inference_graph};
+use super::{Recipe, TrainError, checkpoint::Weights, forward::inference_graph};
 use crate::{
     data::Normalisation,
     graph::{Graph, GraphError, Value},

@@ -6,7 +6,7 @@ use super::{
     Card, TrainError,
     batch::BatchTensors,
     checkpoint::{Weights, card_of},
-    graphs::inference_graph_of_views,
+    forward::inference_graph_of_views,
 };
 use crate::{
     augment::Views,

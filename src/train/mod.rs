@@ -9,6 +9,7 @@ mod distil;
 mod effect;
 mod error;
 mod evaluate;
+mod forward;
 mod graphs;
 mod observer;
 mod pretrained;
@@ -18,6 +19,7 @@ mod schedule;
 mod session;
 mod speed;
 mod stage;
+mod tensors;
 mod trainer;
 mod views;
 mod whitening;
@@ -26,9 +28,9 @@ pub use callbacks::{EarlyStopping, Kept, Measure, ModelCheckpoint, ReduceLrOnPla
 pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole};
 pub use error::TrainError;
 pub use evaluate::{Classifier, Prediction};
+pub use forward::inference_graph;
 pub use graphs::{
-    BlockUpdate, GradientSums, TrainingState, gradient_graph, inference_graph, reading_graph, stage_graph,
-    training_graph, update_graph,
+    BlockUpdate, GradientSums, TrainingState, gradient_graph, reading_graph, stage_graph, training_graph, update_graph,
 };
 pub use observer::{Control, EpochReport, Observer, StepReport};
 pub use pretrained::{Begun, Pretrained};

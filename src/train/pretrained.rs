@@ -293,7 +293,7 @@ impl Session {
             let tensor = Tensor::f32(&parameter.shape, values);
             let update = self.state.updates.iter().find(|update| update.block == parameter.block);
             if update.is_some_and(|update| update.average.is_some()) {
-                tensors.push((format!("{}{}", super::session::AVERAGE, parameter.name), tensor.clone()));
+                tensors.push((format!("{}{}", super::tensors::AVERAGE, parameter.name), tensor.clone()));
             }
             tensors.push((parameter.name.clone(), tensor));
             begun.tensors += 1;

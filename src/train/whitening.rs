@@ -1,7 +1,7 @@
 //! Weights that begin as the training images say: whitening filters (Krizhevsky 2009, section 2.2.1; as the first layer of a
 //! network in Page 2019, "How to Train Your ResNet", and in Jordan 2024, arXiv:2404.00498, section 3.2).
 
-use super::{Session, TrainError, session::AVERAGE};
+use super::{Session, TrainError, tensors::AVERAGE};
 use crate::{
     data::{Loader, Normalisation},
     nn::{Init, Parameter},
@@ -19,7 +19,7 @@ impl Session {
     /// # Errors
     /// If such a weight is not that of a convolution of the images, or an image cannot be read.
     pub(super) fn begin_from(&mut self, train: &Loader) -> Result<(), TrainError> {
-        if !self.take_awaits_data() {
+        if !std::mem::take(&mut self.awaits_data) {
             return Ok(());
         }
         let of_data = |init: Init| match init {
