@@ -23,8 +23,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = x - n * LN_2[0] - n * LN_2[1];
-    let tail =
-        polynomial(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1]);
+    let tail = polynomial(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]);
     let power = tail * (r * r) + r + 1.0;
     // 2^n as a product of two: it may be subnormal or overflow where neither of them does.
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
@@ -36,7 +35,7 @@ pub(super) fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> f32 {
     let s = x * x;
-    let near = polynomial(s, [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1]);
+    let near = polynomial(s, [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1]);
     let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
     let y = if x.abs() < 0.625 { near * s * x + x } else { far };
     y.copysign(x)
@@ -46,7 +45,17 @@ pub(super) fn tanh(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn erf(x: f32) -> f32 {
     let s = x * x;
-    let p = polynomial(s, [1.986_795e-6, 2.845_657_6e-4, 3.883_312_2e-3, 5.310_164_3e-2, 1.935_442_4e-1, 1.128_379_1]);
+    let p = polynomial(
+        s,
+        [
+            1.986_795e-6,
+            2.845_657_6e-4,
+            3.883_312_2e-3,
+            5.310_164_3e-2,
+            1.935_442_4e-1,
+            std::f32::consts::FRAC_2_SQRT_PI,
+        ],
+    );
     let q = polynomial(s, [3.742_030_3e-5, 1.185_564_7e-3, 1.520_718_5e-2, 1.153_496_7e-1, 5.048_566_7e-1, 1.0]);
     let y = x * (p / q);
     // From 4 on it is 1 to the last bit. A NaN is neither less nor more, and stays.
