@@ -59,7 +59,7 @@ fn a_file_that_is_no_network_is_told() {
     let finished = place.run("train shapes --model none.toml").expect_code(2);
     assert!(finished.err.contains("cannot read none.toml"), "{finished:#?}");
     std::fs::write(place.path("small.toml"), SMALL).unwrap();
-    place.run(&format!("{TRAIN} --ema 0.9")).expect_error(&["--ema and --lookahead", "take one of them"]);
+    place.run(&format!("{TRAIN} --ema 0.9")).expect_error(&["--ema", "--lookahead", "take one of them"]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn weights_of_another_model_are_told_with_the_right_one() {
     let coloured = format!("{TRAIN} --channels 3 --max-steps 1");
     place.run(&format!("{coloured} --model resnet20 --out coloured")).expect_code(0);
     let grey = place.run(&format!("{TRAIN} --model resnet20 --channels 1 --pretrained coloured --normalise data"));
-    grey.expect_error(&["they fit resnet20 for images of 32x32 with 3 channels", "--channels"]);
+    grey.expect_error(&["they fit resnet20 for images of 12x12 with 3 channels", "--channels"]);
     assert!(!place.path("runs").exists(), "a run that could not begin leaves no folder");
 }
 
@@ -130,7 +130,7 @@ fn files_that_are_no_weights_are_refused() {
     refused(&["asks for posix.system", "nothing was run", "state_dict()"]);
     assert!(!place.path("gabor-ran-this").exists());
     copy_fixture(&place, "zip.pth");
-    refused(&["another model than seed-cnn", "missing conv1.weight", "unexpected brain"]);
+    refused(&["another model than resnet20", "missing conv1.weight", "unexpected brain"]);
     let whole = place.bytes("weights.pth");
     fs::write(place.path("weights.pth"), &whole[..2000]).unwrap();
     refused(&["not a complete zip file"]);

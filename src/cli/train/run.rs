@@ -108,7 +108,9 @@ impl Job {
             config.model = config.model.or_else(|| pretrained.architecture());
         }
         let normalisation = |config: &RunConfig, train: &Dataset| {
-            config.normalise.resolve(train, pretrained.as_ref().map(|pretrained| pretrained.normalisation().0))
+            // Weights for other channels do not fit, which is told where they are read.
+            let fitting = pretrained.as_ref().filter(|weights| weights.channels() == train.image_size().channels);
+            config.normalise.resolve(train, fitting.map(|pretrained| pretrained.normalisation().0))
         };
         let (mut job, mut session) = Self::prepare(config, normalisation, Choices::default())?;
         if let Some(pretrained) = &pretrained {
