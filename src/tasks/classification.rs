@@ -53,20 +53,11 @@ impl Task for Classification {
     }
 
     /// The divergence KL(teacher || student) of the softmax of both, as the difference of cross-entropies.
-    fn imitation(
-        &self,
-        graph: &mut Graph,
-        student: Value,
-        teacher: Value,
-        temperature: f64,
-    ) -> Result<Value, GraphError> {
-        let student = graph.scale(student, 1.0 / temperature)?;
-        let teacher = graph.scale(teacher, 1.0 / temperature)?;
+    fn divergence(&self, graph: &mut Graph, student: Value, teacher: Value) -> Result<Value, GraphError> {
         let wanted = graph.softmax(teacher)?;
         let crossed = graph.softmax_cross_entropy(student, wanted, 0.0)?;
         let least = graph.softmax_cross_entropy(teacher, wanted, 0.0)?;
-        let divergence = graph.subtract(crossed, least)?;
-        graph.scale(divergence, temperature * temperature)
+        graph.subtract(crossed, least)
     }
 
     fn tally(&self, classes: &[String]) -> Box<dyn Tally> {

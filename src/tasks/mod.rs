@@ -46,18 +46,12 @@ pub trait Task: Send + Sync {
     /// If the shapes do not fit.
     fn prediction(&self, graph: &mut Graph, output: Value) -> Result<Value, GraphError>;
 
-    /// Appends how far the network's output is from a teacher's, f32 `[batch]`, both being of [`Task::output`] and divided by
-    /// `temperature` T, times T^2 (Hinton et al. 2015); only the student's has a gradient.
+    /// Appends how far what the task makes of a student's output is from what it makes of a teacher's, f32 `[batch]`, both being
+    /// of [`Task::output`]; only the student's has a gradient.
     ///
     /// # Errors
     /// If the task has no such distance, or the shapes do not fit.
-    fn imitation(
-        &self,
-        _graph: &mut Graph,
-        _student: Value,
-        _teacher: Value,
-        _temperature: f64,
-    ) -> Result<Value, GraphError> {
+    fn divergence(&self, _graph: &mut Graph, _student: Value, _teacher: Value) -> Result<Value, GraphError> {
         let message = format!("{} cannot be learnt from a teacher", self.name());
         Err(GraphError::Layer { layer: "loss".into(), message })
     }

@@ -75,22 +75,13 @@ impl Task for MultiLabel {
     }
 
     /// The mean over the classes of the divergence KL(teacher || student) of the logistic function of both.
-    fn imitation(
-        &self,
-        graph: &mut Graph,
-        student: Value,
-        teacher: Value,
-        temperature: f64,
-    ) -> Result<Value, GraphError> {
-        let student = graph.scale(student, 1.0 / temperature)?;
-        let teacher = graph.scale(teacher, 1.0 / temperature)?;
+    fn divergence(&self, graph: &mut Graph, student: Value, teacher: Value) -> Result<Value, GraphError> {
         let wanted = graph.sigmoid(teacher)?;
         let one = graph.constant(Tensor::scalar(1.0));
         let crossed = graph.sigmoid_cross_entropy(student, wanted, one)?;
         let least = graph.sigmoid_cross_entropy(teacher, wanted, one)?;
         let divergence = graph.subtract(crossed, least)?;
-        let divergence = graph.mean(divergence, &[1])?;
-        graph.scale(divergence, temperature * temperature)
+        graph.mean(divergence, &[1])
     }
 
     fn tally(&self, classes: &[String]) -> Box<dyn Tally> {

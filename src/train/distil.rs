@@ -12,7 +12,7 @@ use crate::{
     kernel::Expr,
     models::{Model, Teacher},
     nn::{Builder, Parameters},
-    tasks::{self, Samples},
+    tasks::{self, Samples, Task},
     tensor::Tensor,
 };
 
@@ -102,9 +102,24 @@ pub(super) fn distilled_losses(
     losses: Value,
 ) -> Result<Value, GraphError> {
     let Some(teacher) = teacher else { return Ok(losses) };
-    let imitation = model.task.imitation(graph, samples.output, teacher, recipe.teacher_temperature)?;
+    let imitation = imitation(graph, model.task.as_ref(), samples.output, teacher, recipe.teacher_temperature)?;
     let weight = graph.constant(Tensor::scalar(recipe.teacher_weight as f32));
     graph.mean_by_share(imitation, losses, weight)
+}
+
+/// How far a student's output is from a teacher's, f32 `[batch]`: `T^2 * divergence(student / T, teacher / T)` at the temperature T
+/// (Hinton et al. 2015, section 2).
+fn imitation(
+    graph: &mut Graph,
+    task: &dyn Task,
+    student: Value,
+    teacher: Value,
+    temperature: f64,
+) -> Result<Value, GraphError> {
+    let student = graph.scale(student, 1.0 / temperature)?;
+    let teacher = graph.scale(teacher, 1.0 / temperature)?;
+    let divergence = task.divergence(graph, student, teacher)?;
+    graph.scale(divergence, temperature * temperature)
 }
 
 /// Images in another normalisation than they are in.
@@ -130,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         check,
-        tasks::{Classification, MultiLabel, Task},
+        tasks::{Classification, MultiLabel},
     };
 
     #[test]
@@ -143,7 +158,7 @@ mod tests {
                 _ => Box::new(MultiLabel::new(classes)),
             };
             let inputs = [case.tensor("student"), case.tensor("teacher")];
-            let build = |graph: &mut Graph, v: &[Value]| task.imitation(graph, v[0], v[1], temperature);
+            let build = |graph: &mut Graph, v: &[Value]| imitation(graph, task.as_ref(), v[0], v[1], temperature);
             let grads = check::gradients_for(&inputs, &case.tensor("dy"), &[0], build);
             // The divergence is a difference of two entropies, times T^2: what these round by stays.
             let scale = temperature * temperature;

@@ -1,6 +1,6 @@
 //! The layers of a list, built.
 
-use super::{LayerSpec, NamedLayer, Units};
+use super::{LayerSpec, NamedLayer, Pool, Units};
 use crate::{
     graph::{GraphError, Value},
     nn::{
@@ -45,11 +45,11 @@ impl Layer for Spec {
             LayerSpec::BatchNorm { epsilon } => BatchNorm::new().epsilon(*epsilon).forward(builder, x),
             LayerSpec::LayerNorm { epsilon } => LayerNorm::new(*epsilon).forward(builder, x),
             LayerSpec::Activation { function } => function.forward(builder, x),
-            LayerSpec::MaxPool { size, stride, padding } => {
+            LayerSpec::MaxPool(Pool { size, stride, padding }) => {
                 let pool = MaxPool2d::new(*size).stride(stride.unwrap_or(*size));
                 pool.padding(padding.padding()).forward(builder, x)
             }
-            LayerSpec::AveragePool { size, stride, padding } => {
+            LayerSpec::AveragePool(Pool { size, stride, padding }) => {
                 let pool = AveragePool2d::new(*size).stride(stride.unwrap_or(*size));
                 pool.padding(padding.padding()).forward(builder, x)
             }

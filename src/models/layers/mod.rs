@@ -111,27 +111,9 @@ pub enum LayerSpec {
         function: Activation,
     },
     /// The largest of each window.
-    MaxPool {
-        /// Rows and columns of a window.
-        size: usize,
-        /// Distance of neighbouring windows [default: their size].
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        stride: Option<usize>,
-        /// What is added at the edges.
-        #[serde(default)]
-        padding: Edges,
-    },
+    MaxPool(Pool),
     /// The mean of each window.
-    AveragePool {
-        /// Rows and columns of a window.
-        size: usize,
-        /// Distance of neighbouring windows [default: their size].
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        stride: Option<usize>,
-        /// What is added at the edges.
-        #[serde(default)]
-        padding: Edges,
-    },
+    AveragePool(Pool),
     /// The mean of each channel.
     GlobalAveragePool,
     /// The largest of each channel.
@@ -180,6 +162,20 @@ pub enum LayerSpec {
         #[serde(default)]
         activation: Activation,
     },
+}
+
+/// The windows of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Rows and columns of a window.
+    pub size: usize,
+    /// Distance of neighbouring windows [default: their size].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<usize>,
+    /// What is added at the edges.
+    #[serde(default)]
+    pub padding: Edges,
 }
 
 /// What a window finds beyond the edges.
@@ -357,7 +353,7 @@ impl LayerSpec {
             Self::Dense { .. } => "dense",
             Self::BatchNorm { .. } | Self::LayerNorm { .. } => "norm",
             Self::Activation { .. } => "activation",
-            Self::MaxPool { .. } | Self::AveragePool { .. } | Self::GlobalAveragePool | Self::GlobalMaxPool => "pool",
+            Self::MaxPool(_) | Self::AveragePool(_) | Self::GlobalAveragePool | Self::GlobalMaxPool => "pool",
             Self::Flatten => "flatten",
             Self::Dropout { rate } => Dropout::new(*rate).kind(),
             Self::Scale { .. } => "scale",
@@ -380,9 +376,9 @@ impl LayerSpec {
             Self::BatchNorm { epsilon } | Self::LayerNorm { epsilon } => {
                 settings::check("epsilon", &f64::from(*epsilon), &above(0.0))
             }
-            Self::MaxPool { size: window, stride, .. } | Self::AveragePool { size: window, stride, .. } => {
-                size("size", *window)?;
-                size("stride", stride.unwrap_or(1))
+            Self::MaxPool(pool) | Self::AveragePool(pool) => {
+                size("size", pool.size)?;
+                size("stride", pool.stride.unwrap_or(1))
             }
             Self::Dropout { rate } => settings::check("rate", rate, &(0.0..1.0)),
             Self::Scale { factor } => settings::check("factor", factor, &(..)),
@@ -473,6 +469,7 @@ mod tests {
         for (layers, part) in [
             ("{ type = \"conv\", chanels = 3, kernel = 3 }", "layer conv: unknown field `chanels`"),
             ("{ type = \"conv\", channels = 3 }", "missing field `kernel`"),
+            ("{ type = \"max_pool\", sise = 2 }", "layer max_pool: unknown field `sise`"),
             ("{ type = \"convolution\" }", "unknown variant `convolution`, expected one of `conv`"),
             ("{ name = \"a\", type = \"conv\", channels = 3, kernel = 3, padding = \"all\" }", "layer a: a padding is"),
             ("{ type = \"dense\", units = \"many\" }", "units are a number or \"classes\""),
