@@ -10,7 +10,7 @@
 // An invocation owns ROWS neighbouring positions and 4 * VECTORS neighbouring channels of one group; a workgroup 4 such
 // blocks of channels for each of 8 blocks of positions.
 //
-// K, N: source and target channels of a group. VECTOR_N: N is a multiple of 4.
+// ROWS: 4, 8 or 16. K, N: source and target channels of a group. VECTOR_N: N is a multiple of 4.
 import package::constants::{BATCH, K, N, GROUPS, ROWS, VECTORS, KERNEL_WIDTH};
 import package::conv2d::axis::{Axis, Corner, rows_of, columns_of, corner_of, reach, target_of, inside};
 import package::conv2d::factors::{load_weight, store};
@@ -21,6 +21,26 @@ import package::lib::index::workgroup;
 
 const COLUMNS: u32 = 4u * VECTORS;
 const BLOCKS_N: u32 = (N + COLUMNS - 1u) / COLUMNS;
+
+// Where an invocation's results belong: the first of the positions, how many there are, the group, and its first channel.
+struct Goal {
+    first: u32,
+    positions: u32,
+    group: u32,
+    n: u32,
+}
+
+// Stores one of ROWS, of at most 4 vectors: see conv2d/implicit_gemm.wgsl.
+fn store_row(sums: ptr<function, array<vec4<f32>, ROWS * VECTORS>>, row: u32, goal: Goal, rows: Axis, columns: Axis) {
+    if goal.first + row < goal.positions {
+        let to = target_of(goal.first + row, rows, columns);
+        let sum = row * VECTORS;
+        store(to, goal.group, goal.n, (*sums)[sum]);
+        if VECTORS > 1u { store(to, goal.group, goal.n + 4u, (*sums)[sum + 1u]); }
+        if VECTORS > 2u { store(to, goal.group, goal.n + 8u, (*sums)[sum + 2u]); }
+        if VECTORS > 3u { store(to, goal.group, goal.n + 12u, (*sums)[sum + 3u]); }
+    }
+}
 
 @compute @workgroup_size(32)
 fn main(
@@ -83,12 +103,25 @@ fn main(
             }
         }
     }
-    for (var i = 0u; i < ROWS; i++) {
-        if first + i < positions {
-            let to = target_of(first + i, rows, columns);
-            for (var j = 0u; j < VECTORS; j++) {
-                store(to, group, n + 4u * j, sums[i * VECTORS + j]);
-            }
-        }
+    let goal = Goal(first, positions, group, n);
+    store_row(&sums, 0u, goal, rows, columns);
+    store_row(&sums, 1u, goal, rows, columns);
+    store_row(&sums, 2u, goal, rows, columns);
+    store_row(&sums, 3u, goal, rows, columns);
+    if ROWS > 4u {
+        store_row(&sums, 4u, goal, rows, columns);
+        store_row(&sums, 5u, goal, rows, columns);
+        store_row(&sums, 6u, goal, rows, columns);
+        store_row(&sums, 7u, goal, rows, columns);
+    }
+    if ROWS > 8u {
+        store_row(&sums, 8u, goal, rows, columns);
+        store_row(&sums, 9u, goal, rows, columns);
+        store_row(&sums, 10u, goal, rows, columns);
+        store_row(&sums, 11u, goal, rows, columns);
+        store_row(&sums, 12u, goal, rows, columns);
+        store_row(&sums, 13u, goal, rows, columns);
+        store_row(&sums, 14u, goal, rows, columns);
+        store_row(&sums, 15u, goal, rows, columns);
     }
 }

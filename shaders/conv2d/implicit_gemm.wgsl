@@ -183,6 +183,29 @@ fn store(pixel: u32, n4: u32, value: vec4<f32>) {
     if n4 * 4u + 3u < N { output[at + 3u] = Stored(fused(value.w, at + 3u)); }
 }
 
+// Where an invocation's results belong: the first position of its rows, how many there are, the pixel of position 0, and the
+// first vector of channels.
+struct Goal {
+    first: u32,
+    positions: u32,
+    origin: u32,
+    n4: u32,
+}
+
+// Stores one of at most 8 rows of sums, of 1 or 2 vectors. Rows are named one by one: compilers unroll no loop around a long
+// epilogue, and sums that are indexed by a variable lie in memory, throughout the kernel.
+fn store_row(sums: ptr<function, array<vec4<f32>, SUMS>>, row: u32, goal: Goal, rows: Axis, columns: Axis) {
+    let at = goal.first + row / 4u * (THREADS_M * 4u) + row % 4u;
+    if at < goal.positions {
+        let pixel = goal.origin + target_of(at, rows, columns);
+        let sum = row / 4u * (VECTORS_N * 4u) + row % 4u;
+        store(pixel, goal.n4, (*sums)[sum]);
+        if VECTORS_N > 1u {
+            store(pixel, goal.n4 + THREADS_N, (*sums)[sum + 4u]);
+        }
+    }
+}
+
 // What an invocation fetches for a step: of two rows of a, and of b.
 struct Fetched {
     a_places: array<array<Place, PLACES_A>, 2>,
@@ -308,15 +331,16 @@ fn main(
         let tile_rows = min(positions - first_m, 4u * TILE_M4);
         measure(&sums, m, n, tile_rows, first_m / (4u * TILE_M4), first_n4);
     }
-    for (var i = 0u; i < VECTORS_M; i++) {
-        for (var r = 0u; r < 4u; r++) {
-            let at = first_m + (m + i * THREADS_M) * 4u + r;
-            if at < positions {
-                let pixel = split * (BATCH * TARGET_HEIGHT * TARGET_WIDTH) + target_of(at, rows, columns);
-                for (var j = 0u; j < VECTORS_N; j++) {
-                    store(pixel, first_n4 + n + j * THREADS_N, sums[(i * VECTORS_N + j) * 4u + r]);
-                }
-            }
-        }
+    let origin = split * (BATCH * TARGET_HEIGHT * TARGET_WIDTH);
+    let goal = Goal(first_m + m * 4u, positions, origin, first_n4 + n);
+    store_row(&sums, 0u, goal, rows, columns);
+    store_row(&sums, 1u, goal, rows, columns);
+    store_row(&sums, 2u, goal, rows, columns);
+    store_row(&sums, 3u, goal, rows, columns);
+    if VECTORS_M > 1u {
+        store_row(&sums, 4u, goal, rows, columns);
+        store_row(&sums, 5u, goal, rows, columns);
+        store_row(&sums, 6u, goal, rows, columns);
+        store_row(&sums, 7u, goal, rows, columns);
     }
 }

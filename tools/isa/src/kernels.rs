@@ -42,13 +42,14 @@ fn limits() -> Limits {
     }
 }
 
-/// Every kernel for the training steps of three networks, for matrix products, a convolution, softmax, layer norm and attention. Of
+/// Every kernel for the training steps of three networks, for matrix products, convolutions, softmax, layer norm and attention. Of
 /// kernels that differ in nothing but the geometry of their tensors there is the first.
 pub fn all() -> anyhow::Result<Vec<Kernel>> {
     let mut found = Found::default();
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
     found.products()?;
     found.convolution()?;
+    found.epilogues()?;
     found.rows()?;
     found.attention()?;
     found.training("seed-cnn", [28, 28, 1], Recipe::default())?;
@@ -79,6 +80,19 @@ impl Found {
     fn convolution(&mut self) -> anyhow::Result<()> {
         let options = Conv2dOptions { padding: Padding::all(1), ..Conv2dOptions::default() };
         self.operation(&[&[8, 56, 56, 64], &[3, 3, 64, 64]], |graph, v| Ok(graph.conv2d(v[0], v[1], &options)?))
+    }
+
+    /// The longest that the planner makes: the gradient of the input ends with that of a GELU.
+    fn epilogues(&mut self) -> anyhow::Result<()> {
+        let same = Conv2dOptions { padding: Padding::Same, ..Conv2dOptions::default() };
+        for (groups, weights) in [(1, [3, 3, 64, 64]), (16, [3, 3, 4, 64]), (64, [3, 3, 1, 64])] {
+            let options = Conv2dOptions { groups, ..same };
+            self.operation(&[&[8, 56, 56, 64], &weights], |graph, v| {
+                let activated = graph.gelu(v[0])?;
+                Ok(graph.conv2d(activated, v[1], &options)?)
+            })?;
+        }
+        Ok(())
     }
 
     fn rows(&mut self) -> anyhow::Result<()> {

@@ -172,7 +172,7 @@ impl Correlation<'_> {
         if limits.software {
             return self.software_candidates(limits);
         }
-        if self.geometry.groups > 1 || !fits_tap_bits(self.geometry) {
+        if self.geometry.groups > 1 || self.is_checked() && !fits_tap_bits(self.geometry) {
             return vec![self.direct(limits)];
         }
         let [_, n] = self.channels();
@@ -227,6 +227,18 @@ impl Correlation<'_> {
             axis.taps > 0 && (start < 0 || end > axis.source as isize)
         };
         self.axes().iter().flatten().any(outside)
+    }
+
+    /// Whether a step of tiled kernels may pass the end of a sum.
+    fn has_edge(&self) -> bool {
+        let [k, _] = self.channels();
+        let phase = if self.phases() == 1 { k * self.geometry.taps() } else { k };
+        !phase.is_multiple_of(STEPS)
+    }
+
+    /// Whether tiled kernels ask of each tap if there is something to read.
+    fn is_checked(&self) -> bool {
+        self.has_edge() || self.reaches_outside()
     }
 
     /// Rows and columns of the largest phase.
@@ -346,16 +358,14 @@ impl Correlation<'_> {
 
     fn tiled(&self, tile: &Tile, chunk: usize, splits: usize) -> Candidate {
         let [k, n] = self.channels();
-        let phase = if self.phases() == 1 { k * self.geometry.taps() } else { k };
-        let edge = !phase.is_multiple_of(STEPS);
         let shader = tile::constants(tile, self.shader("conv2d/implicit_gemm"))
             .constant("K", k)
             .constant("N", n)
             .constant("CHUNK", chunk)
             .constant("SPLITS", splits)
             .feature("VECTOR_K", k.is_multiple_of(4))
-            .feature("EDGE_K", edge)
-            .feature("CHECKED", edge || self.reaches_outside())
+            .feature("EDGE_K", self.has_edge())
+            .feature("CHECKED", self.is_checked())
             .feature("PAIRS", true)
             .feature("WIDE", k.is_multiple_of(STEPS))
             .feature("VECTOR_N", n.is_multiple_of(4));

@@ -17,10 +17,11 @@ use crate::{
 };
 
 /// Fewest and most positions of a split of the gradient of the weight: enough work to pay for adding it up, and few
-/// enough for a small error.
+/// enough for a small error. Fewer where an invocation reads all that it multiplies itself, and there have to be many that wait.
 const SPLIT_POSITIONS: [usize; 2] = [256, 4096];
-/// Invocations that keep a compute unit busy.
-const UNIT_BUSY: usize = 256;
+const FEWEST_ALONE: usize = 64;
+/// Invocations that keep a compute unit busy, each of which waits for what it reads.
+const UNIT_BUSY: usize = 1024;
 /// Invocations that keep a processor busy, and bytes of both inputs that stay in its cache while all of a split's blocks
 /// of the weight go over them.
 const SOFTWARE_BUSY: usize = 512;
@@ -61,7 +62,7 @@ fn sums(geometry: &Geometry, limits: &Limits, f16: bool) -> Vec<Candidate> {
     if limits.software {
         return software_candidates(geometry, limits, f16);
     }
-    if geometry.groups > 1 || !fits_tap_bits(geometry) {
+    if geometry.groups > 1 || is_checked(geometry) && !fits_tap_bits(geometry) {
         return vec![direct(geometry, limits)];
     }
     tile::choose(&product(geometry, limits), limits).iter().map(|tile| tiled(geometry, tile, limits)).collect()
@@ -90,26 +91,41 @@ fn product(geometry: &Geometry, limits: &Limits) -> Sums {
         count: 1,
         extents: [geometry.taps() * geometry.in_channels, geometry.out_channels],
         terms: positions(geometry),
-        most_splits: splits(geometry, usize::MAX, limits),
+        most_splits: splits(geometry, usize::MAX, SPLIT_POSITIONS[0], limits),
         dispatches: 1,
     }
 }
 
-/// Splits of the positions for a kernel that runs `invocations` for each.
+/// Splits of the positions for a kernel that runs `invocations` for each and shares nothing that it reads.
 fn splits_for(geometry: &Geometry, invocations: usize, limits: &Limits) -> usize {
-    let wanted = if limits.software {
+    if limits.software {
         let bytes = geometry.input_type().bytes() + geometry.output_type().bytes();
-        SOFTWARE_BUSY.div_ceil(invocations).max(bytes / SOFTWARE_CACHE)
-    } else {
-        (limits.units as usize * UNIT_BUSY).div_ceil(invocations)
-    };
-    splits(geometry, wanted, limits)
+        let wanted = SOFTWARE_BUSY.div_ceil(invocations).max(bytes / SOFTWARE_CACHE);
+        return splits(geometry, wanted, SPLIT_POSITIONS[0], limits);
+    }
+    let wanted = (limits.units as usize * UNIT_BUSY).div_ceil(invocations);
+    splits(geometry, wanted, FEWEST_ALONE, limits)
 }
 
-/// The number of splits nearest to `wanted` that are neither too short nor too long, and fit a binding.
-fn splits(geometry: &Geometry, wanted: usize, limits: &Limits) -> usize {
+/// The number of splits nearest to `wanted` that have `fewest` positions or more, are not too long, and fit a binding.
+fn splits(geometry: &Geometry, wanted: usize, fewest: usize, limits: &Limits) -> usize {
     let fitting = (limits.max_binding / geometry.weight_type().bytes().max(4) as u64).clamp(1, 1024) as usize;
-    wanted.min(positions(geometry) / SPLIT_POSITIONS[0]).max(positions(geometry) / SPLIT_POSITIONS[1]).clamp(1, fitting)
+    wanted.min(positions(geometry) / fewest).max(positions(geometry) / SPLIT_POSITIONS[1]).clamp(1, fitting)
+}
+
+/// Whether a step of the tiled kernel may pass the end of the positions.
+fn has_edge(geometry: &Geometry) -> bool {
+    !positions(geometry).is_multiple_of(STEPS)
+}
+
+/// Whether the tiled kernel asks of each tap if there is something to read.
+fn is_checked(geometry: &Geometry) -> bool {
+    let window = &geometry.window;
+    has_edge(geometry)
+        || [&window.height, &window.width].iter().any(|w| {
+            let (start, end) = Axis::forward(w).reach(0, w.output);
+            start < 0 || end > w.input as isize
+        })
 }
 
 /// A matrix product by tiles of workgroup memory.
@@ -117,22 +133,16 @@ pub(super) fn tiled(geometry: &Geometry, tile: &Tile, limits: &Limits) -> Candid
     let (channels, n) = (geometry.in_channels, geometry.out_channels);
     let workgroups = tile.count(geometry.taps() * channels, n);
     let positions = positions(geometry);
-    let splits = splits(geometry, product(geometry, limits).splits(tile, limits), limits);
+    let splits = splits(geometry, product(geometry, limits).splits(tile, limits), SPLIT_POSITIONS[0], limits);
     let chunk = positions.div_ceil(splits).next_multiple_of(STEPS);
     let splits = positions.div_ceil(chunk);
-    let window = &geometry.window;
-    let edge = !positions.is_multiple_of(STEPS);
-    let padded = [&window.height, &window.width].iter().any(|w| {
-        let (start, end) = Axis::forward(w).reach(0, w.output);
-        start < 0 || end > w.input as isize
-    });
     let shader = tile::constants(tile, axis_constants(Shader::file("conv2d/grad_weight"), geometry, false))
         .constant("CHANNELS", channels)
         .constant("N", n)
         .constant("CHUNK", chunk)
         .constant("SPLITS", splits)
-        .feature("EDGE_P", edge)
-        .feature("CHECKED", edge || padded)
+        .feature("EDGE_P", has_edge(geometry))
+        .feature("CHECKED", is_checked(geometry))
         .feature("WIDE", channels.is_multiple_of(64) && tile.rows() >= 64)
         .feature("VECTOR_K", channels.is_multiple_of(4))
         .feature("VECTOR_N", n.is_multiple_of(4));
@@ -201,7 +211,8 @@ fn depthwise(geometry: &Geometry, limits: &Limits) -> Candidate {
         .constant("CHANNELS", channels)
         .constant("CHUNK", chunk)
         .constant("SPLITS", splits)
-        .feature("VECTOR", vector);
+        .feature("VECTOR", vector)
+        .feature("SLIDING", [geometry.window.width.stride, geometry.window.width.dilation] == [1, 1]);
     let name = format!("depthwise grad_weight x{}", if vector { 4 } else { 1 });
     summed(geometry, name, shader, linear_workgroups(invocations * splits), splits)
 }

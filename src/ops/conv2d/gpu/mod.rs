@@ -20,8 +20,8 @@ use crate::{
 /// Kernels that are worth timing where a processor runs the shaders.
 const SOFTWARE_CHOICES: usize = 2;
 
-/// Whether a window's tap rows and tap columns have a bit each in one number, as the tiled kernels keep them; its last
-/// bit means none of them.
+/// Whether a window's tap rows and tap columns have a bit each in one number, as the tiled kernels keep them to check whether
+/// a tap is inside of the image; its last bit means none of them.
 fn fits_tap_bits(geometry: &Geometry) -> bool {
     geometry.window.height.kernel + geometry.window.width.kernel < 32
 }
@@ -169,6 +169,29 @@ mod tests {
             let geometry = Geometry::new(&options, 2, [24, 22], filter[2], filter).unwrap();
             compare_tiles(&geometry, options, &TILES[..2], gpu.limits());
         }
+    }
+
+    /// Patches, which windows cut an image into: none reaches outside, so that tap bits, which are too few, are not needed.
+    #[test]
+    fn windows_of_many_taps_are_tiled_where_none_reaches_outside() {
+        let Some(gpu) = check::software_gpu() else { return };
+        let options = Conv2dOptions::default().stride(16);
+        let geometry = Geometry::new(&options, 4, [32, 34], 3, [16, 16, 3, 20]).unwrap();
+        compare_tiles(&geometry, options, &TILES[..2], gpu.limits());
+
+        let hardware = Limits { software: false, ..gpu.limits().clone() };
+        let names = |geometry: &Geometry| {
+            let signature = Signature {
+                inputs: vec![geometry.input_type(), geometry.weight_type()],
+                outputs: vec![geometry.output_type()],
+            };
+            let forward = forward(geometry, None, &signature, &hardware);
+            let grad_weight = grad_weight(geometry, DType::F32, &hardware);
+            [forward, grad_weight].map(|mut kernels| kernels.swap_remove(0).name)
+        };
+        assert!(names(&geometry).iter().all(|name| !name.contains("direct")), "{:?}", names(&geometry));
+        let padded = Geometry::new(&options.padding(Padding::all(1)), 4, [32, 34], 3, [16, 16, 3, 20]).unwrap();
+        assert!(names(&padded).iter().all(|name| name.contains("direct")), "{:?}", names(&padded));
     }
 
     /// Every block that a subgroup may own, past the edges of the largest: with padding, strides and groups.
