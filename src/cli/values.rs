@@ -52,11 +52,22 @@ fn names_of_zoo() -> impl Iterator<Item = PossibleValue> {
     ZOO.iter().map(|entry| PossibleValue::new(entry.name).help(entry.about))
 }
 
-/// The network whose layers are in a file.
+/// The file of a run, of which the model alone counts.
+#[derive(Deserialize)]
+struct OfRun {
+    model: Architecture,
+}
+
+/// The network whose layers are in a file, which may be that of a run with the model as one of its settings.
 pub fn read_layers(path: &Path) -> Result<Architecture> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let layers = toml::from_str(&text).with_context(|| format!("{} is no list of layers", path.display()))?;
-    let model = Architecture::Layers(layers);
+    let of_run = toml::from_str(&text).is_ok_and(|file: toml::Table| file.contains_key("model"));
+    let model = if of_run {
+        toml::from_str(&text).map(|run: OfRun| run.model)
+    } else {
+        toml::from_str(&text).map(Architecture::Layers)
+    };
+    let model = model.with_context(|| format!("{} is no list of layers", path.display()))?;
     model.check().map_err(Error::msg).with_context(|| format!("{} is no network", path.display()))?;
     Ok(model)
 }

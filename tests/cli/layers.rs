@@ -41,6 +41,18 @@ fn a_network_from_a_file_is_trained_resumed_and_used_anywhere() {
 }
 
 #[test]
+fn the_file_of_a_run_is_taken_for_its_model() {
+    let place = Workplace::with_shapes();
+    std::fs::write(place.path("small.toml"), SMALL).unwrap();
+    std::fs::write(place.path("run.toml"), format!("[model]{SMALL}[images]\nsplit = \"9:1\"\n")).unwrap();
+    std::fs::write(place.path("zoo.toml"), "model = \"lenet5\"\n").unwrap();
+    let small = place.json("summary small.toml --json");
+    assert_eq!(small["model"], "small");
+    assert_eq!(place.json("summary run.toml --json"), small);
+    assert_eq!(place.json("summary zoo.toml --json"), place.json("summary lenet5 --json"));
+}
+
+#[test]
 fn a_file_that_is_no_network_is_told() {
     let place = Workplace::with_shapes();
     let refused = |file: &str, text: &str, code: i32, words: &[&str]| {
