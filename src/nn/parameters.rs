@@ -133,6 +133,12 @@ impl Parameters {
         &self.blocks
     }
 
+    /// Offset and shape of each parameter in a block, in order.
+    pub fn tensors_of(&self, block: usize) -> Vec<(usize, Shape)> {
+        let of_block = self.list.iter().filter(|parameter| parameter.block == block);
+        of_block.map(|parameter| (parameter.offset, parameter.shape.clone())).collect()
+    }
+
     /// All variables, the blocks among them.
     pub fn variables(&self) -> &Variables {
         &self.variables

@@ -415,8 +415,10 @@ fn update(
             let hyper = graph.feed(hyper_feed(at), TensorType::f32([8]));
             let values = graph.variable(block.variable, 0, ty.clone());
             let moments: Vec<Value> = update.moments.iter().map(|id| graph.variable(*id, 0, ty.clone())).collect();
+            let tensors = parameters.tensors_of(update.block);
+            let optimizer = &recipe.optimizer;
             let mut updated =
-                graph.optimizer_step(&recipe.optimizer, values, &moments, *gradients, hyper, scale, guard)?;
+                graph.optimizer_step(optimizer, values, &moments, *gradients, hyper, scale, guard, &tensors)?;
             if let (Some(id), Some(share), Some(new)) = (update.average, share, updated.first_mut()) {
                 let old = graph.variable(id, 0, ty);
                 let moved = Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * Expr::Input(2);

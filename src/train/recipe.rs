@@ -42,7 +42,7 @@ crate::settings! {
         /// The rule by which weights follow gradients.
         #[arg(long, value_name = "NAME")]
         pub optimizer: Optimizer = Optimizer::default(), check Optimizer::check;
-        /// Weight decay: L2 in the gradient, decoupled in adamw; not of biases and norms.
+        /// Weight decay: L2 in the gradient, decoupled in adamw, lion and lamb; not of biases and norms.
         #[arg(long, value_name = "X")]
         pub weight_decay: f64 = 0.0, in 0.0..;
         /// Parameters that are trained differently, by their names.

@@ -3,7 +3,7 @@
 use super::Optimizer;
 use crate::{
     graph::{Example, Graph, GraphError, Value},
-    tensor::{Tensor, random},
+    tensor::{Shape, Tensor, random},
 };
 
 pub fn examples() -> Vec<Example> {
@@ -33,6 +33,7 @@ pub fn optimizers() -> Vec<Optimizer> {
         Optimizer::RmsProp { rho: 0.95, epsilon, momentum: 0.0 },
         Optimizer::RmsProp { rho: 0.95, epsilon, momentum: 0.9 },
         Optimizer::Lion { beta1, beta2 },
+        Optimizer::Lamb { beta1, beta2, epsilon },
     ]
 }
 
@@ -55,9 +56,19 @@ pub fn inputs(optimizer: &Optimizer, elements: usize, hyper: [f32; 8], scale: f3
 pub fn step(optimizer: Optimizer) -> impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError> + Copy {
     move |graph, v| {
         let [parameters, gradients, hyper, scale, guard] = [v[0], v[1], v[2], v[3], v[4]];
-        let new = graph.optimizer_step(&optimizer, parameters, &v[5..], gradients, hyper, scale, guard)?;
+        let tensors = tensors(graph.shape(parameters).elements());
+        let new = graph.optimizer_step(&optimizer, parameters, &v[5..], gradients, hyper, scale, guard, &tensors)?;
         graph.concat(&new, 0)
     }
+}
+
+/// Offset and shape of the parameters of a block of so many elements: of a large one three, after the first of which a few
+/// elements are of none.
+pub fn tensors(elements: usize) -> Vec<(usize, Shape)> {
+    let shapes: [(usize, &[usize]); 3] =
+        [(0, &[3, 3, 20, 100]), (18_048, &[64, 200]), (30_848, &[elements.saturating_sub(30_848)])];
+    let shapes = shapes.iter().map(|(offset, shape)| (*offset, Shape::from(*shape)));
+    if elements > 30_848 { shapes.collect() } else { vec![(0, Shape::from([elements]))] }
 }
 
 /// Blocks of gradients whose norm is brought down to half of itself, or to twice: each with the scale that it takes.
