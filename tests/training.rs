@@ -423,6 +423,25 @@ fn accumulated_gradients_are_those_of_one_batch() {
 }
 
 #[test]
+fn muon_moves_hidden_weights_and_adamw_the_rest() {
+    let optimizer = Optimizer::ALL.into_iter().find(|optimizer| optimizer.name() == "muon").expect("muon");
+    let recipe = Recipe { batch_size: 8, optimizer, ..Recipe::default() };
+    let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);
+    let last = session.parameters().last_dense().expect("a classifier").to_string();
+    let names: Vec<String> = session.tensors().expect("the parameters").into_iter().map(|(name, _)| name).collect();
+    let mut hidden = 0;
+    for name in names.iter().filter(|name| !name.contains('/')) {
+        // AdamW has two moments, Muon one.
+        let adamw = names.contains(&format!("moment2/{name}"));
+        assert_eq!(adamw, !name.ends_with(".weight") || *name == format!("{last}.weight"), "{name}");
+        hidden += usize::from(!adamw);
+    }
+    assert!(hidden > 2);
+    let losses = losses(&mut session, 12, 3e-3);
+    assert!(losses[11] < 0.8 * losses[0], "{losses:?}");
+}
+
+#[test]
 fn frozen_parameters_stay_and_others_move() {
     let rule = |pattern: &str| GroupRule { pattern: pattern.into(), frozen: Some(true), ..GroupRule::default() };
     let recipe = Recipe { batch_size: 8, groups: vec![rule("conv*")], ..Recipe::default() };

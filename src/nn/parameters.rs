@@ -180,6 +180,14 @@ impl Parameters {
         last.and_then(|weight| weight.name.strip_suffix(".weight"))
     }
 
+    /// The names of the weights of all layers, convolutions and dense ones, but the last dense one.
+    pub fn hidden_matrices(&self) -> Vec<String> {
+        let weights = self.iter().filter(|parameter| parameter.role == Role::Trained && parameter.shape.rank() > 1);
+        let layers = weights.filter_map(|weight| Some((weight, weight.name.strip_suffix(".weight")?)));
+        let hidden = layers.filter(|(_, layer)| Some(*layer) != self.last_dense());
+        hidden.map(|(weight, _)| weight.name.clone()).collect()
+    }
+
     /// Number of those that are left as they are.
     pub fn frozen(&self) -> usize {
         let frozen = |p: &&Parameter| p.role == Role::Trained && !self.is_trained(p.block);

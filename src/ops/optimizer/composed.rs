@@ -17,7 +17,7 @@ pub(super) struct Composed<'a> {
     pub weight_decay: Value,
     pub bias_corrections: [Value; 2],
     /// Offset and shape of each parameter in the block.
-    pub tensors: &'a [(usize, Shape)],
+    pub tensors: Vec<(usize, Shape)>,
     guard: Value,
 }
 
@@ -27,7 +27,7 @@ impl<'a> Composed<'a> {
         graph: &mut Graph,
         optimizer: &Optimizer,
         inputs: &'a [Value],
-        tensors: &'a [(usize, Shape)],
+        tensors: &[(usize, Shape)],
     ) -> Result<Self, GraphError> {
         let moments = optimizer.moments();
         let types: Vec<_> = inputs.iter().map(|value| graph.ty(*value)).collect();
@@ -45,6 +45,8 @@ impl<'a> Composed<'a> {
         let clipped = Expr::Input(0) * (Expr::Input(1) * Expr::Input(2));
         let clipped = clipped.max(-Expr::Input(3)).min(Expr::Input(3));
         let gradient = graph.pointwise("clipped", clipped, &[gradients, factor, scale, clip_value])?;
+        let whole = || vec![(0, graph.shape(parameters).clone())];
+        let tensors = if tensors.is_empty() { whole() } else { tensors.to_vec() };
         Ok(Self { parameters, moments, gradient, learning_rate, weight_decay, bias_corrections, tensors, guard })
     }
 

@@ -5,6 +5,7 @@ mod composed;
 mod examples;
 mod lamb;
 mod lion;
+mod muon;
 mod norm;
 mod rmsprop;
 mod segments;
@@ -27,7 +28,8 @@ use crate::{
 };
 
 /// A rule by which parameters follow their gradients. Weight decay is an L2 penalty, added to the gradient, except in
-/// AdamW, Lion and LAMB, where it is decoupled. The formulas are PyTorch's, and those of Lion and LAMB their papers'.
+/// AdamW, Lion, LAMB and Muon, where it is decoupled. The formulas are PyTorch's, and those of Lion and LAMB
+/// their papers'.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Optimizer {
@@ -98,6 +100,22 @@ pub enum Optimizer {
         #[serde(default = "defaults::lamb_epsilon")]
         epsilon: f64,
     },
+    /// Muon (Jordan et al. 2024), at learning rates as AdamW's: the mean of the gradients of a matrix, made orthogonal. What is
+    /// not the weight of a convolution or a dense layer, and that of the last dense layer, is trained by AdamW.
+    Muon {
+        /// Decay of the mean of a matrix's gradients.
+        #[serde(default = "defaults::muon_momentum")]
+        momentum: f64,
+        /// AdamW's decay of the mean of gradients.
+        #[serde(default = "defaults::beta1")]
+        beta1: f64,
+        /// AdamW's decay of the mean of squared gradients.
+        #[serde(default = "defaults::beta2")]
+        beta2: f64,
+        /// Added to the root of AdamW's mean of squares.
+        #[serde(default = "defaults::epsilon")]
+        epsilon: f64,
+    },
 }
 
 /// Keras's defaults.
@@ -113,6 +131,9 @@ mod defaults {
     }
     pub(super) const fn epsilon() -> f64 {
         1e-7
+    }
+    pub(super) const fn muon_momentum() -> f64 {
+        0.95
     }
     pub(super) const fn lamb_epsilon() -> f64 {
         1e-6
@@ -169,6 +190,10 @@ impl Optimizer {
                 decay("beta2", beta2)?;
                 positive("epsilon", epsilon)
             }
+            Self::Muon { momentum, beta1, beta2, epsilon } => {
+                decay("momentum", momentum)?;
+                Self::AdamW { beta1, beta2, epsilon }.check()
+            }
             Self::Lion { beta1, beta2 } => {
                 decay("beta1", beta1)?;
                 decay("beta2", beta2)
@@ -182,7 +207,7 @@ impl Optimizer {
     }
 
     /// One of each, with Keras's defaults.
-    pub const ALL: [Self; 6] = {
+    pub const ALL: [Self; 7] = {
         let (beta1, beta2, epsilon) = (defaults::beta1(), defaults::beta2(), defaults::epsilon());
         [
             Self::Sgd { momentum: 0.0, nesterov: false },
@@ -191,6 +216,7 @@ impl Optimizer {
             Self::RmsProp { rho: defaults::rho(), epsilon, momentum: 0.0 },
             Self::Lion { beta1, beta2: defaults::lion_beta2() },
             Self::Lamb { beta1, beta2, epsilon: defaults::lamb_epsilon() },
+            Self::Muon { momentum: defaults::muon_momentum(), beta1, beta2, epsilon },
         ]
     };
 
@@ -203,6 +229,15 @@ impl Optimizer {
             Self::RmsProp { .. } => "rmsprop",
             Self::Lion { .. } => "lion",
             Self::Lamb { .. } => "lamb",
+            Self::Muon { .. } => "muon",
+        }
+    }
+
+    /// The rule for a block of parameters: AdamW in place of Muon where their updates are not to be orthogonal.
+    pub fn of_block(self, orthogonal: bool) -> Self {
+        match self {
+            Self::Muon { beta1, beta2, epsilon, .. } if !orthogonal => Self::AdamW { beta1, beta2, epsilon },
+            other => other,
         }
     }
 
@@ -211,7 +246,7 @@ impl Optimizer {
         match *self {
             Self::Sgd { momentum, .. } => usize::from(momentum != 0.0),
             Self::Adam { .. } | Self::AdamW { .. } | Self::Lamb { .. } => 2,
-            Self::Lion { .. } => 1,
+            Self::Lion { .. } | Self::Muon { .. } => 1,
             Self::RmsProp { momentum, .. } => 1 + usize::from(momentum != 0.0),
         }
     }
@@ -403,6 +438,10 @@ impl Graph {
             Optimizer::Lamb { beta1, beta2, epsilon } => {
                 let composed = Composed::new(self, optimizer, &inputs, tensors)?;
                 lamb::step(self, &composed, beta1, beta2, epsilon)
+            }
+            Optimizer::Muon { momentum, .. } => {
+                let composed = Composed::new(self, optimizer, &inputs, tensors)?;
+                muon::step(self, &composed, momentum)
             }
         }
     }

@@ -227,6 +227,30 @@ fn lamb_follows_its_formula_for_each_parameter() {
     }
 }
 
+#[test]
+fn muon_follows_pytorch_whichever_side_is_longer() {
+    // torch 2.15's Muon(lr=0.1, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw") on the wide matrix, with its
+    // iteration in f32 (torch.bfloat16 = torch.float32 first), since its bfloat16 is only right to some percent of a step.
+    let torch = [
+        [0.980_018_2, -1.974_969_5, 0.482_372_05, 0.277_667_82, 2.972_912_3, -1.016_571_9],
+        [0.969_402_7, -1.969_195_7, 0.455_504_86, 0.253_302_16, 2.948_282_5, -1.004_770_9],
+    ];
+    let transposed = |x: &[f32]| [x[0], x[3], x[1], x[4], x[2], x[5]];
+    let muon = Optimizer::ALL.into_iter().find(|optimizer| optimizer.name() == "muon").unwrap();
+    let wide = two_steps_of_matrices(muon, [2, 3], INITIAL, GRADIENTS);
+    let tall = GRADIENTS.map(|g| [&transposed(&g)[..], &g[6..]].concat().try_into().unwrap());
+    let tall = two_steps_of_matrices(muon, [3, 2], transposed(&INITIAL), tall);
+    for ((wide, tall), torch) in wide.iter().zip(&tall).zip(torch) {
+        for (got, torch) in [(&wide[..6], torch), (&tall[..6], transposed(&torch))] {
+            let error = check::relative_error(got, &torch);
+            assert!(error < 1e-6, "off by {error:.2e}");
+        }
+    }
+    // A matrix without gradients stays.
+    let still = two_steps_of_matrices(muon, [2, 3], INITIAL, [[0.0; 12]; 2]);
+    assert!((still[0][0] - 0.995).abs() < 1e-6 && still[1][6..] == [0.0; 6], "{still:?}");
+}
+
 /// The optimizer, learning rate and weight decay of a case of PyTorch's values.
 fn settings(parameters: &serde_json::Value) -> (Optimizer, f64, f64) {
     let number = |name: &str| parameters[name].as_f64().unwrap_or(0.0);
