@@ -107,9 +107,13 @@ fn last(folder: &Path) -> Vec<u8> {
 
 /// The weights of a run that nothing disturbs.
 fn undisturbed() -> Vec<u8> {
+    undisturbed_by(recipe())
+}
+
+fn undisturbed_by(recipe: Recipe) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader();
-    let mut session = session(CpuExecutor::new(), recipe());
+    let mut session = session(CpuExecutor::new(), recipe);
     let trainer = Trainer::new(&mut session, &loader).checkpoints(folder.path(), Duration::MAX);
     let outcome = trainer.run().unwrap();
     assert_eq!((outcome.reason, outcome.progress.step), (StopReason::Finished, 4 * BATCHES));
@@ -117,8 +121,12 @@ fn undisturbed() -> Vec<u8> {
 }
 
 fn resumed(folder: &Path) -> Vec<u8> {
+    resumed_by(recipe(), folder)
+}
+
+fn resumed_by(recipe: Recipe, folder: &Path) -> Vec<u8> {
     let loader = loader();
-    let mut session = session(CpuExecutor::new(), recipe());
+    let mut session = session(CpuExecutor::new(), recipe);
     let progress = session.resume(folder).unwrap();
     let trainer = Trainer::new(&mut session, &loader).checkpoints(folder, Duration::MAX);
     trainer.resume(progress).unwrap().run().unwrap();
@@ -186,6 +194,21 @@ fn a_run_stopped_at_any_step_goes_on_as_if_nothing_had_been() {
         // An epoch that was gone through is reported, even if the run ends with it.
         assert_eq!(observer.epochs_seen, (1..=step / BATCHES).collect::<Vec<_>>());
         assert!(resumed(folder.path()) == whole, "stopped after {step}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_with_the_moments_of_any_optimizer() {
+    for optimizer in gabor::ops::Optimizer::ALL {
+        let recipe = Recipe { optimizer, weight_decay: 0.01, ..recipe() };
+        let folder = tempfile::tempdir().unwrap();
+        let loader = loader();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut observer = StopAfter { step: BATCHES + 1, stop: stop.clone(), epochs_seen: Vec::new() };
+        let mut session = session(CpuExecutor::new(), recipe.clone());
+        let trainer = Trainer::new(&mut session, &loader).checkpoints(folder.path(), Duration::MAX);
+        trainer.stop_flag(stop).observer(&mut observer).run().unwrap();
+        assert!(resumed_by(recipe.clone(), folder.path()) == undisturbed_by(recipe), "{}", optimizer.name());
     }
 }
 

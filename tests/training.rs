@@ -371,12 +371,18 @@ fn gradients_are_read_by_name_and_change_nothing() {
     }
 }
 
+/// An optimizer of elements, and those that look at whole parameters.
+fn some_optimizers() -> impl Iterator<Item = Optimizer> {
+    Optimizer::ALL.into_iter().filter(|optimizer| matches!(optimizer.name(), "adam" | "lamb" | "muon"))
+}
+
 /// Parameters after some steps of two batches of 8 images, or of one of 16 of the same images.
-fn accumulated(executor: Box<dyn Executor>, accumulate: usize) -> Vec<(String, Tensor)> {
+fn accumulated(executor: Box<dyn Executor>, optimizer: Optimizer, accumulate: usize) -> Vec<(String, Tensor)> {
     let input = [28, 28, 1];
     let recipe = Recipe {
         batch_size: 16 / accumulate,
         accumulate,
+        optimizer,
         weight_decay: 1e-2,
         clip_norm: Some(1.0),
         ..Recipe::default()
@@ -405,26 +411,49 @@ fn accumulated(executor: Box<dyn Executor>, accumulate: usize) -> Vec<(String, T
 #[test]
 fn accumulated_gradients_are_those_of_one_batch() {
     type Open = fn() -> Option<Box<dyn Executor>>;
-    for open in [(|| Some(Box::new(CpuExecutor::new()) as Box<dyn Executor>)) as Open, gpu] {
+    let opens = [(|| Some(Box::new(CpuExecutor::new()) as Box<dyn Executor>)) as Open, gpu];
+    for (open, optimizer) in some_optimizers().flat_map(|optimizer| opens.map(|open| (open, optimizer))) {
         let (Some(one), Some(two)) = (open(), open()) else { return };
-        let (whole, parts) = (accumulated(one, 1), accumulated(two, 4));
+        let (whole, parts) = (accumulated(one, optimizer, 1), accumulated(two, optimizer, 4));
         for ((name, whole), (_, parts)) in whole.iter().zip(&parts).filter(|((name, _), _)| !name.contains('/')) {
             let error = check::relative_error(parts.as_f32().expect("floats"), whole.as_f32().expect("floats"));
-            assert!(error <= 1e-5, "{name} is off by {error:.2e}");
+            assert!(error <= 1e-5, "{} of {name} is off by {error:.2e}", optimizer.name());
         }
     }
+}
+
+#[test]
+fn muon_moves_hidden_weights_and_adamw_the_rest() {
+    let optimizer = Optimizer::ALL.into_iter().find(|optimizer| optimizer.name() == "muon").expect("muon");
+    let recipe = Recipe { batch_size: 8, optimizer, ..Recipe::default() };
+    let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);
+    let last = session.parameters().last_dense().expect("a classifier").to_string();
+    let names: Vec<String> = session.tensors().expect("the parameters").into_iter().map(|(name, _)| name).collect();
+    let mut hidden = 0;
+    for name in names.iter().filter(|name| !name.contains('/')) {
+        // AdamW has two moments, Muon one.
+        let adamw = names.contains(&format!("moment2/{name}"));
+        assert_eq!(adamw, !name.ends_with(".weight") || *name == format!("{last}.weight"), "{name}");
+        hidden += usize::from(!adamw);
+    }
+    assert!(hidden > 2);
+    let losses = losses(&mut session, 12, 3e-3);
+    assert!(losses[11] < 0.8 * losses[0], "{losses:?}");
 }
 
 #[test]
 fn frozen_parameters_stay_and_others_move() {
     let rule = |pattern: &str| GroupRule { pattern: pattern.into(), frozen: Some(true), ..GroupRule::default() };
     let recipe = Recipe { batch_size: 8, groups: vec![rule("conv*")], ..Recipe::default() };
-    let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);
-    let before = session.tensors().expect("the parameters");
-    losses(&mut session, 2, 1e-3);
-    let after: HashMap<String, Tensor> = session.tensors().expect("the parameters").into_iter().collect();
-    for (name, tensor) in before.iter().filter(|(name, _)| !name.contains('/')) {
-        assert_eq!(after[name] == *tensor, name.starts_with("conv"), "{name}");
+    for optimizer in some_optimizers() {
+        let recipe = Recipe { optimizer, ..recipe.clone() };
+        let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);
+        let before = session.tensors().expect("the parameters");
+        losses(&mut session, 2, 1e-3);
+        let after: HashMap<String, Tensor> = session.tensors().expect("the parameters").into_iter().collect();
+        for (name, tensor) in before.iter().filter(|(name, _)| !name.contains('/')) {
+            assert_eq!(after[name] == *tensor, name.starts_with("conv"), "{name}");
+        }
     }
     let all = Recipe { groups: vec![rule("*")], ..recipe.clone() };
     let unknown = Recipe { groups: vec![rule("layer9.*")], ..recipe };

@@ -70,7 +70,7 @@ fn examples(width: usize) -> Vec<Example> {
         let mut inputs = vec![channels(1), channels(2), hyper, Tensor::scalar(0.7), Tensor::scalar(0.0)];
         inputs.extend((0..optimizer.moments()).map(|at| positive(3 + at as u64)));
         examples.push(Example::new(inputs, move |g, v| {
-            let new = g.optimizer_step(&optimizer, v[0], &v[5..], v[1], v[2], v[3], v[4])?;
+            let new = g.optimizer_step(&optimizer, v[0], &v[5..], v[1], v[2], v[3], v[4], &[])?;
             g.concat(&new, 0)
         }));
     }

@@ -30,6 +30,8 @@ pub struct Group {
     pub frozen: bool,
     /// Left as it is for as long as [`Parameters::hold_back`](super::Parameters::hold_back) says.
     pub late: bool,
+    /// Its updates are orthogonal, where the optimizer makes such.
+    pub orthogonal: bool,
 }
 
 /// Which parameters are trained how.
@@ -42,6 +44,8 @@ pub struct Groups {
     pub rules: Vec<GroupRule>,
     /// The layer that is trained before all others: they are late.
     pub head: Option<String>,
+    /// The names of those whose updates are orthogonal.
+    pub orthogonal: Vec<String>,
 }
 
 impl Groups {
@@ -49,8 +53,9 @@ impl Groups {
     pub fn of(&self, name: &str, shape: &Shape) -> Group {
         let weight_decay = if shape.rank() > 1 { self.weight_decay } else { 0.0 };
         let of_head = |head: &String| name.strip_prefix(head.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let orthogonal = self.orthogonal.iter().any(|of| of == name);
         let late = self.head.as_ref().is_some_and(|head| !of_head(head));
-        let mut group = Group { learning_rate: 1.0, weight_decay, frozen: false, late };
+        let mut group = Group { learning_rate: 1.0, weight_decay, frozen: false, late, orthogonal };
         for rule in self.rules.iter().filter(|rule| WildMatch::new(&rule.pattern).matches(name)) {
             group.learning_rate = rule.learning_rate.unwrap_or(group.learning_rate);
             group.weight_decay = rule.weight_decay.unwrap_or(group.weight_decay);
@@ -81,10 +86,17 @@ mod tests {
                 GroupRule { frozen: Some(false), weight_decay: Some(0.3), ..rule("layer1.?.bias") },
             ],
             head: Some("fc".into()),
+            orthogonal: vec!["layer1.0.weight".into()],
         };
         let of = |name: &str, shape: &[usize]| groups.of(name, &Shape::from(shape));
-        let group = |learning_rate, weight_decay, frozen| Group { learning_rate, weight_decay, frozen, late: true };
-        assert_eq!(of("layer1.0.weight", &[3, 4]), group(0.5, 0.1, true));
+        let group = |learning_rate, weight_decay, frozen| Group {
+            learning_rate,
+            weight_decay,
+            frozen,
+            late: true,
+            orthogonal: false,
+        };
+        assert_eq!(of("layer1.0.weight", &[3, 4]), Group { orthogonal: true, ..group(0.5, 0.1, true) });
         assert_eq!(of("layer1.0.bias", &[4]), group(1.0, 0.3, false));
         assert_eq!(of("layer2.bias", &[4]), group(1.0, 0.0, false));
         assert_eq!(of("fc.bias", &[4]), Group { late: false, ..group(1.0, 0.0, false) });

@@ -133,6 +133,12 @@ impl Parameters {
         &self.blocks
     }
 
+    /// Offset and shape of each parameter in a block, in order.
+    pub fn tensors_of(&self, block: usize) -> Vec<(usize, Shape)> {
+        let of_block = self.list.iter().filter(|parameter| parameter.block == block);
+        of_block.map(|parameter| (parameter.offset, parameter.shape.clone())).collect()
+    }
+
     /// All variables, the blocks among them.
     pub fn variables(&self) -> &Variables {
         &self.variables
@@ -172,6 +178,14 @@ impl Parameters {
     pub fn last_dense(&self) -> Option<&str> {
         let last = self.list.iter().rfind(|parameter| parameter.shape.rank() == 2);
         last.and_then(|weight| weight.name.strip_suffix(".weight"))
+    }
+
+    /// The names of the weights of all layers, convolutions and dense ones, but the last dense one.
+    pub fn hidden_matrices(&self) -> Vec<String> {
+        let weights = self.iter().filter(|parameter| parameter.role == Role::Trained && parameter.shape.rank() > 1);
+        let layers = weights.filter_map(|weight| Some((weight, weight.name.strip_suffix(".weight")?)));
+        let hidden = layers.filter(|(_, layer)| Some(*layer) != self.last_dense());
+        hidden.map(|(weight, _)| weight.name.clone()).collect()
     }
 
     /// Number of those that are left as they are.

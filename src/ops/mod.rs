@@ -76,6 +76,7 @@ const OPERATIONS: &[(&str, Make)] = &[
     ("rmsprop", of_fields::<optimizer::RmsProp>),
     ("self_attention", of_fields::<attention::Attention>),
     ("self_attention_grad", of_fields::<attention::AttentionGrad>),
+    ("segment_sums", of_fields::<optimizer::SegmentSums>),
     ("sgd", of_fields::<optimizer::Sgd>),
     ("slice", of_fields::<slice::Slice>),
     ("softmax", of_fields::<softmax::Softmax>),

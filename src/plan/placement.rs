@@ -210,7 +210,7 @@ mod tests {
             let [scale, guard] = ["scale", "guard"].map(|name| graph.feed(name, TensorType::f32([])));
             let value = graph.variable(variable, 0, ty);
             let sgd = crate::ops::Optimizer::Sgd { momentum: 0.0, nesterov: false };
-            let new = graph.optimizer_step(&sgd, value, &[], gradient, hyper, scale, guard).unwrap()[0];
+            let new = graph.optimizer_step(&sgd, value, &[], gradient, hyper, scale, guard, &[]).unwrap()[0];
             graph.assign(variable, new);
             if late {
                 let y = graph.softmax(value).unwrap();

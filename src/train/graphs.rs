@@ -64,7 +64,8 @@ impl TrainingState {
         let of = |(at, update): (usize, &BlockUpdate)| {
             let Group { learning_rate: factor, weight_decay, late, .. } = update.group;
             let step = if late { step - self.late_since?.min(step) } else { step };
-            let numbers = recipe.optimizer.hyper(factor * learning_rate, weight_decay, step, recipe.clip_value);
+            let optimizer = recipe.optimizer.of_block(update.group.orthogonal);
+            let numbers = optimizer.hyper(factor * learning_rate, weight_decay, step, recipe.clip_value);
             Some((hyper_feed(at), Tensor::f32([8], numbers.to_vec())))
         };
         self.updates.iter().enumerate().filter_map(of).chain(averages).collect()
@@ -383,7 +384,8 @@ fn state(
     for (block, description) in parameters.blocks().to_vec().into_iter().enumerate() {
         if description.role == Role::Trained && !description.group.frozen {
             let moment = |at: usize| parameters.add_variable(format!("moment{}", at + 1), description.elements);
-            let moments = (0..recipe.optimizer.moments()).map(moment).collect();
+            let optimizer = recipe.optimizer.of_block(description.group.orthogonal);
+            let moments = (0..optimizer.moments()).map(moment).collect();
             let averaged = recipe.ema.is_some() || recipe.lookahead.is_some();
             let average = averaged.then(|| parameters.add_variable("average", description.elements));
             updates.push(BlockUpdate { block, group: description.group, moments, average });
@@ -415,8 +417,10 @@ fn update(
             let hyper = graph.feed(hyper_feed(at), TensorType::f32([8]));
             let values = graph.variable(block.variable, 0, ty.clone());
             let moments: Vec<Value> = update.moments.iter().map(|id| graph.variable(*id, 0, ty.clone())).collect();
+            let tensors = parameters.tensors_of(update.block);
+            let optimizer = recipe.optimizer.of_block(update.group.orthogonal);
             let mut updated =
-                graph.optimizer_step(&recipe.optimizer, values, &moments, *gradients, hyper, scale, guard)?;
+                graph.optimizer_step(&optimizer, values, &moments, *gradients, hyper, scale, guard, &tensors)?;
             if let (Some(id), Some(share), Some(new)) = (update.average, share, updated.first_mut()) {
                 let old = graph.variable(id, 0, ty);
                 let moved = Expr::Input(0) + (Expr::Input(1) - Expr::Input(0)) * Expr::Input(2);

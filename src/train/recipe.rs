@@ -42,7 +42,7 @@ crate::settings! {
         /// The rule by which weights follow gradients.
         #[arg(long, value_name = "NAME")]
         pub optimizer: Optimizer = Optimizer::default(), check Optimizer::check;
-        /// Weight decay: L2 in the gradient, decoupled in adamw; not of biases and norms.
+        /// Weight decay: L2 in the gradient, decoupled in adamw, lion, lamb and muon; not of biases and norms.
         #[arg(long, value_name = "X")]
         pub weight_decay: f64 = 0.0, in 0.0..;
         /// Parameters that are trained differently, by their names.
@@ -147,7 +147,11 @@ impl Recipe {
     /// # Errors
     /// If its last dense layer is to be trained alone at first, and it cannot take its input or has none.
     pub fn parameter_groups(&self, model: &Model) -> Result<Groups, GraphError> {
-        let mut groups = Groups { weight_decay: self.weight_decay, rules: self.groups.clone(), head: None };
+        let (weight_decay, rules) = (self.weight_decay, self.groups.clone());
+        let mut groups = Groups { weight_decay, rules, ..Groups::default() };
+        if matches!(self.optimizer, Optimizer::Muon { .. }) {
+            groups.orthogonal = model.parameters()?.hidden_matrices();
+        }
         if self.unfreeze_at.is_some() {
             let parameters = model.parameters()?;
             let message = "it has no dense layer to train alone before `unfreeze_at`".to_string();

@@ -70,7 +70,7 @@ pub struct SettingArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Training")]
 struct PartArgs {
-    /// Momentum of sgd or rmsprop [default: 0.9 for sgd, 0 for rmsprop]
+    /// Momentum of sgd, rmsprop or muon [default: 0.9 for sgd, 0 for rmsprop, 0.95 for muon]
     #[arg(long, value_name = "X")]
     momentum: Option<f64>,
     /// Use Nesterov's momentum in sgd
@@ -166,8 +166,10 @@ impl PartArgs {
         };
         if let Some(given) = self.momentum {
             match &mut optimizer {
-                Optimizer::Sgd { momentum, .. } | Optimizer::RmsProp { momentum, .. } => *momentum = given,
-                _ => bail!("--momentum is for --optimizer sgd or rmsprop"),
+                Optimizer::Sgd { momentum, .. }
+                | Optimizer::RmsProp { momentum, .. }
+                | Optimizer::Muon { momentum, .. } => *momentum = given,
+                _ => bail!("--momentum is for --optimizer sgd, rmsprop or muon"),
             }
         }
         if self.nesterov {

@@ -3,17 +3,20 @@
 use super::Optimizer;
 use crate::{
     graph::{Example, Graph, GraphError, Value},
-    tensor::{Tensor, random},
+    tensor::{Shape, Tensor, random},
 };
 
 pub fn examples() -> Vec<Example> {
     let mut examples = Vec::new();
     for optimizer in optimizers() {
-        for elements in [1, 1027, 40_000] {
+        // Each shape of a product is checked with each of its kernels: few of them, and what guards is as in LAMB.
+        let multiplies = matches!(optimizer, Optimizer::Muon { .. });
+        let sizes: &[usize] = if multiplies { &[1, 1500] } else { &[1, 1027, 40_000] };
+        for &elements in sizes {
             let hyper = optimizer.hyper(0.1, 0.01, 3, Some(0.5));
             examples.push(Example::new(inputs(&optimizer, elements, hyper, 0.7, 0.0), step(optimizer)));
         }
-        for guard in [1.0, f32::NAN, f32::INFINITY] {
+        for guard in [1.0, f32::NAN, f32::INFINITY].into_iter().filter(|_| !multiplies) {
             let hyper = optimizer.hyper(0.1, 0.01, 3, None);
             examples.push(Example::new(inputs(&optimizer, 100, hyper, 1.0, guard), step(optimizer)));
         }
@@ -33,6 +36,8 @@ pub fn optimizers() -> Vec<Optimizer> {
         Optimizer::RmsProp { rho: 0.95, epsilon, momentum: 0.0 },
         Optimizer::RmsProp { rho: 0.95, epsilon, momentum: 0.9 },
         Optimizer::Lion { beta1, beta2 },
+        Optimizer::Lamb { beta1, beta2, epsilon },
+        Optimizer::Muon { momentum: 0.9, beta1, beta2, epsilon },
     ]
 }
 
@@ -55,9 +60,20 @@ pub fn inputs(optimizer: &Optimizer, elements: usize, hyper: [f32; 8], scale: f3
 pub fn step(optimizer: Optimizer) -> impl Fn(&mut Graph, &[Value]) -> Result<Value, GraphError> + Copy {
     move |graph, v| {
         let [parameters, gradients, hyper, scale, guard] = [v[0], v[1], v[2], v[3], v[4]];
-        let new = graph.optimizer_step(&optimizer, parameters, &v[5..], gradients, hyper, scale, guard)?;
+        let tensors = tensors(graph.shape(parameters).elements());
+        let new = graph.optimizer_step(&optimizer, parameters, &v[5..], gradients, hyper, scale, guard, &tensors)?;
         graph.concat(&new, 0)
     }
+}
+
+/// Offset and shape of the parameters of a block of so many elements: of a large one three, after the first of which a few
+/// elements are of none.
+pub fn tensors(elements: usize) -> Vec<(usize, Shape)> {
+    const REST: usize = 1408;
+    let shapes: [(usize, &[usize]); 3] =
+        [(0, &[3, 3, 4, 20]), (768, &[16, 40]), (REST, &[elements.saturating_sub(REST)])];
+    let shapes = shapes.iter().map(|(offset, shape)| (*offset, Shape::from(*shape)));
+    if elements > REST { shapes.collect() } else { vec![(0, Shape::from([elements]))] }
 }
 
 /// Blocks of gradients whose norm is brought down to half of itself, or to twice: each with the scale that it takes.

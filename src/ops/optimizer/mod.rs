@@ -1,10 +1,14 @@
 //! Optimizers: one step over the flat block of all parameters, updated in place together with its moments.
 
 mod adam;
+mod composed;
 mod examples;
+mod lamb;
 mod lion;
+mod muon;
 mod norm;
 mod rmsprop;
+mod segments;
 mod sgd;
 
 #[cfg(test)]
@@ -12,18 +16,20 @@ mod tests;
 
 pub(super) use examples::examples;
 
-pub(super) use self::{adam::Adam, lion::Lion, rmsprop::RmsProp, sgd::Sgd};
+pub(super) use self::{adam::Adam, lion::Lion, rmsprop::RmsProp, segments::SegmentSums, sgd::Sgd};
 
+use composed::Composed;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     graph::{Graph, GraphError, ShapeError, Value},
     kernel::{Signature, cpu, gpu},
-    tensor::{DType, Real, TensorType},
+    tensor::{DType, Real, Shape, TensorType},
 };
 
 /// A rule by which parameters follow their gradients. Weight decay is an L2 penalty, added to the gradient, except in
-/// AdamW and Lion, where it is decoupled. The formulas are PyTorch's, and Lion's its paper's.
+/// AdamW, Lion, LAMB and Muon, where it is decoupled. The formulas are PyTorch's, and those of Lion and LAMB
+/// their papers'.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Optimizer {
@@ -81,6 +87,35 @@ pub enum Optimizer {
         #[serde(default = "defaults::lion_beta2")]
         beta2: f64,
     },
+    /// LAMB (You et al. 2019, algorithm 2), for large batches: Adam's step, which for each parameter by itself has the learning
+    /// rate's share of the parameter's own length.
+    Lamb {
+        /// Decay of the mean of gradients.
+        #[serde(default = "defaults::beta1")]
+        beta1: f64,
+        /// Decay of the mean of squared gradients.
+        #[serde(default = "defaults::beta2")]
+        beta2: f64,
+        /// Added to the root of the mean of squares.
+        #[serde(default = "defaults::lamb_epsilon")]
+        epsilon: f64,
+    },
+    /// Muon (Jordan et al. 2024), at learning rates as AdamW's: the mean of the gradients of a matrix, made orthogonal. What is
+    /// not the weight of a convolution or a dense layer, and that of the last dense layer, is trained by AdamW.
+    Muon {
+        /// Decay of the mean of a matrix's gradients.
+        #[serde(default = "defaults::muon_momentum")]
+        momentum: f64,
+        /// AdamW's decay of the mean of gradients.
+        #[serde(default = "defaults::beta1")]
+        beta1: f64,
+        /// AdamW's decay of the mean of squared gradients.
+        #[serde(default = "defaults::beta2")]
+        beta2: f64,
+        /// Added to the root of AdamW's mean of squares.
+        #[serde(default = "defaults::epsilon")]
+        epsilon: f64,
+    },
 }
 
 /// Keras's defaults.
@@ -96,6 +131,12 @@ mod defaults {
     }
     pub(super) const fn epsilon() -> f64 {
         1e-7
+    }
+    pub(super) const fn muon_momentum() -> f64 {
+        0.95
+    }
+    pub(super) const fn lamb_epsilon() -> f64 {
+        1e-6
     }
     pub(super) const fn rho() -> f64 {
         0.9
@@ -142,10 +183,16 @@ impl Optimizer {
                     false => Ok(()),
                 }
             }
-            Self::Adam { beta1, beta2, epsilon } | Self::AdamW { beta1, beta2, epsilon } => {
+            Self::Adam { beta1, beta2, epsilon }
+            | Self::AdamW { beta1, beta2, epsilon }
+            | Self::Lamb { beta1, beta2, epsilon } => {
                 decay("beta1", beta1)?;
                 decay("beta2", beta2)?;
                 positive("epsilon", epsilon)
+            }
+            Self::Muon { momentum, beta1, beta2, epsilon } => {
+                decay("momentum", momentum)?;
+                Self::AdamW { beta1, beta2, epsilon }.check()
             }
             Self::Lion { beta1, beta2 } => {
                 decay("beta1", beta1)?;
@@ -160,7 +207,7 @@ impl Optimizer {
     }
 
     /// One of each, with Keras's defaults.
-    pub const ALL: [Self; 5] = {
+    pub const ALL: [Self; 7] = {
         let (beta1, beta2, epsilon) = (defaults::beta1(), defaults::beta2(), defaults::epsilon());
         [
             Self::Sgd { momentum: 0.0, nesterov: false },
@@ -168,6 +215,8 @@ impl Optimizer {
             Self::AdamW { beta1, beta2, epsilon },
             Self::RmsProp { rho: defaults::rho(), epsilon, momentum: 0.0 },
             Self::Lion { beta1, beta2: defaults::lion_beta2() },
+            Self::Lamb { beta1, beta2, epsilon: defaults::lamb_epsilon() },
+            Self::Muon { momentum: defaults::muon_momentum(), beta1, beta2, epsilon },
         ]
     };
 
@@ -179,6 +228,16 @@ impl Optimizer {
             Self::AdamW { .. } => "adamw",
             Self::RmsProp { .. } => "rmsprop",
             Self::Lion { .. } => "lion",
+            Self::Lamb { .. } => "lamb",
+            Self::Muon { .. } => "muon",
+        }
+    }
+
+    /// The rule for a block of parameters: AdamW in place of Muon where their updates are not to be orthogonal.
+    pub fn of_block(self, orthogonal: bool) -> Self {
+        match self {
+            Self::Muon { beta1, beta2, epsilon, .. } if !orthogonal => Self::AdamW { beta1, beta2, epsilon },
+            other => other,
         }
     }
 
@@ -186,8 +245,8 @@ impl Optimizer {
     pub fn moments(&self) -> usize {
         match *self {
             Self::Sgd { momentum, .. } => usize::from(momentum != 0.0),
-            Self::Adam { .. } | Self::AdamW { .. } => 2,
-            Self::Lion { .. } => 1,
+            Self::Adam { .. } | Self::AdamW { .. } | Self::Lamb { .. } => 2,
+            Self::Lion { .. } | Self::Muon { .. } => 1,
             Self::RmsProp { momentum, .. } => 1 + usize::from(momentum != 0.0),
         }
     }
@@ -197,7 +256,7 @@ impl Optimizer {
     /// magnitude of a gradient's element, and two zeros.
     pub fn hyper(&self, learning_rate: f64, weight_decay: f64, step: u64, clip_value: Option<f64>) -> [f32; 8] {
         let (correction1, correction2) = match *self {
-            Self::Adam { beta1, beta2, .. } | Self::AdamW { beta1, beta2, .. } => {
+            Self::Adam { beta1, beta2, .. } | Self::AdamW { beta1, beta2, .. } | Self::Lamb { beta1, beta2, .. } => {
                 (1.0 - beta1.powf(step as f64), 1.0 - beta2.powf(step as f64))
             }
             _ => (1.0, 1.0),
@@ -345,7 +404,8 @@ impl Graph {
     ///
     /// The gradient used is `gradients * gradient_scale * scale`, clipped to the clip value; `hyper` f32 `[8]` is as
     /// [`Optimizer::hyper`] makes it and `scale` one f32, such as [`Graph::global_norm_scale`] gives. Where `guard`, one
-    /// f32, is not 0, nothing changes.
+    /// f32, is not 0, nothing changes. `tensors` are offset and shape of each parameter that lies in the block, in order, for
+    /// the optimizers that look at whole parameters; of none, the block is one.
     ///
     /// # Errors
     /// If the number of moments is not [`Optimizer::moments`], or parameters, moments and gradients are not f32 of one
@@ -360,6 +420,7 @@ impl Graph {
         hyper: Value,
         scale: Value,
         guard: Value,
+        tensors: &[(usize, Shape)],
     ) -> Result<Vec<Value>, GraphError> {
         let mut inputs = vec![parameters];
         inputs.extend_from_slice(moments);
@@ -374,6 +435,14 @@ impl Graph {
             }
             Optimizer::RmsProp { rho, epsilon, momentum } => self.apply(RmsProp { rho, epsilon, momentum }, &inputs),
             Optimizer::Lion { beta1, beta2 } => self.apply(Lion { beta1, beta2 }, &inputs),
+            Optimizer::Lamb { beta1, beta2, epsilon } => {
+                let composed = Composed::new(self, optimizer, &inputs, tensors)?;
+                lamb::step(self, &composed, beta1, beta2, epsilon)
+            }
+            Optimizer::Muon { momentum, .. } => {
+                let composed = Composed::new(self, optimizer, &inputs, tensors)?;
+                muon::step(self, &composed, momentum)
+            }
         }
     }
 }
