@@ -22,6 +22,9 @@ const CONFIG: &str = "config.toml";
 const KERNELS: &str = "kernels.json";
 const DATA: &str = "data.json";
 const LOCK: &str = "run.lock";
+const CLASSES: &str = "classes.txt";
+const METRICS: &str = "metrics.csv";
+const STEPS: &str = "steps.csv";
 
 /// The folder of a run, which is this process's alone while it holds this.
 #[derive(Debug)]
@@ -31,6 +34,21 @@ pub struct RunFolder {
     _lock: File,
 }
 
+/// The name of a file in a folder that is not a run's, and that a run would replace or remove.
+fn foreign_file(folder: &Path) -> io::Result<Option<String>> {
+    if folder.join(LOCK).exists() {
+        return Ok(None);
+    }
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let own = [CONFIG, KERNELS, DATA, CLASSES, METRICS, STEPS, BEST, LAST, RESUME].contains(&name.as_str());
+        if own || name.starts_with("best-") || name.ends_with(".part") {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 impl RunFolder {
     /// A new folder: `out`, or else `runs/MODEL-N` with the next free number. A run that ended there before its first
     /// checkpoint is begun anew.
@@ -38,6 +56,12 @@ impl RunFolder {
         let cannot_make = |path: &Path| format!("cannot make the run folder {}", path.display());
         if let Some(out) = out {
             fs::create_dir_all(out).with_context(|| cannot_make(out))?;
+            if let Some(file) = foreign_file(out).with_context(|| cannot_make(out))? {
+                bail!(
+                    "{} holds {file}, and is no run folder: give another --out, so that nothing is replaced",
+                    out.display()
+                );
+            }
             let folder = Self::lock(out)?;
             if folder.resume().exists() || folder.fold(1).exists() {
                 bail!("{0} holds a run already: go on with it by --resume {0}, or give another --out", out.display());
@@ -122,11 +146,11 @@ impl RunFolder {
     }
 
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.csv")
+        self.path.join(METRICS)
     }
 
     pub fn steps(&self) -> PathBuf {
-        self.path.join("steps.csv")
+        self.path.join(STEPS)
     }
 
     pub fn best(&self) -> PathBuf {
@@ -166,7 +190,7 @@ impl RunFolder {
 
     /// Writes the names of the classes, one a line.
     pub fn write_classes(&self, classes: &[String]) -> Result<()> {
-        Ok(write_whole(&self.path.join("classes.txt"), (classes.join("\n") + "\n").as_bytes())?)
+        Ok(write_whole(&self.path.join(CLASSES), (classes.join("\n") + "\n").as_bytes())?)
     }
 }
 

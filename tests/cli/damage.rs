@@ -127,6 +127,21 @@ fn a_run_without_a_checkpoint_is_begun_anew_in_its_folder() {
 }
 
 #[test]
+fn files_that_are_no_run_s_are_not_replaced() {
+    let place = with_run();
+    for name in ["best.safetensors", "best-9.safetensors", "metrics.csv", "classes.txt", "config.toml"] {
+        let own = place.path("own").join(name);
+        fs::create_dir_all(place.path("own")).unwrap();
+        fs::write(&own, "mine").unwrap();
+        place.run(&format!("{TRAIN} --max-steps 1 --out own")).expect_error(&["own holds", name, "another --out"]);
+        assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
+        fs::remove_file(own).unwrap();
+    }
+    fs::write(place.path("own/notes.txt"), "mine").unwrap();
+    place.run(&format!("{TRAIN} --max-steps 1 --out own")).expect_code(0);
+}
+
+#[test]
 fn data_that_has_changed_is_told_and_goes_on_where_that_is_allowed() {
     let place = Workplace::with_shapes();
     place.run(&format!("{TRAIN} --epochs 2 --max-steps 8 --out run")).expect_code(0);

@@ -205,6 +205,13 @@ impl Default for Edges {
 }
 
 impl Edges {
+    fn check(self, most: usize) -> Result<(), String> {
+        match self {
+            Self::All(n) => settings::check("padding", &n, &(0..=most)),
+            Self::Rule(_) => Ok(()),
+        }
+    }
+
     fn padding(self) -> Padding {
         match self {
             Self::Rule(Rule::Valid) => Padding::Valid,
@@ -367,7 +374,8 @@ impl LayerSpec {
         let sizes = 1..=1 << 16;
         let size = |name: &str, value: usize| settings::check(name, &value, &sizes);
         match self {
-            Self::Conv { channels, kernel, stride, dilation, groups, .. } => {
+            Self::Conv { channels, kernel, stride, padding, dilation, groups, .. } => {
+                padding.check(1 << 16)?;
                 let numbers = [("channels", channels), ("kernel", kernel), ("stride", stride)];
                 let more = [("dilation", dilation), ("groups", groups)];
                 numbers.into_iter().chain(more).try_for_each(|(name, value)| size(name, *value))
@@ -378,6 +386,8 @@ impl LayerSpec {
             }
             Self::MaxPool(pool) | Self::AveragePool(pool) => {
                 size("size", pool.size)?;
+                // A window of nothing but padding has no largest value.
+                pool.padding.check(pool.size - 1)?;
                 size("stride", pool.stride.unwrap_or(1))
             }
             Self::Dropout { rate } => settings::check("rate", rate, &(0.0..1.0)),
@@ -472,6 +482,8 @@ mod tests {
             ("{ type = \"max_pool\", sise = 2 }", "layer max_pool: unknown field `sise`"),
             ("{ type = \"convolution\" }", "unknown variant `convolution`, expected one of `conv`"),
             ("{ name = \"a\", type = \"conv\", channels = 3, kernel = 3, padding = \"all\" }", "layer a: a padding is"),
+            ("{ name = \"a\", type = \"conv\", channels = 3, kernel = 3, padding = 4611686018427387904 }", "padding"),
+            ("{ name = \"a\", type = \"max_pool\", size = 2, padding = 2 }", "padding"),
             ("{ type = \"dense\", units = \"many\" }", "units are a number or \"classes\""),
             ("{ type = \"flatten\" }", "must end in a dense layer of units = \"classes\""),
             (&format!("{{ type = \"dropout\", rate = 1.5 }}, {head}"), "layer dropout: `rate` is 1.5"),
