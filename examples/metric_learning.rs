@@ -135,12 +135,12 @@ fn run(images: usize, epochs: usize) -> Result<Evaluation, Box<dyn Error>> {
     let splits = data::bundled(&Default::default())?;
     let set = with_rows(&splits.train, images)?;
     let normalisation = Normalisation::of(&set)?;
-    let recipe = Recipe { epochs, batch_size: 32, ..Recipe::default() };
+    let recipe = Recipe { epochs, batch_size: Some(32), ..Recipe::default() };
     let options =
-        LoaderOptions { order: Order::Shuffled { seed: recipe.seed }, ..LoaderOptions::new(recipe.batch_size) };
+        LoaderOptions { order: Order::Shuffled { seed: recipe.seed }, ..LoaderOptions::new(recipe.batch_size()) };
     let train = Loader::new(set, options)?;
     let others = with_rows(&splits.val.ok_or("the shipped data has a validation part")?, 500)?;
-    let others = Loader::new(others, LoaderOptions::new(recipe.batch_size))?;
+    let others = Loader::new(others, LoaderOptions::new(recipe.batch_size()))?;
 
     let network = Sequential::new()
         .add(Conv2d::new(16, 3).relu())

@@ -35,9 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let splits = data::bundled(&Default::default())?;
     let normalisation = Normalisation::of(&splits.train)?;
     let order = Order::Shuffled { seed: recipe.seed };
-    let train = Loader::new(splits.train, LoaderOptions { order, ..LoaderOptions::new(recipe.batch_size) })?;
+    let train = Loader::new(splits.train, LoaderOptions { order, ..LoaderOptions::new(recipe.batch_size()) })?;
     let test = splits.test.ok_or("the shipped data has a test part")?;
-    let test = Loader::new(test, LoaderOptions::new(recipe.batch_size))?;
+    let test = Loader::new(test, LoaderOptions::new(recipe.batch_size()))?;
 
     let mut session = Session::new(device::open("auto")?, model, recipe, normalisation)?;
     println!("training on {}", session.device());

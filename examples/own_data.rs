@@ -59,11 +59,11 @@ fn run() -> Result<Evaluation, Box<dyn Error>> {
     let all = shapes(1280)?;
     let (train, test): (Vec<usize>, Vec<usize>) = (0..all.len()).partition(|index| *index < 1024);
     let (train, test) = (all.subset(&train), all.subset(&test));
-    let recipe = Recipe { epochs: 8, batch_size: 32, learning_rate: 1e-2, ..Recipe::default() };
+    let recipe = Recipe { epochs: 8, batch_size: Some(32), learning_rate: 1e-2, ..Recipe::default() };
     let normalisation = Normalisation::of(&train)?;
     let order = Order::Shuffled { seed: recipe.seed };
-    let train = Loader::new(train, LoaderOptions { order, ..LoaderOptions::new(recipe.batch_size) })?;
-    let test = Loader::new(test, LoaderOptions::new(recipe.batch_size))?;
+    let train = Loader::new(train, LoaderOptions { order, ..LoaderOptions::new(recipe.batch_size()) })?;
+    let test = Loader::new(test, LoaderOptions::new(recipe.batch_size()))?;
 
     let network = Sequential::new()
         .add(Conv2d::new(16, 5).stride(2).relu())

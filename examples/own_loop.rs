@@ -14,9 +14,9 @@ use gabor::{
 fn run(steps: usize) -> Result<(f32, f32), Box<dyn Error>> {
     let splits = data::bundled(&Default::default())?;
     let normalisation = Normalisation::of(&splits.train)?;
-    let recipe = Recipe { batch_size: 64, ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(64), ..Recipe::default() };
     let order = Order::Shuffled { seed: recipe.seed };
-    let train = Loader::new(splits.train, LoaderOptions { order, ..LoaderOptions::new(recipe.batch_size) })?;
+    let train = Loader::new(splits.train, LoaderOptions { order, ..LoaderOptions::new(recipe.batch_size()) })?;
     let model = models::build("lenet5", [28, 28, 1], 10).ok_or("lenet5 is in the zoo")?;
     let mut session = Session::new(device::open("auto")?, model, recipe, normalisation)?;
 

@@ -45,14 +45,14 @@ fn session(recipe: &Recipe) -> Result<Session, Box<dyn Error>> {
 
 fn train(session: &mut Session, set: Dataset) -> Result<(), Box<dyn Error>> {
     let order = Order::Shuffled { seed: session.recipe().seed };
-    let loader = Loader::new(set, LoaderOptions { order, ..LoaderOptions::new(session.recipe().batch_size) })?;
+    let loader = Loader::new(set, LoaderOptions { order, ..LoaderOptions::new(session.recipe().batch_size()) })?;
     Trainer::new(session, &loader).run()?;
     Ok(())
 }
 
 /// Accuracy on the other digits after training on fifty of them: from the start, and with what was learnt before.
 fn run(splits: &Splits, images: usize) -> Result<(f64, f64), Box<dyn Error>> {
-    let recipe = Recipe { epochs: 2, batch_size: 32, ..Recipe::default() };
+    let recipe = Recipe { epochs: 2, batch_size: Some(32), ..Recipe::default() };
     let mut first = session(&recipe)?;
     train(&mut first, digits(&splits.train, 0, images)?)?;
 
@@ -63,7 +63,7 @@ fn run(splits: &Splits, images: usize) -> Result<(f64, f64), Box<dyn Error>> {
 
     let few = digits(&splits.train, 5, 50)?;
     let test = digits(splits.test.as_ref().ok_or("the shipped data has a test part")?, 5, usize::MAX)?;
-    let test = Loader::new(test, LoaderOptions::new(recipe.batch_size))?;
+    let test = Loader::new(test, LoaderOptions::new(recipe.batch_size()))?;
     let mut accuracies = Vec::new();
     for (tensors, groups) in [(&[][..], Vec::new()), (&learnt[..], vec![frozen])] {
         let mut session = session(&Recipe { epochs: 30, learning_rate: 3e-3, groups, ..recipe.clone() })?;

@@ -40,7 +40,7 @@ fn every_network_of_the_zoo_comes_back() {
     let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
     for entry in ZOO {
         let model = models::build(entry.name, [32, 32, 3], 10).unwrap();
-        let recipe = Recipe { batch_size: 8, ..Recipe::default() };
+        let recipe = Recipe { batch_size: Some(8), ..Recipe::default() };
         let mut parameters = Parameters::new(usize::MAX);
         let (training, _) = training_graph(&model, &mut parameters, &recipe, &normalisation).unwrap();
         expect_equal_plans(
@@ -67,7 +67,7 @@ fn varied() -> String {
         .add(Dropout::new(0.5))
         .add(Dense::new(3));
     let model = Model::new("varied", [8, 8, 3], 3, network);
-    let recipe = Recipe { batch_size: 2, clip_norm: Some(1.0), ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(2), clip_norm: Some(1.0), ..Recipe::default() };
     let mut parameters = Parameters::new(usize::MAX);
     let (graph, _) = training_graph(&model, &mut parameters, &recipe, &normalisation).unwrap();
     graph::save(&graph, parameters.variables()).unwrap()

@@ -98,7 +98,7 @@ fn session(executor: impl Executor + 'static, recipe: Recipe) -> Session {
 }
 
 fn recipe() -> Recipe {
-    Recipe { epochs: 4, batch_size: 4, schedule: Schedule::Constant, ..Recipe::default() }
+    Recipe { epochs: 4, batch_size: Some(4), schedule: Schedule::Constant, ..Recipe::default() }
 }
 
 fn last(folder: &Path) -> Vec<u8> {

@@ -50,7 +50,7 @@ fn batch(number: usize, size: usize, [height, width, channels]: [usize; 3]) -> B
 
 /// Losses of `steps` steps.
 fn losses(session: &mut Session, steps: usize, rate: f64) -> Vec<f32> {
-    let (input, size) = (session.model().input, session.recipe().batch_size);
+    let (input, size) = (session.model().input, session.recipe().batch_size());
     let mut figures = Vec::new();
     for step in 0..steps {
         figures.extend(session.train_step(&mut batch(step, size, input), rate).expect("a step"));
@@ -62,7 +62,7 @@ fn losses(session: &mut Session, steps: usize, rate: f64) -> Vec<f32> {
 #[test]
 fn seed_cnn_trains_alike_on_gpu_and_cpu() {
     let Some(gpu) = gpu() else { return };
-    let (input, recipe) = ([28, 28, 1], Recipe { batch_size: 16, ..Recipe::default() });
+    let (input, recipe) = ([28, 28, 1], Recipe { batch_size: Some(16), ..Recipe::default() });
     let on_gpu = losses(&mut session(gpu, "seed-cnn", input, &recipe), 20, 1e-3);
     let on_cpu = losses(&mut session(Box::new(CpuExecutor::new()), "seed-cnn", input, &recipe), 20, 1e-3);
     assert_eq!(on_gpu.len(), 20);
@@ -85,7 +85,7 @@ fn augmented_steps_are_alike_on_gpu_and_cpu() {
         rotation_range: Some(15.0),
         ..Augmentation::default()
     };
-    let recipe = Recipe { batch_size: 8, augment, ema: Some(0.9), ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(8), augment, ema: Some(0.9), ..Recipe::default() };
     let input = [16, 16, 3];
     let run = |executor| {
         let mut session = session(executor, "seed-cnn", input, &recipe);
@@ -114,7 +114,7 @@ fn augmented_steps_are_alike_on_gpu_and_cpu() {
 #[test]
 fn lookahead_goes_back_to_weights_that_follow() {
     let alpha = 0.5;
-    let plain = Recipe { batch_size: 8, ..Recipe::default() };
+    let plain = Recipe { batch_size: Some(8), ..Recipe::default() };
     let ahead = Recipe { lookahead: Some(2), lookahead_alpha: alpha, ..plain.clone() };
     let after = |executor: Box<dyn Executor>, recipe: &Recipe, steps: usize, name: &str| {
         let mut session = session(executor, "seed-cnn", [28, 28, 1], recipe);
@@ -144,7 +144,7 @@ fn lookahead_goes_back_to_weights_that_follow() {
 /// The same network by hand: `average += (1 - keep) (weights - average)`, and evaluation by it.
 #[test]
 fn the_moving_average_is_evaluated_and_kept() {
-    let recipe = Recipe { batch_size: 8, ema: Some(0.5), ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(8), ema: Some(0.5), ..Recipe::default() };
     let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);
     let find = |tensors: &[(String, Tensor)], name: &str| {
         let (_, tensor) = tensors.iter().find(|(given, _)| given == name).expect("a tensor of that name");
@@ -179,7 +179,7 @@ fn the_moving_average_is_evaluated_and_kept() {
 #[test]
 fn dropout_stands_before_the_last_dense_layer() {
     let plan = |dropout| {
-        let recipe = Recipe { batch_size: 4, dropout, ..Recipe::default() };
+        let recipe = Recipe { batch_size: Some(4), dropout, ..Recipe::default() };
         let model = models::build("seed-cnn", [28, 28, 1], 10).expect("a model of the zoo");
         let mut parameters = Parameters::new(usize::MAX);
         let normalisation = Normalisation { mean: vec![0.5], std: vec![0.25] };
@@ -201,7 +201,7 @@ fn gradients(
     size: usize,
 ) -> (f32, Vec<(String, Vec<f32>)>) {
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false };
-    let recipe = Recipe { batch_size: size, optimizer, ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(size), optimizer, ..Recipe::default() };
     let mut session = session(executor, model, input, &recipe);
     let floats = |tensor: &Tensor| tensor.as_f32().expect("floats").to_vec();
     let before = session.tensors().expect("the parameters");
@@ -249,7 +249,7 @@ fn resnet50_is_as_exact_on_the_gpu_as_on_the_cpu() {
 #[test]
 fn one_seed_gives_the_same_bits_and_another_does_not() {
     let run = |seed| {
-        let recipe = Recipe { batch_size: 8, seed, ..Recipe::default() };
+        let recipe = Recipe { batch_size: Some(8), seed, ..Recipe::default() };
         let mut session = session(Box::new(CpuExecutor::new()), "resnet18", [16, 16, 3], &recipe);
         losses(&mut session, 3, 1e-3);
         session.tensors().expect("the parameters")
@@ -262,7 +262,7 @@ fn one_seed_gives_the_same_bits_and_another_does_not() {
 #[test]
 fn recomputation_takes_less_memory_for_the_same_losses() {
     let run = |recompute| {
-        let recipe = Recipe { batch_size: 8, recompute, ..Recipe::default() };
+        let recipe = Recipe { batch_size: Some(8), recompute, ..Recipe::default() };
         let mut session = session(Box::new(CpuExecutor::new()), "resnet18", [32, 32, 3], &recipe);
         (losses(&mut session, 3, 1e-3), session.memory().planned, session.recomputation_saves())
     };
@@ -307,7 +307,7 @@ fn several_classes_an_image_are_learnt_and_inferred() {
     for executor in [Some(Box::new(CpuExecutor::new()) as Box<dyn Executor>), gpu()].into_iter().flatten() {
         let data = lights(200);
         let recipe =
-            Recipe { epochs: 20, batch_size: 16, learning_rate: 3e-2, label_smoothing: 0.1, ..Recipe::default() };
+            Recipe { epochs: 20, batch_size: Some(16), learning_rate: 3e-2, label_smoothing: 0.1, ..Recipe::default() };
         let network = Sequential::new().add(Flatten).add(Dense::new(8).relu()).add(Dense::new(2));
         let model = Model::for_task("lights", [1, 2, 1], MultiLabel::new(2), network);
         let normalisation = Normalisation::of(&data).expect("the statistics");
@@ -327,7 +327,7 @@ fn several_classes_an_image_are_learnt_and_inferred() {
 
 #[test]
 fn labels_that_the_task_does_not_take_are_refused() {
-    let recipe = Recipe { batch_size: 16, ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(16), ..Recipe::default() };
     let network = Sequential::new().add(Flatten).add(Dense::new(2));
     let model = Model::new("lights", [1, 2, 1], 2, network);
     let normalisation = Normalisation { mean: vec![0.5], std: vec![0.25] };
@@ -342,7 +342,7 @@ fn labels_that_the_task_does_not_take_are_refused() {
 fn gradients_are_read_by_name_and_change_nothing() {
     for executor in [Some(Box::new(CpuExecutor::new()) as Box<dyn Executor>), gpu()].into_iter().flatten() {
         let sgd = Optimizer::Sgd { momentum: 0.0, nesterov: false };
-        let recipe = Recipe { batch_size: 8, optimizer: sgd, ..Recipe::default() };
+        let recipe = Recipe { batch_size: Some(8), optimizer: sgd, ..Recipe::default() };
         let network = Sequential::new()
             .add(Conv2d::new(8, 3).no_bias())
             .add(BatchNorm::new())
@@ -380,7 +380,7 @@ fn some_optimizers() -> impl Iterator<Item = Optimizer> {
 fn accumulated(executor: Box<dyn Executor>, optimizer: Optimizer, accumulate: usize) -> Vec<(String, Tensor)> {
     let input = [28, 28, 1];
     let recipe = Recipe {
-        batch_size: 16 / accumulate,
+        batch_size: Some(16 / accumulate),
         accumulate,
         optimizer,
         weight_decay: 1e-2,
@@ -425,7 +425,7 @@ fn accumulated_gradients_are_those_of_one_batch() {
 #[test]
 fn muon_moves_hidden_weights_and_adamw_the_rest() {
     let optimizer = Optimizer::ALL.into_iter().find(|optimizer| optimizer.name() == "muon").expect("muon");
-    let recipe = Recipe { batch_size: 8, optimizer, ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(8), optimizer, ..Recipe::default() };
     let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);
     let last = session.parameters().last_dense().expect("a classifier").to_string();
     let names: Vec<String> = session.tensors().expect("the parameters").into_iter().map(|(name, _)| name).collect();
@@ -444,7 +444,7 @@ fn muon_moves_hidden_weights_and_adamw_the_rest() {
 #[test]
 fn frozen_parameters_stay_and_others_move() {
     let rule = |pattern: &str| GroupRule { pattern: pattern.into(), frozen: Some(true), ..GroupRule::default() };
-    let recipe = Recipe { batch_size: 8, groups: vec![rule("conv*")], ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(8), groups: vec![rule("conv*")], ..Recipe::default() };
     for optimizer in some_optimizers() {
         let recipe = Recipe { optimizer, ..recipe.clone() };
         let mut session = session(Box::new(CpuExecutor::new()), "seed-cnn", [28, 28, 1], &recipe);

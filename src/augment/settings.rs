@@ -213,6 +213,15 @@ impl Augmentation {
         all
     }
 
+    /// Leaves the presets' random crop of images of `[height, width, channels]` out, and has them magnified a little instead:
+    /// for long images, whose ends such a crop would mostly lose.
+    pub fn keep_ends(&mut self, input: [usize; 3]) {
+        if self.crop_scale.is_none() && self.resolved(input).crop_scale.is_some() {
+            self.crop_scale = Some(1.0);
+            self.zoom_range.get_or_insert(0.1);
+        }
+    }
+
     /// Whether images stay as they are.
     pub fn is_identity(&self) -> bool {
         !(self.has_geometry() || self.has_colours() || self.has_boxes() || self.mixes_labels())
@@ -309,6 +318,21 @@ mod tests {
         let of_photographs = given.resolved([224, 224, 3]);
         assert_eq!((of_photographs.preset, of_photographs.crop_scale), (Some(Preset::Standard), Some(0.35)));
         assert_eq!(given.resolved([32, 32, 3]).crop_padding, Some(4));
+    }
+
+    #[test]
+    fn the_ends_of_long_images_are_kept_unless_a_crop_is_asked_for() {
+        let photographs = [224, 224, 3];
+        let kept = |given: Augmentation, input: [usize; 3]| {
+            let mut kept = given;
+            kept.keep_ends(input);
+            (kept.crop_scale, kept.zoom_range)
+        };
+        let auto = Augmentation { preset: Some(Preset::Auto), ..Augmentation::default() };
+        assert_eq!(kept(auto.clone(), photographs), (Some(1.0), Some(0.1)));
+        assert_eq!(kept(auto.clone(), [32, 32, 3]), (None, None));
+        assert_eq!(kept(Augmentation { crop_scale: Some(0.5), ..auto }, photographs), (Some(0.5), None));
+        assert_eq!(kept(Augmentation::default(), photographs), (None, None));
     }
 
     #[test]

@@ -64,13 +64,13 @@ impl Case {
             Work::Step { model, channels, classes, optimizer } => {
                 let model = models::build(model, [self.size, self.size, *channels], *classes)
                     .ok_or_else(|| TrainError::Setting(format!("there is no model {model}")))?;
-                let batch_size = self.batch.unwrap_or(1);
+                let batch = self.batch.unwrap_or(1);
                 match optimizer {
                     Some(optimizer) => {
-                        let recipe = Recipe { batch_size, optimizer: *optimizer, ..Recipe::default() };
+                        let recipe = Recipe { batch_size: Some(batch), optimizer: *optimizer, ..Recipe::default() };
                         Program::training(executor, &model, &recipe)
                     }
-                    None => Program::inference(executor, &model, batch_size),
+                    None => Program::inference(executor, &model, batch),
                 }
             }
             Work::Kernel { inputs, build } => Program::kernel(executor, inputs, build),

@@ -252,7 +252,7 @@ mod tests {
 
     fn profile() -> Profile {
         let model = models::build("lenet5", [28, 28, 1], 10).unwrap();
-        let recipe = Recipe { batch_size: 2, ..Recipe::default() };
+        let recipe = Recipe { batch_size: Some(2), ..Recipe::default() };
         let mut program = Program::training(Box::new(CpuExecutor::new()), &model, &recipe).unwrap();
         Profile::take(&mut program, Roofline { flop: 1e11, bytes: 1e10 }, 3).unwrap()
     }

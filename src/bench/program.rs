@@ -90,7 +90,7 @@ impl Program {
         let normalisation = synthetic_normalisation(model.input[2]);
         let (graph, state) = training_graph(model, &mut parameters, recipe, &normalisation)?;
         initialise(executor.as_mut(), &parameters, recipe.seed)?;
-        let mut feeds = images(model, recipe.batch_size);
+        let mut feeds = images(model, recipe.batch_size());
         feeds.push(("clock".into(), random::clock(recipe.seed, 1)));
         feeds.extend(state.hyper(recipe, recipe.learning_rate, 1, 0.0));
         let options = PlanOptions { recompute: recipe.recompute, ..PlanOptions::default() };
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn steps_run_and_each_of_their_dispatches_is_timed() {
         let model = models::build("lenet5", [28, 28, 1], 10).unwrap();
-        let recipe = Recipe { batch_size: 4, ..Recipe::default() };
+        let recipe = Recipe { batch_size: Some(4), ..Recipe::default() };
         let mut steps = Vec::new();
         for executor in executors() {
             let mut program = Program::training(executor, &model, &recipe).unwrap();

@@ -132,8 +132,8 @@ pub fn check_training(gpu: &Arc<Gpu>, network: &Network) -> Result<TrainingRepor
 
 fn losses(executor: Box<dyn Executor>, network: &Network, [mean, std]: [f32; 2]) -> Result<Vec<f32>, TrainError> {
     let model = (network.build)();
-    let recipe = Recipe { batch_size: 16, optimizer: network.optimizer, ..Recipe::default() };
-    let (input, batch_size) = (model.input, recipe.batch_size);
+    let recipe = Recipe { batch_size: Some(16), optimizer: network.optimizer, ..Recipe::default() };
+    let (input, batch_size) = (model.input, recipe.batch_size());
     let channels = model.input[2];
     let normalisation = Normalisation { mean: vec![mean; channels], std: vec![std; channels] };
     let mut session = Session::new(executor, model, recipe, normalisation)?;

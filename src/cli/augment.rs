@@ -70,6 +70,10 @@ impl AugmentArgs {
         let out = free_place(self.out, "augmented", "png")?;
         let splits = open_data(self.data.as_deref(), &options)?;
         let size = splits.image_size();
+        let input = [size.height, size.width, size.channels];
+        if splits.sizing.has_ends() {
+            augmentation.keep_ends(input);
+        }
         let count = usize::from(self.images).min(splits.train.len());
         let images = evenly(&splits.train, count)?;
         let mut columns = vec![images.clone()];
@@ -77,7 +81,7 @@ impl AugmentArgs {
         for step in 1..=u64::from(self.views) {
             columns.push(augmented(executor.as_mut(), &augmentation, &images, self.seed, step)?);
         }
-        let augmentation = augmentation.resolved([size.height, size.width, size.channels]);
+        let augmentation = augmentation.resolved(input);
         write_sheet(&out, &columns, count, size)?;
         console.note(format_args!("{augmentation}\n{count} images are in {}", out.display()))?;
         Ok(ExitCode::SUCCESS)

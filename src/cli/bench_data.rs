@@ -26,7 +26,7 @@ use super::{config::open_data, console::Console};
 pub struct BenchDataArgs {
     /// A folder of images
     dir: PathBuf,
-    /// Size to convert images to: N or HxW [default: their own, or 224 for a folder of many sizes]
+    /// Size to convert images to: N or HxW [default: their own, or of many or large ones about as many pixels as 224x224]
     #[arg(long, value_name = "SIZE", value_parser = data::height_width)]
     image_size: Option<(usize, usize)>,
     /// Seconds to read for, at least

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     run_folder::weights_file,
-    values::{ModelParser, Normalise},
+    values::{LAYERS, ModelParser, Normalise, read_layers},
 };
 
 /// Seconds between checkpoints, at most: 30 years.
@@ -83,8 +83,13 @@ fn check_model(model: &Option<Architecture>) -> Result<(), String> {
 impl RunConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let config: Self =
+        let mut config: Self =
             toml::from_str(&text).with_context(|| format!("{} is no configuration of a run", path.display()))?;
+        if let Some(Architecture::Zoo(name)) = &config.model
+            && name.ends_with(LAYERS)
+        {
+            config.model = Some(read_layers(&path.parent().unwrap_or(Path::new("")).join(name))?);
+        }
         config
             .check()
             .map_err(Error::msg)

@@ -27,8 +27,9 @@ use super::{
 
 /// Measure a trained model on images
 ///
-/// Without DATA it is measured on the test images of the data that it was trained on. Of other DATA it takes the test
-/// part, if there is one, and else all images; their classes are matched by name.
+/// Without DATA it is measured on the test images of the data that it was trained on, or on the validation images where
+/// there are no test images. Of other DATA it takes the test part, if there is one, and else all images; their classes are
+/// matched by name.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gabor eval runs/resnet18-1
@@ -72,6 +73,16 @@ enum Split {
 }
 
 impl Split {
+    /// What its images are called.
+    fn of(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Val => "validation",
+            Self::Train => "training",
+            Self::All => "training, validation and test",
+        }
+    }
+
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
     }
@@ -82,15 +93,20 @@ impl EvalArgs {
         let weights = weights_file(&self.run, self.weights)?;
         let card = read_card(&weights)?;
         let config = config_beside(&weights)?;
-        let batch = self.batch_size.map_or(config.recipe.batch_size, |batch| batch as usize);
+        let batch = self.batch_size.map_or(config.recipe.batch_size(), |batch| batch as usize);
         let executor = devices::open(&self.device, self.tune, kernels_beside(&weights)?)?;
         let mut classifier = Classifier::load_for(&weights, executor, batch, self.tta)?;
 
         let (splits, own) = self.open(&config, &card)?;
-        let split = self.split.unwrap_or(match splits.test {
-            Some(_) if own || !splits.divided => Split::Test,
+        let split = self.split.unwrap_or(match (&splits.test, &splits.val) {
+            (Some(_), _) if own || !splits.divided => Split::Test,
+            (None, Some(_)) if own => Split::Val,
+            _ if own => Split::Train,
             _ => Split::All,
         });
+        if own && self.split.is_none() && split != Split::Test {
+            tracing::warn!("{} has no test images: these are the {} images", splits.train.name(), split.of());
+        }
         let options = LoaderOptions { strict: config.images.strict, ..LoaderOptions::new(batch) };
         let loader = |set| Ok(Loader::new(with_classes(set, &card.classes)?, options.clone())?);
         let loaders = sets(splits, split)?.into_iter().map(loader).collect::<Result<Vec<Loader>>>()?;

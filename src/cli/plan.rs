@@ -29,7 +29,7 @@ use super::{console::Console, devices, values::ModelParser};
   gabor plan lenet5 --save-graph lenet5.json
   gabor plan --graph lenet5.json")]
 pub struct PlanArgs {
-    /// The network
+    /// The network: one that `gabor models` lists, a .toml file of layers, or the config.toml of a run
     #[arg(value_parser = ModelParser, required_unless_present = "graph")]
     model: Option<Architecture>,
     /// Plan the graph of this file, which --save-graph wrote, instead of a network of the zoo
@@ -58,11 +58,11 @@ pub struct StepArgs {
     #[arg(long, value_name = "N", value_parser = ["1", "3"], default_value = "3")]
     channels: String,
     /// Number of classes
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    classes: usize,
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    classes: u32,
     /// Images a step
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    batch_size: usize,
+    #[arg(long, value_name = "N", default_value = "128", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    batch_size: u32,
     /// What the plan is for: auto, gpu, cpu, or the number or a part of the name of a device
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
@@ -153,8 +153,9 @@ impl StepArgs {
     fn model(&self, architecture: &Architecture) -> Result<(Model, Recipe)> {
         let channels = if self.channels == "1" { 1 } else { 3 };
         let input = [self.image_size.0, self.image_size.1, channels];
-        let model = architecture.build(input, self.classes).map_err(Error::msg)?;
-        let recipe = Recipe { batch_size: self.batch_size, recompute: self.recompute, ..Recipe::default() };
+        let model = architecture.build(input, self.classes as usize).map_err(Error::msg)?;
+        let recipe =
+            Recipe { batch_size: Some(self.batch_size as usize), recompute: self.recompute, ..Recipe::default() };
         recipe.check().map_err(Error::msg)?;
         Ok((model, recipe))
     }
@@ -164,7 +165,7 @@ impl StepArgs {
         let (model, recipe) = self.model(model)?;
         Ok(match self.mode {
             Mode::Train => Program::training(executor, &model, &recipe)?,
-            Mode::Infer => Program::inference(executor, &model, self.batch_size)?,
+            Mode::Infer => Program::inference(executor, &model, self.batch_size as usize)?,
         })
     }
 
@@ -174,7 +175,7 @@ impl StepArgs {
         let mut parameters = Parameters::new(block_limit);
         let graph = match self.mode {
             Mode::Train => training_graph(&model, &mut parameters, &recipe, &normalisation)?.0,
-            Mode::Infer => inference_graph(&model, &mut parameters, self.batch_size, &normalisation)?,
+            Mode::Infer => inference_graph(&model, &mut parameters, self.batch_size as usize, &normalisation)?,
         };
         Ok((graph, parameters))
     }

@@ -32,8 +32,8 @@ pub struct PredictArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// How many classes to print
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    top: usize,
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
     /// Which weights of a run folder [default: best]
     #[arg(long, value_enum)]
     weights: Option<WeightsChoice>,
@@ -82,7 +82,7 @@ impl PredictArgs {
                 }
                 read.push(result);
             }
-            let mut predictions = classifier.predict(&pixels, self.top)?.into_iter();
+            let mut predictions = classifier.predict(&pixels, self.top as usize)?.into_iter();
             for (path, result) in paths.iter().zip(read) {
                 match result {
                     Ok(()) => {

@@ -125,11 +125,17 @@ impl RunFolder {
 
     /// Removes the folder of a run that could not begin. What else is in it stays.
     pub fn discard(self) {
-        for file in [CONFIG, LOCK] {
+        for file in [CONFIG, CLASSES, DATA, KERNELS, METRICS, LOCK] {
             // Where it cannot be removed, it is left behind, and the error that is told is why the run could not begin.
             let _ = fs::remove_file(self.path.join(file));
         }
         let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Whether a run in it has come to a checkpoint, to the end of an epoch or to steps that it logged.
+    pub fn holds_results(&self) -> bool {
+        let lines = |path: PathBuf| fs::read_to_string(path).map_or(0, |text| text.lines().count());
+        self.resume().exists() || self.steps().exists() || lines(self.metrics()) > 1
     }
 
     /// The folder of the run for a fold, in that of the run for all folds.
@@ -178,11 +184,6 @@ impl RunFolder {
         Ok(write_whole(&self.path.join(KERNELS), &serde_json::to_vec_pretty(kernels)?)?)
     }
 
-    /// What tells the data that the run began with from other data; none where it began before that was kept.
-    pub fn read_data(&self) -> Result<Option<Fingerprints>> {
-        read_json(&self.path.join(DATA))
-    }
-
     /// Writes what tells the data of the run from other data.
     pub fn write_data(&self, data: &Fingerprints) -> Result<()> {
         Ok(write_whole(&self.path.join(DATA), &serde_json::to_vec_pretty(data)?)?)
@@ -220,6 +221,10 @@ pub fn weights_file(run: &Path, choice: Option<WeightsChoice>) -> Result<PathBuf
     if !run.is_dir() {
         bail!("{} does not exist: give a run folder, such as runs/seed-cnn-1, or a .safetensors file", run.display());
     }
+    let first_fold = run.join("fold-1");
+    if first_fold.is_dir() && !run.join(LAST).is_file() {
+        bail!("{} holds a run for each fold: give one of them, such as {}", run.display(), first_fold.display());
+    }
     let (best, last) = (run.join(BEST), run.join(LAST));
     let path = match choice {
         Some(WeightsChoice::Best) => best,
@@ -236,6 +241,11 @@ pub fn weights_file(run: &Path, choice: Option<WeightsChoice>) -> Result<PathBuf
 pub fn config_beside(weights: &Path) -> Result<RunConfig> {
     let path = weights.with_file_name(CONFIG);
     if path.is_file() { RunConfig::read(&path) } else { Ok(RunConfig::default()) }
+}
+
+/// What tells the data that the run in a folder began with from other data; none where it began before that was kept.
+pub fn read_data(folder: &Path) -> Result<Option<Fingerprints>> {
+    read_json(&folder.join(DATA))
 }
 
 /// The kernels that the run in the folder of a weights file computes with; none, where the file was taken elsewhere.

@@ -24,7 +24,7 @@ use super::console::Flags;
 pub struct ModelParser;
 
 /// How the name of a file of layers ends.
-const LAYERS: &str = ".toml";
+pub const LAYERS: &str = ".toml";
 
 impl TypedValueParser for ModelParser {
     type Value = Architecture;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use rayon::prelude::*;
+use tracing::warn;
 
 use super::dataset::digest;
 use super::{DataError, ImageSource};
@@ -30,27 +31,34 @@ struct Overflow {
 
 struct Contents {
     file: File,
+    /// Whether something could not be written.
+    full: bool,
     /// For each image whether it is there.
     written: Vec<bool>,
 }
 
 impl Overflow {
     fn new(file: File, images: usize, image_bytes: usize) -> Self {
-        Self { contents: Mutex::new(Contents { file, written: vec![false; images] }), image_bytes }
+        Self { contents: Mutex::new(Contents { file, full: false, written: vec![false; images] }), image_bytes }
     }
 
     /// Image number `at`, if it is there.
     fn get(&self, at: usize, out: &mut [u8]) -> bool {
-        let Contents { file, written } = &mut *self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let Contents { file, written, .. } = &mut *self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let place = SeekFrom::Start((at * self.image_bytes) as u64);
         written[at] && file.seek(place).and_then(|_| file.read_exact(out)).is_ok()
     }
 
     /// Keeps image number `at`, where the disk has room for it.
     fn put(&self, at: usize, pixels: &[u8]) {
-        let Contents { file, written } = &mut *self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let Contents { file, full, written } = &mut *self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let place = SeekFrom::Start((at * self.image_bytes) as u64);
-        written[at] = file.seek(place).and_then(|_| file.write_all(pixels)).is_ok();
+        let result = file.seek(place).and_then(|_| file.write_all(pixels));
+        written[at] = result.is_ok();
+        if let (Err(error), false) = (result, *full) {
+            *full = true;
+            warn!("`disk_cache` does not hold all images ({error}): the others are decoded each time");
+        }
     }
 }
 

@@ -65,8 +65,8 @@ impl Dataset {
     /// A data set of all images of `source`, with a label for each.
     ///
     /// # Errors
-    /// If the numbers of images and labels differ, a label is no index into `classes`, or a row has not one finite number
-    /// for each of them.
+    /// If the numbers of images and labels differ, a label is no index into `classes`, a row has not one finite number for
+    /// each of them, or a class has a line break in its name.
     pub fn new(
         name: &str,
         source: Arc<dyn ImageSource>,
@@ -86,6 +86,10 @@ impl Dataset {
         }
         if classes.len() > MOST_CLASSES {
             return Err(DataError::Option(format!("{name} has {} classes, more than {MOST_CLASSES}", classes.len())));
+        }
+        if let Some(class) = classes.iter().find(|class| class.contains(['\n', '\r'])) {
+            let message = "has a line break in its name: rename it";
+            return Err(DataError::Option(format!("{name}: the class {class:?} {message}")));
         }
         match &labels {
             Labels::Classes(labels) => check_labels(Path::new(name), labels, classes.len())?,

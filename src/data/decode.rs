@@ -66,7 +66,12 @@ pub(crate) fn probe(path: &Path, limits: DecodeLimits) -> Result<ImageSize, Stri
 }
 
 fn read_file(path: &Path, limits: DecodeLimits) -> Result<Vec<u8>, String> {
-    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let file = fs::metadata(path).map_err(|error| error.to_string())?;
+    // A pipe is waited for until somebody writes to it.
+    if !file.is_file() {
+        return Err("it is no file".into());
+    }
+    let length = file.len();
     if length > limits.max_bytes {
         return Err(format!("the file has {length} bytes, more than the limit of {}", limits.max_bytes));
     }

@@ -48,6 +48,13 @@ pub enum Finding {
         /// Names of some of them, in the first and in the second part.
         examples: Vec<(String, String)>,
     },
+    /// A file of labels of which each image may have several classes or none.
+    MultiLabel {
+        /// The file.
+        path: PathBuf,
+        /// What says so.
+        why: String,
+    },
     /// Images that are not read because of their format.
     NotRead {
         /// How many of each extension.
@@ -106,6 +113,12 @@ impl fmt::Display for Finding {
                     pairs.join(", ")
                 )
             }
+            Self::MultiLabel { path, why } => write!(
+                f,
+                "{} is read as multi-label, where an image may be of several classes or of none: {why}; `label_kind` \
+                 classification takes it as one class an image",
+                path.display()
+            ),
             Self::NotRead { kinds } => write!(
                 f,
                 "left out images of formats that are not read: {}; convert them to JPEG or PNG",

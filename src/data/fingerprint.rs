@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::{Dataset, Label, Splits};
 
@@ -20,7 +20,7 @@ pub struct Fingerprint {
     pub sha256: String,
 }
 
-/// The fingerprint of each part of some data.
+/// The fingerprint of each part of some data, and of all together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprints {
     /// Of the training images.
@@ -29,11 +29,19 @@ pub struct Fingerprints {
     pub val: Option<Fingerprint>,
     /// Of the test images.
     pub test: Option<Fingerprint>,
+    /// Of all images, however they are divided; none in files that are older than this.
+    #[serde(default)]
+    pub all: Option<Fingerprint>,
 }
 
 impl Dataset {
     /// What tells it from other data; paths are those below `root`, so that data that was moved as a whole stays the same.
     pub fn fingerprint(&self, root: &Path) -> Fingerprint {
+        Fingerprint::of(&self.image_digests(root))
+    }
+
+    /// The SHA-256 of what tells each image from others.
+    fn image_digests(&self, root: &Path) -> Vec<Digest> {
         let root = root.display().to_string();
         let below = |name: &str| {
             let rest = name.strip_prefix(&root).unwrap_or(name);
@@ -42,8 +50,8 @@ impl Dataset {
         let size = |path: &str| fs::metadata(path).map_or(0, |file| file.len());
         // Of images that lie in one file, it is that file's.
         let whole = size(self.name());
-        let mut hasher = Sha256::new();
-        for index in 0..self.len() {
+        let digest = |index: usize| {
+            let mut hasher = Sha256::new();
             let name = self.image_name(index);
             hasher.update(below(&name));
             let bytes = match size(&name) {
@@ -55,17 +63,39 @@ impl Dataset {
                 Label::Class(class) => hasher.update(class.to_le_bytes()),
                 Label::Row(row) => row.iter().for_each(|number| hasher.update(number.to_le_bytes())),
             }
-        }
-        let sha256 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Fingerprint { images: self.len(), sha256 }
+            hasher.finalize().into()
+        };
+        (0..self.len()).map(digest).collect()
+    }
+}
+
+/// A SHA-256.
+type Digest = [u8; 32];
+
+impl Fingerprint {
+    /// That of the images that have these digests, in this order.
+    fn of(images: &[Digest]) -> Self {
+        let digest = Sha256::digest(images.as_flattened());
+        Self { images: images.len(), sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
     }
 }
 
 impl Splits {
     /// The fingerprint of each part; paths are those below `root`.
     pub fn fingerprints(&self, root: &Path) -> Fingerprints {
-        let of = |part: &Option<Dataset>| part.as_ref().map(|set| set.fingerprint(root));
-        Fingerprints { train: self.train.fingerprint(root), val: of(&self.val), test: of(&self.test) }
+        let digests = |set: &Dataset| set.image_digests(root);
+        let train = digests(&self.train);
+        let [val, test] = [&self.val, &self.test].map(|part| part.as_ref().map(digests));
+        let of = |part: &Option<Vec<Digest>>| part.as_deref().map(Fingerprint::of);
+        let parts = [Some(&train), val.as_ref(), test.as_ref()];
+        let mut all: Vec<Digest> = parts.into_iter().flatten().flatten().copied().collect();
+        all.sort_unstable();
+        Fingerprints {
+            train: Fingerprint::of(&train),
+            val: of(&val),
+            test: of(&test),
+            all: Some(Fingerprint::of(&all)),
+        }
     }
 }
 
@@ -85,6 +115,12 @@ impl Fingerprints {
         };
         [train, val, test].into_iter().filter_map(change).collect()
     }
+
+    /// What has changed since `earlier`, of the same images divided otherwise, likewise.
+    pub fn changes_since_fold(&self, earlier: &Self) -> Option<String> {
+        let (then, now) = (earlier.all.as_ref()?, self.all.as_ref()?);
+        (then != now).then(|| format!("{} images then and {} now, or others", then.images, now.images))
+    }
 }
 
 #[cfg(test)]
@@ -100,14 +136,17 @@ mod tests {
     fn other_images_and_labels_are_told() {
         let root = Path::new("dots");
         let of = |labels: Vec<u32>| Fingerprints {
-            train: set(vec![1; labels.len()], labels).fingerprint(root),
+            train: set(vec![1; labels.len()], labels.clone()).fingerprint(root),
             val: Some(set(vec![2, 3], vec![0, 1]).fingerprint(root)),
             test: None,
+            all: Some(set(vec![1; labels.len()], labels).fingerprint(root)),
         };
         let earlier = of(vec![0, 1, 0]);
         assert_eq!(of(vec![0, 1, 0]).changes_since(&earlier), [""; 0]);
         assert_eq!(of(vec![0, 1, 1]).changes_since(&earlier), ["other training images, as many as then (3)"]);
         assert_eq!(of(vec![0, 1]).changes_since(&earlier), ["3 training images then and 2 now"]);
+        assert_eq!(of(vec![0, 1, 0]).changes_since_fold(&earlier), None);
+        assert_eq!(of(vec![0, 1]).changes_since_fold(&earlier).unwrap(), "3 images then and 2 now, or others");
         let without = Fingerprints { val: None, ..earlier.clone() };
         assert_eq!(without.changes_since(&earlier), ["2 validation images then and 0 now"]);
     }

@@ -288,7 +288,9 @@ impl<'a> Reading<'a> {
         let done = AtomicUsize::new(0);
         let on_read = || (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, total);
         // Without a name: the system removes it when the process ends, however that comes about.
-        let file = |folder: &PathBuf| tempfile::tempfile_in(folder).map_err(DataError::io(folder));
+        let file = |folder: &PathBuf| {
+            fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).map_err(DataError::io(folder))
+        };
         let disk = self.options.disk_cache.as_ref().map(file).transpose()?;
         let budget = Budget { memory: self.cache_bytes, disk };
         let (cached, failures) = Cached::fill(files, image_bytes, budget, self.options.verify, &on_read);

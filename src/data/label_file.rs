@@ -1,9 +1,10 @@
 //! Images whose labels are in a file: CSV, or a path and a class a line.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::dataset::MOST_CLASSES;
+use super::finding::Finding;
 use super::folder::{has_image_name, read_images};
 use super::open::Opened;
 use super::{DataError, LabelKind, Labels, OpenOptions};
@@ -33,8 +34,8 @@ struct Table {
     rows: Vec<Row>,
     /// Names of the classes, where each has a column.
     columns: Option<Vec<String>>,
-    /// A cell holds several classes, or none.
-    several: bool,
+    /// Why an image is of several classes or of none, where it can be.
+    several: Option<String>,
 }
 
 /// Opens the images that the file `labels` names. Their paths are relative to `root` or to the folder of the file.
@@ -45,7 +46,11 @@ pub(super) fn open(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Opened, DataError> {
     let broken = |reason: String| DataError::Labels { path: labels.into(), reason };
-    let bytes = std::fs::metadata(labels).map_err(DataError::io(labels))?.len();
+    let file = std::fs::metadata(labels).map_err(DataError::io(labels))?;
+    if !file.is_file() {
+        return Err(broken("it is no file".into()));
+    }
+    let bytes = file.len();
     if bytes > MOST_BYTES {
         return Err(broken(format!("it has {bytes} bytes, and a file of labels may have {MOST_BYTES}")));
     }
@@ -57,12 +62,12 @@ pub(super) fn open(
     let table = read(&text, options.label_kind, group, |path| find(path).is_some()).map_err(&broken)?;
 
     let kind = options.label_kind.unwrap_or(match table.several {
-        true => LabelKind::MultiLabel,
-        false => LabelKind::Classification,
+        Some(_) => LabelKind::MultiLabel,
+        None => LabelKind::Classification,
     });
-    let mut lines: HashMap<&str, u64> = HashMap::new();
+    let mut lines: HashMap<PathBuf, u64> = HashMap::new();
     for row in &table.rows {
-        if let Some(first) = lines.insert(&row.path, row.line) {
+        if let Some(first) = lines.insert(plain(&row.path), row.line) {
             return Err(broken(format!("lines {first} and {} are both of {}", row.line, row.path)));
         }
     }
@@ -87,7 +92,17 @@ pub(super) fn open(
         )));
     }
     let groups = groups_of(&table.rows);
-    read_images(&labels.display().to_string(), files, labels_of_all, groups, classes, options, progress)
+    let mut opened =
+        read_images(&labels.display().to_string(), files, labels_of_all, groups, classes, options, progress)?;
+    if let (Some(why), None) = (table.several, options.label_kind) {
+        opened.findings.push(Finding::MultiLabel { path: labels.into(), why });
+    }
+    Ok(opened)
+}
+
+/// The path without steps that lead nowhere, as in `./a.png`.
+fn plain(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|step| *step != Component::CurDir).collect()
 }
 
 /// What the text of a file of labels says, of whose columns `group` names the one of groups; `exists` tells of a path
@@ -143,7 +158,18 @@ fn read(
             Ok(Row { line: *line, path, classes: parts(&record[at]), group })
         };
         let rows = rows.iter().map(row).collect::<Result<Vec<Row>, String>>()?;
-        let several = separator.is_some() || rows.iter().any(|row| row.classes.is_empty());
+        let line_of = |several: bool| {
+            let unusual = |row: &&Row| if several { row.classes.len() > 1 } else { row.classes.is_empty() };
+            rows.iter().find(unusual).map(|row| row.line)
+        };
+        let several = match (separator, line_of(true), line_of(false)) {
+            (Some(separator), Some(line), _) => {
+                Some(format!("line {line} has several classes, parted by {separator:?}"))
+            }
+            (_, _, Some(line)) => Some(format!("line {line} has none")),
+            (Some(separator), ..) => Some(format!("{separator:?} parts classes")),
+            (None, ..) => None,
+        };
         return Ok(Table { rows, columns: None, several });
     }
     if !has_header {
@@ -173,7 +199,7 @@ fn read(
         table.push(Row { line: *line, path: record[path_at].clone(), classes, group });
     }
     let columns = columns.into_iter().map(|(_, name)| name.clone()).collect();
-    Ok(Table { rows: table, columns: Some(columns), several: true })
+    Ok(Table { rows: table, columns: Some(columns), several: Some("each class has a column".into()) })
 }
 
 /// Which column has the groups, that is called `group`.
@@ -276,7 +302,8 @@ mod tests {
         let table = read(text, kind, None, |_| false)?;
         let classes: BTreeSet<String> = table.rows.iter().flat_map(|row| row.classes.clone()).collect();
         let classes = table.columns.unwrap_or_else(|| classes.into_iter().collect());
-        let kind = kind.unwrap_or(if table.several { LabelKind::MultiLabel } else { LabelKind::Classification });
+        let kind =
+            kind.unwrap_or(if table.several.is_some() { LabelKind::MultiLabel } else { LabelKind::Classification });
         let labels = labels_of(&table.rows, &classes, kind)?;
         Ok((classes, labels))
     }

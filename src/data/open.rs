@@ -30,7 +30,7 @@ crate::settings! {
         /// Whether an image is of one class or of several [default: as the file of labels looks].
         #[arg(long = "task", value_name = "NAME")]
         pub label_kind: Option<LabelKind> = None;
-        /// Size to convert images to: N or HxW [default: their own, or 224 for a folder of many sizes].
+        /// Size to convert images to: N or HxW [default: their own, or of many or large ones about as many pixels as 224x224].
         #[arg(long = "image-size", value_name = "SIZE", value_parser = height_width)]
         pub height_width: Option<(usize, usize)> = None, check check_sides;
         /// 1 for grey, 3 for RGB [default: as the images are].
@@ -58,7 +58,8 @@ crate::settings! {
         /// Train for this one of the folds alone [default: for each].
         #[arg(long, value_name = "N")]
         pub fold: Option<usize> = None, in 1..=MOST_FOLDS;
-        /// Share of the training images to validate on, for data with test but no validation images [default: none].
+        /// Share of the training images to validate on, for data without validation images [default: as --split says, and
+        /// none where there are test images].
         #[arg(long, value_name = "SHARE")]
         pub validation: Option<f64> = None, in between(0.0, 1.0);
         /// Fail on images that cannot be read instead of skipping them.
@@ -128,6 +129,9 @@ impl OpenOptions {
             (Some(folds), Some(fold)) if fold > folds => Err(format!("`fold` is {fold} of only {folds} `folds`")),
             (Some(_), _) if self.validation.is_some() => {
                 Err("`folds` and `validation` both say what to validate on: give one of them".into())
+            }
+            _ if self.validation.is_some() && self.split != SplitRatio::default() => {
+                Err("`split` and `validation` both say what to validate on: give one of them".into())
             }
             _ => Ok(()),
         }
@@ -307,9 +311,13 @@ impl Opened {
         }
         let divided = val.is_none() && test.is_none();
         let ratio = match (&val, &test, options.validation) {
-            (None, None, _) => Some(options.split),
-            (None, Some(_), Some(share)) => Some(SplitRatio { train: 1.0 - share, val: share, test: 0.0 }),
-            _ => None,
+            (None, _, Some(share)) => Some(SplitRatio { train: 1.0 - share, val: share, test: 0.0 }),
+            (None, None, None) => Some(options.split),
+            (Some(_), _, Some(_)) => {
+                let message = "has validation images of its own: leave `validation` out";
+                return Err(DataError::Option(format!("{} {message}", path.display())));
+            }
+            (_, _, None) => None,
         };
         if let (Some(folds), Some(number)) = (options.folds, options.fold) {
             if val.is_some() {

@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{
+    FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::{U8, U8x3},
+};
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
@@ -120,19 +123,25 @@ fn resize(pixels: &[u8], from: ImageSize, to: ImageSize, channels: usize, fit: F
     if fit == Fit::Pad {
         return pad(pixels, from, to, channels, out);
     }
-    let pixel_type = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    match channels {
+        1 => resample::<U8>(pixels, from, to, fit, out),
+        _ => resample::<U8x3>(pixels, from, to, fit, out),
+    }
+}
+
+/// The type of the pixels is known when this is compiled: the resizer's own choice at run time brings the code for all that it
+/// knows, which is a tenth of the binary.
+fn resample<P: PixelTrait>(pixels: &[u8], from: ImageSize, to: ImageSize, fit: Fit, out: &mut [u8]) {
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     let options = match fit {
         Fit::Crop => options.fit_into_destination(None),
         Fit::Pad | Fit::Stretch => options,
     };
-    let source = ImageRef::new(from.width as u32, from.height as u32, pixels, pixel_type)
+    let source = TypedImageRef::<P>::from_buffer(from.width as u32, from.height as u32, pixels)
         .expect("the length of the pixels was checked");
-    let mut target = Image::from_slice_u8(to.width as u32, to.height as u32, out, pixel_type)
+    let mut target = TypedImage::<P>::from_buffer(to.width as u32, to.height as u32, out)
         .expect("the length of the output was checked");
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .expect("source and target have one pixel type and a crop box inside the source");
+    Resizer::new().resize_typed(&source, &mut target, &options).expect("the crop box lies inside the source");
 }
 
 /// The whole image, as large as it fits, in the middle of grey.

@@ -4,8 +4,9 @@
 //! timm, or was when its weights were published, has the names here by [`name`]. Layouts follow from the number of axes alone.
 
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::F32,
 };
 
 /// The learned position embeddings of the vision transformers, `[1, 1 + patches, width]`: the only parameter whose shape
@@ -184,13 +185,12 @@ pub fn positions(values: &[f32], width: usize, from: [usize; 2], to: [usize; 2])
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
     let mut resizer = Resizer::new();
     for channel in 0..width {
-        let plane: Vec<f32> = patches.iter().skip(channel).step_by(width).copied().collect();
-        let source = ImageRef::new(from_columns, from_rows, bytemuck::cast_slice(&plane), PixelType::F32).ok()?;
-        let mut target = Image::new(columns, rows, PixelType::F32);
-        resizer.resize(&source, &mut target, &options).ok()?;
-        let resized = bytemuck::pod_collect_to_vec::<u8, f32>(target.buffer());
-        for (at, value) in resized.into_iter().enumerate() {
-            result[(1 + at) * width + channel] = value;
+        let plane: Vec<F32> = patches.iter().skip(channel).step_by(width).map(|value| F32::new(*value)).collect();
+        let source = TypedImageRef::new(from_columns, from_rows, &plane).ok()?;
+        let mut target = TypedImage::<F32>::new(columns, rows);
+        resizer.resize_typed(&source, &mut target, &options).ok()?;
+        for (at, value) in target.pixels().iter().enumerate() {
+            result[(1 + at) * width + channel] = value.0;
         }
     }
     Some(result)

@@ -244,7 +244,7 @@ fn written(case: &check::Case, folder: &TempDir) -> PathBuf {
 
 fn session(name: &str, input: [usize; 3], classes: usize) -> Session {
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false };
-    let recipe = Recipe { batch_size: BATCH, optimizer, ..Recipe::default() };
+    let recipe = Recipe { batch_size: Some(BATCH), optimizer, ..Recipe::default() };
     let model = build(name, input, classes).unwrap();
     Session::new(device::open("cpu").unwrap(), model, recipe, Normalisation::imagenet()).unwrap()
 }

@@ -19,6 +19,7 @@ pub use layers::{
 };
 pub use parameters::{Block, Parameter, Parameters, Role};
 pub use sequential::Sequential;
+pub(crate) use sequential::names_of_layers;
 pub use stochastic_depth::StochasticDepth;
 
 use crate::graph::{GraphError, Value};

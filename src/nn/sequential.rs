@@ -1,6 +1,10 @@
 //! Layers one after the other.
 
-use std::collections::HashMap;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    iter,
+};
 
 use super::{Builder, Layer};
 use crate::graph::{GraphError, Value};
@@ -31,14 +35,27 @@ impl Sequential {
     }
 }
 
+/// What layers side by side are called, of which some have a name of their own: the others go by their kind and number.
+pub(crate) fn names_of_layers<'a>(
+    layers: impl Iterator<Item = (Option<&'a str>, &'static str)>,
+) -> impl Iterator<Item = Cow<'a, str>> {
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    layers.map(move |(name, kind)| {
+        let number = numbers.entry(kind).or_default();
+        *number += 1;
+        name.map_or_else(|| format!("{kind}{number}").into(), Cow::Borrowed)
+    })
+}
+
 impl Layer for Sequential {
     fn forward(&self, builder: &mut Builder<'_>, mut x: Value) -> Result<Value, GraphError> {
-        let mut numbers: HashMap<&str, usize> = HashMap::new();
-        for (name, layer) in &self.layers {
-            let number = numbers.entry(layer.kind()).or_default();
-            *number += 1;
-            let automatic = format!("{}{number}", layer.kind());
-            x = builder.layer(name.as_deref().unwrap_or(&automatic), layer.as_ref(), x)?;
+        let mut taken = HashSet::new();
+        let names = names_of_layers(self.layers.iter().map(|(name, layer)| (name.as_deref(), layer.kind())));
+        for (name, (_, layer)) in iter::zip(names, &self.layers) {
+            x = builder.layer(&name, layer.as_ref(), x)?;
+            if !taken.insert(name.clone()) {
+                return Err(builder.error(format!("two layers side by side are called {name}: give one another name")));
+            }
         }
         Ok(x)
     }

@@ -14,13 +14,15 @@ pub(super) struct Budget {
     pub target: Target,
     pub options: PlanOptions,
     pub memory: Option<u64>,
+    /// Bytes that are taken beside the plan.
+    pub beside: u64,
 }
 
 impl Budget {
     /// The plan of `graph`, where it fits.
     pub fn plan(&self, graph: &Graph) -> Result<Plan, PlanError> {
         let plan = Plan::new(graph, &self.target, self.options)?;
-        let bytes = plan.memory.planned + plan.memory.resident;
+        let bytes = plan.memory.planned + plan.memory.resident + self.beside;
         match self.memory {
             Some(limit) if bytes > limit => {
                 Err(PlanError::TooLarge { layer: String::new(), what: "the whole step".to_string(), bytes, limit })
@@ -41,16 +43,17 @@ pub(super) fn batch_too_large(
 ) -> TrainError {
     let PlanError::TooLarge { bytes, limit, .. } = error else { return error.into() };
     let fits = |batch: usize| {
-        let recipe = Recipe { batch_size: batch, ..recipe.clone() };
+        let recipe = Recipe { batch_size: Some(batch), ..recipe.clone() };
         let Ok(groups) = recipe.parameter_groups(model) else { return false };
         let mut parameters = Parameters::with_groups(budget.target.block_limit(), groups);
         training_graph(model, &mut parameters, &recipe, normalisation)
             .is_ok_and(|(graph, _)| budget.plan(&graph).is_ok())
     };
-    let (mut low, mut high) = (0, recipe.batch_size);
+    let (mut low, mut high) = (0, recipe.batch_size());
     while low + 1 < high {
         let middle = low.midpoint(high);
         if fits(middle) { low = middle } else { high = middle }
     }
-    TrainError::BatchTooLarge { batch: recipe.batch_size, bytes, limit, device, largest: (low > 0).then_some(low) }
+    let (batch, largest, on_cpu) = (recipe.batch_size(), (low > 0).then_some(low), budget.target == Target::Cpu);
+    TrainError::BatchTooLarge { batch, bytes, limit, device, largest, on_cpu }
 }

@@ -19,7 +19,7 @@ use crate::{
     models::{Architecture, layers::Network},
     tasks::Classification,
     tensor::{Shape, Tensor},
-    weights::OWN,
+    weights::{OWN, is_torch},
 };
 
 /// Weights after the last checkpoint.
@@ -193,10 +193,21 @@ impl Weights {
         let broken = |message: String| TrainError::Checkpoint { path: path.to_path_buf(), message };
         let truncated =
             |error| broken(format!("is not a complete safetensors file ({error}); use another checkpoint of the run"));
+        if is_torch(&bytes) {
+            return Err(broken(
+                "is a file of PyTorch, which does not say what network it is of: begin a run with it, by `pretrained`"
+                    .into(),
+            ));
+        }
         SafeTensors::deserialize(&bytes).map_err(truncated)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(truncated)?;
         let entry = header.metadata().as_ref().and_then(|entries| entries.get(OWN));
-        let entry = entry.ok_or_else(|| broken("has no gabor metadata: it was written by another program".into()))?;
+        let entry = entry.ok_or_else(|| {
+            broken(
+                "has no gabor metadata, as it was written by another program: begin a run with it, by `pretrained`"
+                    .into(),
+            )
+        })?;
         let card: Card = serde_json::from_str(entry).map_err(|error| broken(format!("its gabor metadata: {error}")))?;
         card.check()
             .map_err(|error| broken(format!("its gabor metadata: {error}; use another checkpoint of the run")))?;
@@ -359,6 +370,15 @@ impl Session {
         self.restore(|name, shape| file.tensor(name, shape))?;
         self.set_step(file.card.progress.step);
         Ok(file.card.progress)
+    }
+
+    /// Checks that a weights file can be read and is of the same model.
+    ///
+    /// # Errors
+    /// As [`Self::load_weights`].
+    pub fn check_weights(&self, path: &Path) -> Result<(), TrainError> {
+        let file = Weights::open(path)?;
+        self.parameters.iter().try_for_each(|parameter| file.tensor(&parameter.name, &parameter.shape).map(drop))
     }
 
     /// Begins with the weights of a weights file of the same model; moments and counters begin anew.

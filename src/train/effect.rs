@@ -32,7 +32,7 @@ impl Recipe {
         say(other_fill && given.fill_value.is_some(), "fill_value", "it is for the `fill_mode` constant");
         for (setting, value) in [("mixup", resolved.mixup), ("cutmix", resolved.cutmix)] {
             say(
-                self.batch_size == 1 && positive(value),
+                self.batch_size() == 1 && positive(value),
                 setting,
                 "a `batch_size` of 1 leaves no other image to mix with",
             );
@@ -62,6 +62,12 @@ impl Recipe {
             say(model.teacher.is_none() && changed, setting, "there is no `teacher`");
         }
         let total = self.total_steps(batches);
+        if let Some(lookahead) = self.lookahead.filter(|steps| *steps > total) {
+            said.push(format!(
+                "`lookahead` is every {lookahead} steps and the run has {total}: the weights that are evaluated and kept stay \
+                 as they begin"
+            ));
+        }
         if self.warmup_steps >= total {
             said.push(format!(
                 "`warmup_steps` is {} and the run has {total} steps: the `learning_rate` is not reached before its end",
@@ -109,7 +115,7 @@ mod tests {
             (
                 "mixup",
                 Recipe {
-                    batch_size: 1,
+                    batch_size: Some(1),
                     augment: Augmentation { mixup: Some(0.2), ..augment.clone() },
                     ..recipe.clone()
                 },
@@ -119,6 +125,7 @@ mod tests {
             ("lookahead_alpha", Recipe { lookahead_alpha: 0.6, ..recipe.clone() }),
             ("min_delta", Recipe { min_delta: 0.1, ..recipe.clone() }),
             ("teacher_weight", Recipe { teacher_weight: 0.9, ..recipe.clone() }),
+            ("lookahead", Recipe { lookahead: Some(201), ..recipe.clone() }),
             ("warmup_steps", Recipe { warmup_steps: 200, ..recipe.clone() }),
         ];
         for (setting, recipe) in cases {
@@ -128,6 +135,7 @@ mod tests {
         assert!(recipe.without_effect(&grey, 10).is_empty());
         let with_effect = Recipe {
             warmup_steps: 199,
+            lookahead: Some(200),
             plateau: Some(2),
             plateau_factor: 0.5,
             min_delta: 0.1,

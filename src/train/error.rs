@@ -50,9 +50,10 @@ pub enum TrainError {
     /// The batch is too large for the device.
     #[error(
         "a batch of {batch} images needs {bytes} bytes, and the limit of {device} is {limit}: {}",
-        match .largest {
-            Some(largest) => format!("the largest batch that fits is {largest}; use this `batch_size`"),
-            None => "not even a single image fits; use smaller images, a smaller model or the `device` cpu".to_string(),
+        match (.largest, .on_cpu) {
+            (Some(largest), _) => format!("the largest batch that fits is {largest}; use this `batch_size`"),
+            (None, true) => "not even a single image fits; use smaller images or a smaller model".to_string(),
+            (None, false) => "not even a single image fits; use smaller images, a smaller model or the `device` cpu".to_string(),
         }
     )]
     BatchTooLarge {
@@ -66,6 +67,8 @@ pub enum TrainError {
         device: String,
         /// The largest batch that fits.
         largest: Option<usize>,
+        /// Whether the device is the CPU.
+        on_cpu: bool,
     },
     /// The loss stopped being a number.
     #[error(

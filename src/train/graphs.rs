@@ -286,13 +286,13 @@ fn gradients(
     normalisation: &Normalisation,
     halted: Option<VariableId>,
 ) -> Result<Gradients, GraphError> {
-    let batch = Batch::feeds(graph, model, recipe.batch_size);
+    let batch = Batch::feeds(graph, model, recipe.batch_size());
     let clock = graph.feed("clock", TensorType::u32([2]));
     let augmentation = recipe.augment.resolved(model.input);
     let input = Input { batch: &batch, normalisation, view: View::InTraining(&augmentation) };
     if recipe.dropout > 0.0 && parameters.iter().next().is_none() {
         // Which dense layer is the last is known once all are declared.
-        inference_graph(model, parameters, recipe.batch_size, normalisation)?;
+        inference_graph(model, parameters, recipe.batch_size(), normalisation)?;
     }
     let (samples, built) = forward(graph, model, parameters, &input, Some((clock, recipe)))?;
     let teacher = teacher_output(graph, parameters, model, &samples, normalisation)?;

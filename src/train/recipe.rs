@@ -17,6 +17,15 @@ const MOST_EPOCHS: usize = 1_000_000;
 /// Images of a step, at most: far more than any device holds.
 const MOST_IMAGES: usize = 1 << 20;
 
+/// Images of a step where none are given.
+const BATCH: usize = 128;
+
+/// Images of a step that suit few images, at least: a batch norm of fewer is of hardly any use.
+const SMALLEST_BATCH: usize = 8;
+
+/// Steps of an epoch for which batches become smaller than [`BATCH`].
+const FEWEST_STEPS: usize = 8;
+
 crate::settings! {
     /// How a model is trained: everything that, with the data and the device, determines the result.
     #[command(next_help_heading = "Training")]
@@ -24,9 +33,9 @@ crate::settings! {
         /// How many times to go through the training images.
         #[arg(long, value_name = "N", group = "with_resume")]
         pub epochs: usize = 20, in 1..=MOST_EPOCHS;
-        /// Images a step.
+        /// Images a step [default: 128, or less where that makes 8 steps of an epoch, and 8 at least].
         #[arg(long, value_name = "N")]
-        pub batch_size: usize = 128, in 1..=MOST_IMAGES;
+        pub batch_size: Option<usize> = None, in 1..=MOST_IMAGES;
         /// Batches whose gradients are added up for a step: as batches of N times the size, in the memory of one.
         #[arg(long, value_name = "N")]
         pub accumulate: usize = 1, in 1..=MOST_IMAGES;
@@ -142,6 +151,20 @@ fn check_groups(groups: &[GroupRule]) -> Result<(), String> {
 }
 
 impl Recipe {
+    /// Images a step: as given, else 128.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size.unwrap_or(BATCH)
+    }
+
+    /// The size of batches, where none is given, that suits so many training images: 128, or for fewer than 1,024 images the
+    /// largest power of two that makes 8 steps of an epoch, and 8 at least.
+    pub fn suit_batch_size(&mut self, images: usize) {
+        self.batch_size.get_or_insert_with(|| {
+            let most = (images / FEWEST_STEPS).max(1);
+            (1 << most.ilog2()).clamp(SMALLEST_BATCH, BATCH)
+        });
+    }
+
     /// Which parameters of a model are trained how.
     ///
     /// # Errors
@@ -176,5 +199,25 @@ impl Recipe {
         let steps = self.steps_an_epoch(batches) as u64;
         let all = (self.epochs as u64).saturating_mul(steps).min(u32::MAX.into());
         self.max_steps.map_or(all, |max| max.min(all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_suit_the_number_of_images() {
+        for (images, expected) in
+            [(0, 8), (1, 8), (50, 8), (127, 8), (128, 16), (500, 32), (1023, 64), (1024, 128), (60_000, 128)]
+        {
+            let mut recipe = Recipe::default();
+            assert_eq!(recipe.batch_size(), 128);
+            recipe.suit_batch_size(images);
+            assert_eq!(recipe.batch_size(), expected, "{images}");
+        }
+        let mut given = Recipe { batch_size: Some(3), ..Recipe::default() };
+        given.suit_batch_size(60_000);
+        assert_eq!(given.batch_size(), 3);
     }
 }

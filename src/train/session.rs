@@ -113,7 +113,7 @@ impl Session {
         }
         let groups = recipe.parameter_groups(&model)?;
         let mut parameters = Parameters::with_groups(executor.target().block_limit(), groups);
-        let mut inference = inference_graph(&model, &mut parameters, recipe.batch_size, &normalisation)?;
+        let mut inference = inference_graph(&model, &mut parameters, recipe.batch_size(), &normalisation)?;
         let (graph, mut state) = training_graph(&model, &mut parameters, &recipe, &normalisation)?;
         check_groups(&parameters, &state, &recipe)?;
         let stage = |parameters: &mut Parameters, state: &TrainingState, whole: Option<Graph>| {
@@ -134,14 +134,13 @@ impl Session {
         let averages = state.averages();
         if !averages.is_empty() {
             let mut averaged = parameters.in_variables(&averages);
-            inference = inference_graph(&model, &mut averaged, recipe.batch_size, &normalisation)?;
+            inference = inference_graph(&model, &mut averaged, recipe.batch_size(), &normalisation)?;
         }
         executor.tune(&inference, parameters.variables(), PlanOptions::inference())?;
         let target = executor.target();
         // On the CPU the initial values lie in memory beside the variables that they are written to.
-        let initial = if target == Target::Cpu { 4 * parameters.trained() as u64 } else { 0 };
-        let memory = executor.available_memory().map(|bytes| bytes.saturating_sub(initial));
-        let budget = Budget { target: target.clone(), options, memory };
+        let beside = if target == Target::Cpu { 4 * parameters.trained() as u64 } else { 0 };
+        let budget = Budget { target: target.clone(), options, memory: executor.available_memory(), beside };
         let too_large = |excess| batch_too_large(excess, &model, &recipe, &normalisation, &budget, executor.device());
         let train_plan = budget.plan(&whole.graph).map_err(too_large)?;
         let memory = train_plan.memory;

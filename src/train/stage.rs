@@ -70,6 +70,10 @@ pub(super) fn check_groups(parameters: &Parameters, state: &TrainingState, recip
     if state.updates.is_empty() {
         return Err(TrainError::Setting("all parameters are frozen: there is nothing to train".into()));
     }
+    if state.updates.iter().all(|update| update.group.learning_rate == 0.0) {
+        let message = "the factor of the learning rate is 0 for all parameters: there is nothing to train".into();
+        return Err(TrainError::Setting(message));
+    }
     let Recipe { unfreeze_at: Some(epoch), epochs, .. } = recipe else { return Ok(()) };
     if state.updates.iter().all(|update| update.group.late) {
         let message = "the last dense layer is frozen: there is nothing to train before `unfreeze_at`".into();

@@ -12,6 +12,10 @@ use crate::{
 const MOST_IMAGES: usize = 5000;
 /// Windows that filters are computed of, at most, but for those of the last image.
 const MOST_WINDOWS: usize = 5_000_000;
+/// Products of two numbers of a window that are added up, at most, likewise.
+const MOST_PRODUCTS: usize = 8_000_000_000;
+/// Numbers of a window, at most: the time that its filters take grows with the cube.
+const MOST_NUMBERS: usize = 192;
 
 impl Session {
     /// Gives the weights that begin as the training images say their values, unless the session's weights were given to it.
@@ -30,6 +34,10 @@ impl Session {
             let Some(epsilon) = of_data(init) else { continue };
             let window = window_of(&shape, self.model.input);
             let window = window.map_err(|message| TrainError::Setting(format!("{name} {message}")))?;
+            if epsilon.is_nan() || epsilon <= 0.0 {
+                let message = format!("{name} begins with a whitening of {epsilon}, and that must be above 0");
+                return Err(TrainError::Setting(message));
+            }
             let covariance = covariance(train, &self.normalisation, self.model.input, window)?;
             let filters = Tensor::f32(&shape, whitening(covariance, shape.last(), f64::from(epsilon)));
             let average = self.has_average(block).then(|| (format!("{AVERAGE}{name}"), filters.clone()));
@@ -43,6 +51,10 @@ impl Session {
 /// Rows and columns of the filters of a weight that is to whiten images.
 fn window_of(shape: &Shape, [height, width, channels]: [usize; 3]) -> Result<[usize; 2], String> {
     match shape[..] {
+        [rows, columns, inputs, _] if inputs == channels && rows * columns * inputs > MOST_NUMBERS => Err(format!(
+            "whitens windows of {rows}x{columns}x{inputs}, which are {} numbers, and {MOST_NUMBERS} can be: take a smaller kernel",
+            rows * columns * inputs
+        )),
         [rows, columns, inputs, outputs]
             if inputs == channels && rows <= height && columns <= width && outputs <= 2 * rows * columns * inputs =>
         {
@@ -66,6 +78,7 @@ fn covariance(
 ) -> Result<Vec<f64>, TrainError> {
     let numbers = rows * columns * channels;
     let mut sums = vec![0.0f64; numbers * numbers];
+    let most_windows = MOST_WINDOWS.min(MOST_PRODUCTS / (numbers * numbers));
     let (mut images, mut windows) = (0, 0);
     let mut values = vec![0.0f32; height * width * channels];
     let mut window = vec![0.0f32; numbers];
@@ -86,7 +99,7 @@ fn covariance(
                 windows += 1;
             }
             images += 1;
-            if images == MOST_IMAGES || windows >= MOST_WINDOWS {
+            if images == MOST_IMAGES || windows >= most_windows {
                 break 'all;
             }
         }

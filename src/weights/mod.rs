@@ -189,6 +189,11 @@ impl Stored {
             last.checked_add(extent.saturating_sub(1).checked_mul(*stride)?)
         });
         let within = elements == Some(0) || last.is_some_and(|last| last < held);
+        if self.strides.iter().zip(&self.shape).any(|(stride, extent)| *stride == 0 && *extent > 1) {
+            return Err(format!(
+                "holds the tensor {name} expanded, with elements that stand for several: save its clone() or contiguous()"
+            ));
+        }
         match elements {
             Some(_) if within && self.shape.len() == self.strides.len() => Ok(()),
             _ => Err(format!(
@@ -221,9 +226,17 @@ impl Stored {
 
 type Parsed = (BTreeMap<String, Stored>, BTreeMap<String, String>);
 
+/// Whether bytes are those of a file that torch.save wrote.
+pub(crate) fn is_torch(bytes: &[u8]) -> bool {
+    bytes.starts_with(ZIP) || bytes.starts_with(torch::MAGIC)
+}
+
+/// What zip files begin with.
+const ZIP: &[u8] = b"PK";
+
 /// The tensors of a file and its metadata; else what is wrong.
 fn parse(bytes: &[u8], path: &Path) -> Result<Parsed, String> {
-    if bytes.starts_with(b"PK") {
+    if bytes.starts_with(ZIP) {
         return Ok((torch::zipped(bytes)?, BTreeMap::new()));
     }
     if bytes.starts_with(torch::MAGIC) {

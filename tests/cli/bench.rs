@@ -111,7 +111,10 @@ fn a_step_is_profiled_on_the_cpu() {
     for word in ["conv2d", "native", "of floor", "in all", "peak by probe"] {
         assert!(finished.out.contains(word), "no {word:?} in {finished:#?}");
     }
-    place.run("profile lenet5 --batch-size 0 --device cpu").expect_error(&["batch_size"]);
+    for flag in ["--batch-size 0", "--classes 0", "--classes 70000"] {
+        let finished = place.run(&format!("profile lenet5 {flag} --device cpu")).expect_code(2);
+        assert!(finished.err.contains(flag.split(' ').next().unwrap()), "{finished:#?}");
+    }
     place.run("profile lenet5 --batch-size 2 --device cpu --trace no/folder.json").expect_error(&["no/folder.json"]);
 }
 

@@ -180,6 +180,12 @@ fn files_of_a_run_that_are_missing_or_garbled_are_told() {
         "epoch 1",
         "copy run/last",
     ]);
+    fs::write(place.path("run/best.safetensors"), &place.bytes("run/last.safetensors")[..1000]).unwrap();
+    place.run("train --resume run --max-steps 6").expect_error(&[
+        "the weights of epoch 1, which was the best, cannot be read",
+        "copy run/last",
+        "is not a complete safetensors file",
+    ]);
     fs::copy(place.path("run/last.safetensors"), place.path("run/best.safetensors")).unwrap();
     fs::write(place.path("run/metrics.csv"), "garbage\nand more\n").unwrap();
     let finished = place.run("train --resume run --max-steps 6").expect_code(0);
@@ -191,6 +197,39 @@ fn files_of_a_run_that_are_missing_or_garbled_are_told() {
     );
     fs::write(place.path("run/data.json"), "{").unwrap();
     place.run("train --resume run --max-steps 7").expect_error(&["run/data.json is damaged: remove it"]);
+}
+
+#[test]
+fn a_run_that_cannot_take_a_step_leaves_no_folder() {
+    let place = Workplace::with_shapes();
+    let layers = "layers = [
+        { type = \"conv\", channels = 4, kernel = 3, init = { whitening = 1e-3 }, padding = \"same\" },
+        { type = \"conv\", channels = 4, kernel = 3, init = { whitening = 1e-3 } },
+        { type = \"flatten\" }, { type = \"dense\", units = \"classes\" }]";
+    fs::write(place.path("n.toml"), format!("name = \"n\"\n{layers}")).unwrap();
+    let train = "train shapes --device cpu --epochs 1";
+    place.run(&format!("{train} --model n.toml --out run")).expect_error(&["only a convolution of the images"]);
+    assert!(!place.path("run").exists());
+    fs::write(place.path("n.toml"), format!("name = \"n\"\n{}", layers.replace("kernel = 3,", "kernel = 17,")))
+        .unwrap();
+    let large = format!("{train} --model n.toml --image-size 32 --out run");
+    place.run(&large).expect_error(&["17x17x1, which are 289 numbers", "take a smaller kernel"]);
+    // One that logged steps stays.
+    fs::write(place.path("n.toml"), format!("name = \"n\"\n{}", layers.replace("whitening", "constant"))).unwrap();
+    let diverging = format!("{train} --model n.toml --optimizer sgd --lr 1e30 --log-steps --out run");
+    place.run(&diverging).expect_error(&["lower"]);
+    assert!(place.path("run/steps.csv").is_file());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_among_the_images_is_left_out() {
+    let place = Workplace::with_shapes();
+    let made = std::process::Command::new("mkfifo").arg(place.path("shapes/plain/pipe.png")).status().unwrap();
+    assert!(made.success());
+    let finished = place.run("train shapes --device cpu --max-steps 1 --out run").expect_code(0);
+    assert!(finished.err.contains("pipe.png: it is no file"), "{finished:#?}");
+    place.run("predict run shapes/plain/pipe.png").expect_error(&["pipe.png", "it is no file"]);
 }
 
 #[test]

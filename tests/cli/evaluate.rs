@@ -31,6 +31,16 @@ fn evaluation_has_the_figures_of_training() {
 }
 
 #[test]
+fn without_test_images_it_is_told_which_are_measured() {
+    let place = Workplace::with_shapes();
+    place.run("train shapes --validation 0.2 --device cpu --max-steps 2 --out run").expect_code(0);
+    let finished = place.run("eval run --device cpu").expect_code(0);
+    assert!(finished.out.contains("images          24 (val)"), "{finished:#?}");
+    assert!(finished.err.contains("has no test images: these are the validation images"), "{finished:#?}");
+    place.run("train shapes --validation 0.2 --split 8:2 --device cpu").expect_error(&["give one of them"]);
+}
+
+#[test]
 fn other_data_is_matched_by_the_names_of_its_classes() {
     let place = trained();
     let old = place.json("eval run --split all --device cpu --json");
@@ -79,6 +89,9 @@ fn broken_or_missing_weights_are_named() {
         place.run(command).expect_error(&["best.safetensors", "not a complete safetensors file"]);
     }
     place.run("eval run --weights last --device cpu").expect_code(0);
+    fs::write(place.path("run/best.safetensors"), b"PK\x03\x04").unwrap();
+    place.run("eval run --device cpu").expect_error(&["best.safetensors: is a file of PyTorch", "`pretrained`"]);
+    place.run("predict run shapes/down/001.png --top 0").expect_code(2);
     fs::write(place.path("run/best.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
     place.run("eval run --device cpu").expect_error(&["best.safetensors", "written by another program"]);
 }

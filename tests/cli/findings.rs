@@ -56,10 +56,9 @@ fn images_beyond_the_memory_are_kept_on_disk() {
     let place = Workplace::with_shapes();
     let train = "train shapes --device cpu --epochs 2 --batch-size 16 --augment none --cache-mib 0";
     place.run(&format!("{train} --out plain")).expect_code(0);
-    std::fs::create_dir(place.path("scratch")).unwrap();
-    place.run(&format!("{train} --disk-cache scratch --out cached")).expect_code(0);
+    place.run(&format!("{train} --disk-cache scratch/new --out cached")).expect_code(0);
     assert!(place.bytes("plain/last.safetensors") == place.bytes("cached/last.safetensors"));
-    assert_eq!(std::fs::read_dir(place.path("scratch")).unwrap().count(), 0, "the file goes with the run");
-    place.run(&format!("{train} --disk-cache nowhere --out none")).expect_error(&["nowhere"]);
+    assert_eq!(std::fs::read_dir(place.path("scratch/new")).unwrap().count(), 0, "the file goes with the run");
+    place.run(&format!("{train} --disk-cache shapes/plain/000.png --out none")).expect_error(&["shapes/plain/000.png"]);
     assert!(!place.path("none").exists());
 }

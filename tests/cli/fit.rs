@@ -31,13 +31,15 @@ fn wide_images_are_learned_as_well_as_square_ones() {
     marked(&place, "square", 1);
     marked(&place, "wide", 4);
     let train = |folder: &str| {
-        let flags = "--image-size 24 --device cpu --epochs 10 --lr 0.003 --batch-size 8 --json";
+        let flags = "--image-size 24 --device cpu --epochs 10 --lr 0.003 --json";
         let finished = place.run(&format!("train {folder} --out run-{folder} {flags}")).expect_code(0);
         let result: serde_json::Value = serde_json::from_str(&finished.out).unwrap();
         (result["best"]["accuracy"].as_f64().unwrap(), finished.err)
     };
     let (square, told) = train("square");
     assert!(square > 0.9 && told.contains("images  24x24, as asked for\n"), "{square}, {told}");
+    let batches = "batches 5 an epoch, of 8 images; that suits 35 training images, and --batch-size takes another\n";
+    assert!(told.contains(batches), "{told}");
     let (wide, told) = train("wide");
     assert!(wide >= square, "{wide}");
     assert!(told.contains("whole, padded with grey, as cropping would cut 75% off the median image"), "{told}");

@@ -45,6 +45,17 @@ fn each_fold_is_trained_and_the_figures_are_over_all() {
     assert_eq!(again["mean"]["val"], result["mean"]["val"]);
     assert!(place.bytes("run/fold-2/last.safetensors") == weights);
 
+    fs::remove_dir_all(place.path("run/fold-1")).unwrap();
+    let extra = place.path("shapes/plain/999.png");
+    fs::copy(place.path("shapes/plain/000.png"), &extra).unwrap();
+    place.run("train --resume run --device cpu").expect_error(&["run/fold-2 began: 120 images then and 121 now"]);
+    assert!(!place.path("run/fold-1").exists());
+    fs::remove_file(extra).unwrap();
+    place.run("train --resume run --device cpu").expect_code(0);
+    for command in ["eval run", "predict run shapes/plain/000.png", "summary run", "train shapes --teacher run"] {
+        place.run(command).expect_error(&["run holds a run for each fold: give one of them, such as ", "run/fold-1"]);
+    }
+
     place.run("train --resume run --epochs 3").expect_error(&["trained alike", "--config run/config.toml"]);
     place.run(&format!("{TRAIN} --out run")).expect_error(&["holds a run already", "--resume run"]);
     let shown = place.run("train --resume run").expect_code(0).out;

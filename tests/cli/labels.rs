@@ -32,6 +32,11 @@ fn images_of_several_classes_are_trained_evaluated_and_predicted() {
     let result = place.json(&format!("{TRAIN} --epochs 12 --balance-classes --out run --json"));
     assert_eq!((&result["task"], &result["test"]["images"]), (&"multi-label".into(), &12.into()));
     assert!(result["test"]["mean_average_precision"].as_f64().unwrap() > 0.9, "{result}");
+    let told = result["findings"][0].as_str().unwrap();
+    assert!(
+        told.contains("labels.csv is read as multi-label") && told.contains("line 2 has several classes"),
+        "{told}"
+    );
     let metrics = place.read("run/metrics.csv");
     assert!(
         metrics.starts_with("epoch,step,train_loss,train_accuracy,val_loss,val_mean_average_precision,val_accuracy,")
@@ -110,6 +115,10 @@ fn labels_that_cannot_be_are_named() {
         fs::write(place.path("labels.csv"), text).unwrap();
         place.run(TRAIN).expect_error(words);
     }
+    fs::write(place.path("labels.csv"), "000.png,across\n./000.png,down\n").unwrap();
+    place.run(TRAIN).expect_error(&["lines 1 and 2 are both of ./000.png"]);
+    fs::write(place.path("labels.csv"), "path,label\n000.png,\"a\nb\"\n001.png,c\n").unwrap();
+    place.run(TRAIN).expect_error(&["the class \"a\\nb\" has a line break"]);
     fs::write(place.path("labels.csv"), "path,across,down\n000.png,1,1\n001.png,0,1\n").unwrap();
     place
         .run(&format!("{TRAIN} --task classification"))

@@ -49,6 +49,12 @@ fn the_file_of_a_run_is_taken_for_its_model() {
     let small = place.json("summary small.toml --json");
     assert_eq!(small["model"], "small");
     assert_eq!(place.json("summary run.toml --json"), small);
+    std::fs::create_dir(place.path("configs")).unwrap();
+    std::fs::rename(place.path("small.toml"), place.path("configs/small.toml")).unwrap();
+    std::fs::write(place.path("configs/run.toml"), "model = \"small.toml\"\n").unwrap();
+    let finished =
+        place.run("train shapes --config configs/run.toml --device cpu --max-steps 1 --out run").expect_code(0);
+    assert!(finished.out.contains("model   small,"), "{finished:#?}");
     assert_eq!(place.json("summary zoo.toml --json"), place.json("summary lenet5 --json"));
 }
 

@@ -55,7 +55,11 @@ fn run(config: &RunConfig, folder: &RunFolder, allowed: bool, console: Console) 
         let begun = RunFolder::of_stopped_run(&path).ok();
         let ended = match begun {
             Some(folder) => run::resume(config, &folder, allowed, console)?,
-            None => run::start(config, Some(&path), console)?,
+            None => {
+                let mut others = (1..=count).map(|other| folder.fold(other)).filter(|other| *other != path);
+                let earlier = if allowed { None } else { others.find(|other| other.is_dir()) };
+                run::start_like(config, Some(&path), earlier.as_deref(), console)?
+            }
         };
         console.note(ended.text.trim_end())?;
         if !ended.finished {

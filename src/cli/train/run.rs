@@ -19,7 +19,7 @@ use crate::cli::{
     config::{RunConfig, open_data},
     console::{Console, Flags},
     devices, interrupt, pretrained,
-    run_folder::{RunFolder, weights_file},
+    run_folder::{RunFolder, read_data, weights_file},
     values::Normalise,
 };
 
@@ -41,15 +41,39 @@ impl Ended {
 }
 
 /// Trains anew.
-pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Result<Ended> {
+pub fn start(config: RunConfig, out: Option<&Path>, console: Console) -> Result<Ended> {
+    start_like(config, out, None, console)
+}
+
+/// Trains anew, on the data of an `earlier` run with another fold.
+pub fn start_like(
+    mut config: RunConfig,
+    out: Option<&Path>,
+    earlier: Option<&Path>,
+    console: Console,
+) -> Result<Ended> {
     config.make_paths_absolute();
     let (job, session) = Job::begin(config)?;
+    if let Some(earlier) = earlier
+        && let Some(data) = read_data(earlier)?
+        && let Some(change) = job.fingerprints().changes_since_fold(&data)
+    {
+        bail!(
+            "the data has changed since the run in {} began: {change}. Put it back as it was, or go on with it as it is by \
+             --allow-changed-data",
+            earlier.display()
+        );
+    }
     let folder = RunFolder::create(out, &session.model().name)?;
     job.config.write(&folder.config())?;
     folder.write_kernels(&session.kernels())?;
     folder.write_classes(job.splits.classes())?;
     folder.write_data(&job.fingerprints())?;
-    job.run(session, &folder, None, console)
+    let result = job.run(session, &folder, None, console);
+    if result.is_err() && !folder.holds_results() {
+        folder.discard();
+    }
+    result
 }
 
 /// Goes on with the run in `folder`, whose data may be another than it began with only where that is `allowed`.
@@ -78,7 +102,17 @@ pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Con
             folder.last().display()
         );
     }
-    let batches = job.splits.train.len().div_ceil(job.config.recipe.batch_size);
+    if progress.best.is_some() {
+        session.check_weights(&folder.best()).with_context(|| {
+            format!(
+                "the weights of epoch {}, which was the best, cannot be read: put the file back as it was, or copy {} to its \
+                 place, whose weights are then taken for the best so far",
+                progress.best_epoch,
+                folder.last().display()
+            )
+        })?;
+    }
+    let batches = job.splits.train.len().div_ceil(job.config.recipe.batch_size());
     // Where nothing is trained any more, the run stays what its configuration says that it is.
     if progress.step < job.config.recipe.total_steps(batches) {
         job.config.write(&folder.config())?;
@@ -94,6 +128,8 @@ pub struct Job {
     pub splits: Splits,
     /// Whether the network was chosen because it suits the images.
     pub suiting: bool,
+    /// Whether the size of batches was.
+    pub batch_suits: bool,
     /// What it began with, where these are the weights of a file.
     pub begun: Option<String>,
 }
@@ -137,6 +173,11 @@ impl Job {
         config.recipe.sample.weights(&splits.train)?;
         let size = splits.image_size();
         let input = [size.height, size.width, size.channels];
+        let batch_suits = config.recipe.batch_size.is_none();
+        config.recipe.suit_batch_size(splits.train.len());
+        if splits.sizing.has_ends() {
+            config.recipe.augment.keep_ends(input);
+        }
         let task = tasks::for_data(&splits.train, config.recipe.balance_classes);
         let suiting = config.model.is_none();
         let architecture = config.model.get_or_insert_with(|| Architecture::suiting(input, splits.images()));
@@ -152,12 +193,12 @@ impl Job {
         }
         let normalisation = normalisation(&config, &splits.train)?;
         if config.images.fold.is_none_or(|fold| fold == 1) {
-            let batches = splits.train.len().div_ceil(config.recipe.batch_size);
+            let batches = splits.train.len().div_ceil(config.recipe.batch_size());
             warn(config.recipe.without_effect(&model, batches));
         }
         let session = Session::new(executor, model, config.recipe.clone(), normalisation)?;
         check_monitor(&session, splits.val.as_ref())?;
-        Ok((Self { config, splits, suiting, begun: None }, session))
+        Ok((Self { config, splits, suiting, batch_suits, begun: None }, session))
     }
 
     /// That images are normalised as pretrained weights want it, where they are.
@@ -176,7 +217,7 @@ impl Job {
     /// What tells its data from other data, which must be what the run in `folder` began with unless others are `allowed`.
     fn check_data(&self, folder: &RunFolder, allowed: bool) -> Result<Fingerprints> {
         let data = self.fingerprints();
-        let changes = folder.read_data()?.map_or(Vec::new(), |earlier| data.changes_since(&earlier)).join(", ");
+        let changes = read_data(folder.path())?.map_or(Vec::new(), |earlier| data.changes_since(&earlier)).join(", ");
         ensure!(
             allowed || changes.is_empty(),
             "the data has changed since the run in {} began: {changes}. Put it back as it was, or go on with it as it is by \
@@ -254,14 +295,14 @@ impl Job {
             class_weights: (recipe.balance_classes && has_classes).then(|| self.splits.train.balanced_class_weights()),
             image_weights: recipe.sample.weights(&self.splits.train)?,
             strict: self.config.images.strict,
-            ..LoaderOptions::new(recipe.batch_size)
+            ..LoaderOptions::new(recipe.batch_size())
         };
         Ok(Loader::new(self.splits.train.clone(), options)?)
     }
 
     fn loader(&self, set: Dataset) -> Result<Loader> {
         let strict = self.config.images.strict;
-        Ok(Loader::new(set, LoaderOptions { strict, ..LoaderOptions::new(self.config.recipe.batch_size) })?)
+        Ok(Loader::new(set, LoaderOptions { strict, ..LoaderOptions::new(self.config.recipe.batch_size()) })?)
     }
 
     fn logs(&self, folder: &RunFolder, resumed: Option<&Progress>) -> Result<(EpochLog, Option<StepLog>)> {

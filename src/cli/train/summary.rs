@@ -6,7 +6,7 @@ use gabor::{
     plan::Tuned,
     report::grouped,
     tasks::{Evaluation, Metric},
-    train::{EpochReport, Outcome, Progress, Session, StopReason},
+    train::{EpochReport, Outcome, Progress, Recipe, Session, StopReason},
 };
 use serde_json::{Value, json};
 
@@ -53,6 +53,12 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
     if let Some(begun) = &job.begun {
         let _ = writeln!(text, "weights {begun}");
     }
+    let (batch, images) = (session.recipe().batch_size(), splits.train.len());
+    let _ = write!(text, "batches {} an epoch, of {batch} images", grouped(images.div_ceil(batch)));
+    let _ = match job.batch_suits && batch != Recipe::default().batch_size() {
+        true => writeln!(text, "; that suits {} training images, and --batch-size takes another", grouped(images)),
+        false => writeln!(text),
+    };
     let _ = writeln!(text, "augment {}", session.augmentation());
     let _ = writeln!(text, "device  {}", session.device());
     if let Tuned { calls, timed: 1.., faster, time, .. } = session.tuned() {

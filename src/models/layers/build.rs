@@ -72,6 +72,13 @@ impl Layer for Spec {
                     true => x,
                     false => builder.layer("shortcut", &sequence(shortcut, self.classes), x)?,
                 };
+                let [branch, beside] = [y, shortcut].map(|value| builder.shape(value).clone());
+                if branch != beside {
+                    return Err(builder.error(format!(
+                        "its layers make {branch} and what is added to them is {beside}: give it a `shortcut` that makes \
+                         {branch}, such as a conv with kernel = 1, their stride and their channels"
+                    )));
+                }
                 let sum = builder.graph.add(y, shortcut)?;
                 activation.forward(builder, sum)
             }

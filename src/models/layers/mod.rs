@@ -1,8 +1,9 @@
 //! Networks that are written down as a list of layers.
 
 mod build;
+mod check;
 
-use std::{collections::HashSet, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize, de::Error};
 use serde_json::{Map, Value as Json};
@@ -12,11 +13,7 @@ use build::sequence;
 use crate::{
     nn::{Activation, Dropout, Init, Layer},
     ops::Padding,
-    settings::{self, above},
 };
-
-/// Layers of a network, at most, repeated ones counted as often as they are.
-const MOST_LAYERS: usize = 10_000;
 
 /// A network as a list of layers, which a file can hold:
 ///
@@ -205,13 +202,6 @@ impl Default for Edges {
 }
 
 impl Edges {
-    fn check(self, most: usize) -> Result<(), String> {
-        match self {
-            Self::All(n) => settings::check("padding", &n, &(0..=most)),
-            Self::Rule(_) => Ok(()),
-        }
-    }
-
     fn padding(self) -> Padding {
         match self {
             Self::Rule(Rule::Valid) => Padding::Valid,
@@ -278,33 +268,25 @@ impl<'de> Deserialize<'de> for NamedLayer {
             Some(other) => return Err(D::Error::custom(format!("a layer's name is a text, not {other}"))),
         };
         let what = name.clone().or_else(|| Some(fields.get("type")?.as_str()?.to_string())).unwrap_or_default();
+        if let Some((field, _)) = fields.iter().find(|(_, value)| holds_null(value)) {
+            return Err(D::Error::custom(format!("layer {what}: `{field}` must be finite")));
+        }
         let layer = serde_json::from_value(Json::Object(fields))
             .map_err(|error| D::Error::custom(format!("layer {what}: {error}")))?;
         Ok(Self { name, layer })
     }
 }
 
-impl Network {
-    /// Checks that every number is one that a layer can have.
-    ///
-    /// # Errors
-    /// With a message that names the layer and what would be right.
-    pub fn check(&self) -> Result<(), String> {
-        let fits = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(fits) {
-            return Err(format!(
-                "a network is not called {:?}: take letters, digits, -, _ and . for its name",
-                self.name
-            ));
-        }
-        let mut count = 0;
-        check_layers(&self.layers, &mut count, 1)?;
-        if self.last_dense().is_none_or(|units| units != Units::Classes(Classes::Classes)) {
-            return Err(format!("{} must end in a dense layer of units = \"classes\"", self.name));
-        }
-        Ok(())
+/// Whether there is a number that JSON does not have: NaN or an infinite one.
+fn holds_null(value: &Json) -> bool {
+    match value {
+        Json::Null => true,
+        Json::Object(fields) => fields.values().any(holds_null),
+        _ => false,
     }
+}
 
+impl Network {
     fn last_dense(&self) -> Option<Units> {
         fn of(layers: &[NamedLayer]) -> Option<Units> {
             layers.iter().rev().find_map(|named| match &named.layer {
@@ -322,36 +304,6 @@ impl Network {
     }
 }
 
-/// Adds the number of layers to `count`, `times` each.
-fn check_layers(layers: &[NamedLayer], count: &mut usize, times: usize) -> Result<(), String> {
-    let mut names = HashSet::new();
-    for NamedLayer { name, layer } in layers {
-        if let Some(name) = name {
-            if name.is_empty() || name.contains('/') || name.contains(char::is_whitespace) {
-                return Err(format!("a layer is not called {name:?}: names have no blanks and no /"));
-            }
-            if !names.insert(name) {
-                return Err(format!("two layers side by side are called {name}"));
-            }
-        }
-        *count = count.saturating_add(times);
-        if *count > MOST_LAYERS {
-            return Err(format!("a network has at most {MOST_LAYERS} layers"));
-        }
-        let what = || format!("layer {}", name.as_deref().unwrap_or(layer.kind()));
-        layer.check().map_err(|error| format!("{}: {error}", what()))?;
-        match layer {
-            LayerSpec::Block { repeat, layers } => check_layers(layers, count, times.saturating_mul(*repeat))?,
-            LayerSpec::Residual { layers, shortcut, .. } => {
-                check_layers(layers, count, times)?;
-                check_layers(shortcut, count, times)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 impl LayerSpec {
     /// What it is called without a name.
     fn kind(&self) -> &'static str {
@@ -367,39 +319,6 @@ impl LayerSpec {
             Self::SqueezeExcite { .. } | Self::Cbam { .. } => "attention",
             Self::Block { .. } => "block",
             Self::Residual { .. } => "residual",
-        }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let sizes = 1..=1 << 16;
-        let size = |name: &str, value: usize| settings::check(name, &value, &sizes);
-        match self {
-            Self::Conv { channels, kernel, stride, padding, dilation, groups, .. } => {
-                padding.check(1 << 16)?;
-                let numbers = [("channels", channels), ("kernel", kernel), ("stride", stride)];
-                let more = [("dilation", dilation), ("groups", groups)];
-                numbers.into_iter().chain(more).try_for_each(|(name, value)| size(name, *value))
-            }
-            Self::Dense { units: Units::Number(units), .. } => size("units", *units),
-            Self::BatchNorm { epsilon } | Self::LayerNorm { epsilon } => {
-                settings::check("epsilon", &f64::from(*epsilon), &above(0.0))
-            }
-            Self::MaxPool(pool) | Self::AveragePool(pool) => {
-                size("size", pool.size)?;
-                // A window of nothing but padding has no largest value.
-                pool.padding.check(pool.size - 1)?;
-                size("stride", pool.stride.unwrap_or(1))
-            }
-            Self::Dropout { rate } => settings::check("rate", rate, &(0.0..1.0)),
-            Self::Scale { factor } => settings::check("factor", factor, &(..)),
-            Self::SqueezeExcite { squeezed } | Self::Cbam { squeezed } => size("squeezed", *squeezed),
-            Self::Block { repeat, .. } => size("repeat", *repeat),
-            Self::Residual { drop, .. } => settings::check("drop", drop, &(0.0..1.0)),
-            Self::Dense { .. }
-            | Self::Activation { .. }
-            | Self::GlobalAveragePool
-            | Self::GlobalMaxPool
-            | Self::Flatten => Ok(()),
         }
     }
 }
@@ -473,6 +392,26 @@ mod tests {
     }
 
     #[test]
+    fn a_residual_of_two_shapes_is_refused() {
+        for (stride, shape) in [(1, "[2, 1, 1, 1]"), (3, "[2, 3, 3, 4]")] {
+            let branch = match stride {
+                1 => "{ type = \"conv\", channels = 1, kernel = 9 }",
+                _ => "{ type = \"conv\", channels = 4, kernel = 3, stride = 3 }",
+            };
+            let network = read(&format!(
+                "name = \"n\"\nlayers = [{{ type = \"residual\", layers = [{branch}] }}, {{ type = \"flatten\" }}, {{ \
+                 type = \"dense\", units = \"classes\" }}]"
+            ));
+            let (mut graph, mut parameters) = (Graph::new(), Parameters::new(usize::MAX));
+            let x = graph.feed("x", TensorType::f32([2, 9, 9, 3]));
+            let mut builder = Builder::new(&mut graph, &mut parameters, Mode::Inference, None);
+            let error = network.unwrap().build(5).forward(&mut builder, x).unwrap_err().to_string();
+            assert!(error.contains(&format!("residual1: its layers make {shape}")), "{error}");
+            assert!(error.contains("[2, 9, 9, 3]: give it a `shortcut`"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_named() {
         let head = "{ type = \"dense\", units = \"classes\" }";
         let of = |layers: &str| read(&format!("name = \"n\"\nlayers = [{layers}]")).unwrap_err();
@@ -486,14 +425,29 @@ mod tests {
             ("{ name = \"a\", type = \"max_pool\", size = 2, padding = 2 }", "padding"),
             ("{ type = \"dense\", units = \"many\" }", "units are a number or \"classes\""),
             ("{ type = \"flatten\" }", "must end in a dense layer of units = \"classes\""),
-            (&format!("{{ type = \"dropout\", rate = 1.5 }}, {head}"), "layer dropout: `rate` is 1.5"),
-            (&format!("{{ type = \"conv\", channels = 3, kernel = 0 }}, {head}"), "`kernel` is 0"),
+            (&format!("{{ type = \"dropout\", rate = 1.5 }}, {head}"), "layer dropout: rate is 1.5"),
+            (&format!("{{ type = \"conv\", channels = 3, kernel = 0 }}, {head}"), "kernel is 0"),
             (&format!("{{ type = \"block\", repeat = 9999, layers = [{head}, {head}] }}"), "at most 10000 layers"),
             (&format!("{{ name = \"a b\", type = \"flatten\" }}, {head}"), "names have no blanks"),
             (
                 &format!("{{ name = \"a\", type = \"flatten\" }}, {{ name = \"a\", type = \"flatten\" }}, {head}"),
-                "are called a",
+                "two layers are called a",
             ),
+            (
+                &format!("{{ name = \"flatten2\", type = \"flatten\" }}, {{ type = \"flatten\" }}, {head}"),
+                "two layers are called flatten2",
+            ),
+            (
+                &format!(
+                    "{{ name = \"r.1.flatten1\", type = \"flatten\" }}, {{ name = \"r\", type = \"block\", \
+                          repeat = 2, layers = [{{ type = \"flatten\" }}] }}, {head}"
+                ),
+                "two layers are called r.1.flatten1",
+            ),
+            (&format!("{{ type = \"scale\", factor = 1e300 }}, {head}"), "layer scale: factor is 1"),
+            (&format!("{{ type = \"scale\", factor = nan }}, {head}"), "layer scale: `factor` must be finite"),
+            ("{ type = \"dense\", units = \"classes\", init = { constant = inf } }", "`init` must be finite"),
+            ("{ type = \"dense\", units = \"classes\", init = { constant = 1e300 } }", "layer dense: init is inf"),
         ] {
             let error = of(layers);
             assert!(error.contains(part), "{layers}: {error}");

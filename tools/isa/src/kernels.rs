@@ -53,8 +53,8 @@ pub fn all() -> anyhow::Result<Vec<Kernel>> {
     found.rows()?;
     found.attention()?;
     found.training("seed-cnn", [28, 28, 1], Recipe::default())?;
-    found.training("resnet18", [32, 32, 3], Recipe { batch_size: 32, optimizer: sgd, ..Recipe::default() })?;
-    found.training("resnet50", [224, 224, 3], Recipe { batch_size: 64, optimizer: sgd, ..Recipe::default() })?;
+    found.training("resnet18", [32, 32, 3], Recipe { batch_size: Some(32), optimizer: sgd, ..Recipe::default() })?;
+    found.training("resnet50", [224, 224, 3], Recipe { batch_size: Some(64), optimizer: sgd, ..Recipe::default() })?;
     found.kernels.sort_by(|a, b| (a.file, &a.candidate).cmp(&(b.file, &b.candidate)));
     Ok(found.kernels)
 }
