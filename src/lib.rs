@@ -21,6 +21,7 @@ pub mod device;
 pub mod gpu;
 pub mod graph;
 pub mod kernel;
+pub mod metrics;
 pub mod models;
 pub mod nn;
 pub mod ops;

@@ -115,6 +115,16 @@ impl Labels {
         }
     }
 
+    /// Adds the label of another image, of the kind of those that there are.
+    pub(crate) fn push(&mut self, label: Label<'_>) {
+        match (&mut *self, label) {
+            (Self::Classes(classes), Label::Class(class)) => classes.push(class),
+            (Self::Rows { values, .. }, Label::Row(row)) => values.extend_from_slice(row),
+            (_, Label::Class(class)) => *self = Self::Classes(vec![class]),
+            (_, Label::Row(row)) => *self = Self::Rows { width: row.len(), values: row.to_vec() },
+        }
+    }
+
     /// Exchanges the labels of two images.
     pub(super) fn swap(&mut self, a: usize, b: usize) {
         match self {

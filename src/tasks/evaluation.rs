@@ -1,10 +1,11 @@
 //! What an evaluation reports.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Serialize, Serializer};
 
 use super::Metric;
+use crate::metrics::{Interval, Reliability};
 
 /// How well a model does on a set of images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -22,6 +23,46 @@ pub struct Evaluation {
     /// Number of images by true class (row) and predicted class (column), where each image is of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Vec<Vec<u64>>>,
+    /// For some figures, by their keys, the range that holds them with a probability of 95%.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, Interval>,
+    /// Classes that were mistaken most often for another.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub most_confused: Vec<Confused>,
+    /// How many images were right at which confidence; `None` where a task has no confidences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reliability: Option<Reliability>,
+    /// Images of the largest loss that were not recognised, the worst first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Images of a class that were taken for another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Confused {
+    /// The class that they are of.
+    pub class: String,
+    /// The class that they were taken for.
+    pub taken_for: String,
+    /// How many.
+    pub images: u64,
+}
+
+/// An image that was not recognised.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mistake {
+    /// The image.
+    pub image: String,
+    /// The class that it is of.
+    pub class: String,
+    /// The class that it was taken for.
+    pub taken_for: String,
+    /// With which probability.
+    pub probability: f32,
+    /// Its loss.
+    pub loss: f32,
+    /// Its place among the images that were measured.
+    pub index: usize,
 }
 
 /// How well a model does on the images of a class.
@@ -67,7 +108,7 @@ mod tests {
         let metrics = vec![Metric::share("accuracy", 0.5), Metric::share("top-5 accuracy", 1.0)];
         let of_class = vec![Metric::share("accuracy", f64::NAN)];
         let per_class = vec![ClassFigures { class: "cat".into(), images: 0, metrics: of_class }];
-        let evaluation = Evaluation { images: 2, loss: 0.25, metrics, per_class, confusion: None };
+        let evaluation = Evaluation { images: 2, loss: 0.25, metrics, per_class, ..Evaluation::default() };
         assert_eq!(evaluation.to_string(), "accuracy 50.00%, top-5 accuracy 100.00%, loss 0.2500 on 2 images");
         assert_eq!(
             serde_json::to_string(&evaluation).unwrap(),

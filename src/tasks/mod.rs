@@ -8,13 +8,15 @@ mod classification;
 mod evaluation;
 mod metric;
 mod multi_label;
+mod predictions;
 
 use std::sync::Arc;
 
 pub use classification::Classification;
-pub use evaluation::{ClassFigures, Evaluation};
+pub use evaluation::{ClassFigures, Confused, Evaluation, Mistake};
 pub use metric::{Metric, Unit};
-pub use multi_label::MultiLabel;
+pub use multi_label::{MultiLabel, THRESHOLD};
+pub use predictions::Predictions;
 
 use crate::{
     data::{Dataset, Label, Labels},
@@ -58,6 +60,14 @@ pub trait Task: Send + Sync {
 
     /// Begins the figures of an evaluation on data with these names of classes.
     fn tally(&self, classes: &[String]) -> Box<dyn Tally>;
+
+    /// All figures that predictions of the task give, where [`Task::tally`] has those by which training is followed. The same, unless
+    /// the task has more.
+    fn judge(&self, predictions: &Predictions) -> Evaluation {
+        let mut tally = self.tally(&predictions.classes);
+        predictions.iter().for_each(|(answer, label)| tally.add(answer, label));
+        tally.finish(predictions.len(), predictions.loss())
+    }
 }
 
 /// A batch and what the network makes of it.

@@ -5,11 +5,12 @@ use crate::{
     data::Label,
     graph::{Graph, GraphError, Value},
     kernel::Expr,
+    metrics::{Ranking, mean_of_defined, ratio},
     tensor::{Tensor, TensorType},
 };
 
 /// Probability from which on a class is said to be there.
-const THRESHOLD: f32 = 0.5;
+pub const THRESHOLD: f32 = 0.5;
 
 /// Images are of any number of some classes each. The network ends in logits, f32 `[batch, classes]`; the loss is the mean
 /// over the classes of the binary cross-entropy of their logistic function; inference answers with a probability for each
@@ -109,40 +110,38 @@ impl Tally for Scores {
         self.exact += u64::from(exact);
     }
 
-    fn finish(mut self: Box<Self>, images: usize, loss: f64) -> Evaluation {
+    fn finish(self: Box<Self>, images: usize, loss: f64) -> Evaluation {
         let mut per_class = Vec::new();
         let mut total = Counts::default();
-        for (at, scores) in self.scores.iter_mut().enumerate() {
-            let counts = Counts::of(scores);
+        for (at, scores) in self.scores.into_iter().enumerate() {
+            let counts = Counts::of(&scores);
             total.add(&counts);
+            let ranking = Ranking::of(scores);
+            let (threshold, best) = ranking.best_threshold().unwrap_or((f32::NAN, f64::NAN));
             let metrics = vec![
-                Metric::share("average precision", average_precision(scores)),
+                Metric::share("average precision", ranking.average_precision()),
+                Metric::share("AUC", ranking.area_under_roc()),
                 Metric::share("precision", counts.precision()),
                 Metric::share("recall", counts.recall()),
                 Metric::share("F1", counts.f1()),
+                Metric::number("best threshold", threshold.into()),
+                Metric::share("F1 there", best),
             ];
             let class = self.classes.get(at).cloned().unwrap_or_else(|| at.to_string());
             per_class.push(ClassFigures { class, images: counts.positives(), metrics });
         }
         // Classes without images have no average precision.
-        let mean = |at: usize| {
-            let values: Vec<f64> =
-                per_class.iter().map(|class| class.metrics[at].value).filter(|v| !v.is_nan()).collect();
-            ratio(values.iter().sum(), values.len() as f64)
-        };
+        let mean = |at: usize| mean_of_defined(per_class.iter().map(|class: &ClassFigures| class.metrics[at].value));
         let metrics = vec![
             Metric::share("mean average precision", mean(0)),
             Metric::share("accuracy", total.accuracy()),
             Metric::share("exact match", ratio(self.exact as f64, images as f64)),
             Metric::share("micro F1", total.f1()),
-            Metric::share("macro F1", mean(3)),
+            Metric::share("macro F1", mean(4)),
+            Metric::share("macro AUC", mean(1)),
         ];
-        Evaluation { images, loss, metrics, per_class, confusion: None }
+        Evaluation { images, loss, metrics, per_class, ..Evaluation::default() }
     }
-}
-
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole == 0.0 { f64::NAN } else { part / whole }
 }
 
 /// Decisions at the threshold, by what was decided and what is.
@@ -199,21 +198,6 @@ impl Counts {
     }
 }
 
-/// Precision, averaged over the steps of recall when the threshold falls: the sum over thresholds of
-/// `(recall - recall before) * precision`, as scikit-learn's `average_precision_score`. Undefined without positives.
-fn average_precision(scores: &mut [(f32, bool)]) -> f64 {
-    scores.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let positives = scores.iter().filter(|(_, is)| *is).count() as f64;
-    let (mut seen, mut found, mut sum) = (0.0, 0.0, 0.0);
-    for ties in scores.chunk_by(|a, b| a.0 == b.0) {
-        let new = ties.iter().filter(|(_, is)| *is).count() as f64;
-        seen += ties.len() as f64;
-        found += new;
-        sum += new * found / seen;
-    }
-    ratio(sum, positives)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,9 +230,9 @@ mod tests {
             assert!(close(found, value), "{name}: {found}");
         }
         let expected = [
-            [0.7555555555555555, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0],
-            [0.9166666666666665, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0],
-            [0.8333333333333333, 0.75, 1.0, 6.0 / 7.0],
+            [0.7555555555555555, 0.7222222222222222, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0],
+            [0.9166666666666665, 0.888888888888889, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0],
+            [0.8333333333333333, 0.888888888888889, 0.75, 1.0, 6.0 / 7.0],
         ];
         for (class, expected) in evaluation.per_class.iter().zip(expected) {
             assert_eq!(class.images, 3);

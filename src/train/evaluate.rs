@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     augment::Views,
-    data::{Batch, Labels, Loader},
+    data::{Batch, Label, Labels, Loader},
     models::Model,
     nn::Parameters,
     plan::{Executor, Outputs, Plan, PlanOptions, ProgramId},
-    tasks::{self, Evaluation, Tally},
+    tasks::{self, Evaluation, Predictions},
     tensor::DType,
 };
 
@@ -39,33 +39,77 @@ impl Inference {
         Self { program }
     }
 
-    /// The task's figures on the images of some loaders together, which have the same classes.
+    /// The figures by which training is followed, on the images of a loader.
     pub fn evaluate(
+        &self,
+        executor: &mut dyn Executor,
+        model: &Model,
+        loader: &Loader,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Evaluation, TrainError> {
+        let mut tally = model.task.tally(loader.dataset().classes());
+        let (mut images, mut loss) = (0, 0.0);
+        self.each(executor, model, loader, &mut |answered| {
+            tally.add(answered.answer, answered.label);
+            images += 1;
+            loss += f64::from(answered.loss);
+            progress(images);
+        })?;
+        Ok(tally.finish(images, loss / images.max(1) as f64))
+    }
+
+    /// What is said of the images of some loaders together, which have the same classes.
+    pub fn predictions(
         &self,
         executor: &mut dyn Executor,
         model: &Model,
         loaders: &[Loader],
         progress: &mut dyn FnMut(usize),
-    ) -> Result<Evaluation, TrainError> {
-        let classes = loaders.first().map_or(&[][..], |loader| loader.dataset().classes());
-        let mut figures = Figures { tally: model.task.tally(classes), images: 0, loss: 0.0 };
-        let mut pending: VecDeque<Labels> = VecDeque::new();
+    ) -> Result<Predictions, TrainError> {
+        let classes = loaders.first().map_or(&[][..], |loader| loader.dataset().classes()).to_vec();
+        let mut all = Predictions { classes, ..Predictions::default() };
         for loader in loaders {
-            for batch in loader.epoch(0, 0) {
-                let mut batch = batch?;
-                pending.push_back(batch.labels.select(0..batch.real));
-                self.run(executor, model, &mut batch)?;
-                loader.recycle(batch);
-                for outputs in executor.collect(self.program, false)? {
-                    figures.add(&outputs, pending.pop_front());
-                    progress(figures.images);
-                }
+            self.each(executor, model, loader, &mut |answered| {
+                all.answers.extend_from_slice(answered.answer);
+                all.labels.push(answered.label);
+                all.losses.push(answered.loss);
+                all.images.push(loader.dataset().image_name(answered.index));
+                progress(all.images.len());
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// Tells `take` what is said of each image of a loader, in its order.
+    fn each(
+        &self,
+        executor: &mut dyn Executor,
+        model: &Model,
+        loader: &Loader,
+        take: &mut dyn FnMut(Answered<'_>),
+    ) -> Result<(), TrainError> {
+        let mut pending: VecDeque<(Labels, Vec<u32>)> = VecDeque::new();
+        let mut tell = |outputs: &Outputs, (labels, indices): (Labels, Vec<u32>)| {
+            let (answers, width) = floats(outputs, "predictions");
+            let (losses, _) = floats(outputs, "losses");
+            for (((at, index), answer), loss) in indices.into_iter().enumerate().zip(answers.chunks(width)).zip(losses)
+            {
+                take(Answered { index: index as usize, answer, label: labels.get(at), loss: *loss });
+            }
+        };
+        for batch in loader.epoch(0, 0) {
+            let mut batch = batch?;
+            pending.push_back((batch.labels.select(0..batch.real), batch.indices[..batch.real].to_vec()));
+            self.run(executor, model, &mut batch)?;
+            loader.recycle(batch);
+            for outputs in executor.collect(self.program, false)? {
+                tell(&outputs, pending.pop_front().unwrap_or_default());
             }
         }
         for outputs in executor.collect(self.program, true)? {
-            figures.add(&outputs, pending.pop_front());
+            tell(&outputs, pending.pop_front().unwrap_or_default());
         }
-        Ok(figures.tally.finish(figures.images, figures.loss / figures.images.max(1) as f64))
+        Ok(())
     }
 
     fn run(&self, executor: &mut dyn Executor, model: &Model, batch: &mut Batch) -> Result<(), TrainError> {
@@ -84,25 +128,13 @@ fn floats<'a>(outputs: &'a Outputs, name: &str) -> (&'a [f32], usize) {
     (values, (values.len() / batch.max(1)).max(1))
 }
 
-/// What the images that were seen come to.
-struct Figures {
-    tally: Box<dyn Tally>,
-    images: usize,
-    /// Summed.
-    loss: f64,
-}
-
-impl Figures {
-    fn add(&mut self, outputs: &Outputs, labels: Option<Labels>) {
-        let labels = labels.unwrap_or_default();
-        let (predictions, width) = floats(outputs, "predictions");
-        let (losses, _) = floats(outputs, "losses");
-        for ((at, prediction), loss) in (0..labels.len()).zip(predictions.chunks(width)).zip(losses) {
-            self.tally.add(prediction, labels.get(at));
-            self.images += 1;
-            self.loss += f64::from(*loss);
-        }
-    }
+/// What is said of an image.
+struct Answered<'a> {
+    /// Its place in its data set.
+    index: usize,
+    answer: &'a [f32],
+    label: Label<'a>,
+    loss: f32,
 }
 
 /// A trained model, loaded for inference.
@@ -185,13 +217,31 @@ impl Classifier {
         self.executor.device()
     }
 
-    /// The task's figures on the images of some loaders together, which have the same classes and the batch size that this
-    /// was loaded for. Tells `progress` how many images are done.
+    /// The task's figures ([`Task::judge`](crate::tasks::Task::judge)) on the images of some loaders together, which have the same
+    /// classes and the batch size that this was loaded for. Tells `progress` how many images are done.
     ///
     /// # Errors
     /// If an image cannot be read or the device fails.
     pub fn evaluate(&mut self, loaders: &[Loader], progress: &mut dyn FnMut(usize)) -> Result<Evaluation, TrainError> {
-        self.inference.evaluate(self.executor.as_mut(), &self.model, loaders, progress)
+        let predictions = self.predictions(loaders, progress)?;
+        Ok(self.judge(&predictions))
+    }
+
+    /// What it says of the images of some loaders together, likewise.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn predictions(
+        &mut self,
+        loaders: &[Loader],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Predictions, TrainError> {
+        self.inference.predictions(self.executor.as_mut(), &self.model, loaders, progress)
+    }
+
+    /// The figures of predictions.
+    pub fn judge(&self, predictions: &Predictions) -> Evaluation {
+        self.model.task.judge(predictions)
     }
 
     /// The `top` most probable classes of each image; `images` holds them as u8 `[height, width, channels]` in a row.

@@ -419,7 +419,7 @@ impl Session {
         loader: &Loader,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TrainError> {
-        self.inference.evaluate(self.executor.as_mut(), &self.model, std::slice::from_ref(loader), progress)
+        self.inference.evaluate(self.executor.as_mut(), &self.model, loader, progress)
     }
 
     /// The gradient of the batch's loss with respect to each parameter that is trained, at the present parameters, by the

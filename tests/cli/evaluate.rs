@@ -26,8 +26,35 @@ fn evaluation_has_the_figures_of_training() {
     }
 
     let finished = place.run("eval run/best.safetensors shapes --split all --device cpu").expect_code(0);
-    assert!(finished.out.contains("images          120 (all)"), "{finished:#?}");
+    assert!(finished.out.contains("  120 (all)\n"), "{finished:#?}");
     assert!(finished.out.contains("across") && finished.out.contains("predicted as"), "{finished:#?}");
+}
+
+#[test]
+fn each_prediction_is_written_and_models_are_compared() {
+    let place = trained();
+    let evaluated = place.json("eval run --device cpu --split all --csv said.csv --json");
+    let said = place.read("said.csv");
+    assert!(said.starts_with("image,class,taken_for,probability,loss,across,down,plain\n"), "{said}");
+    let rows: Vec<Vec<&str>> = said.lines().skip(1).map(|row| row.split(',').collect()).collect();
+    assert!(rows.len() == 120 && rows[0][0].ends_with("shapes/across/001.png") && rows[0][1] == "across", "{said}");
+    let right = rows.iter().filter(|row| row[1] == row[2]).count() as f64;
+    assert!((evaluated["accuracy"].as_f64().unwrap() - right / 120.0).abs() < 1e-9, "{evaluated}");
+    let wrong = evaluated["mistakes"].as_array().unwrap().len().min(20);
+    assert_eq!(wrong, (120 - right as usize).min(20));
+
+    // Another that was hardly trained, and on images of another size.
+    let other = "train shapes --device cpu --image-size 16 --max-steps 1 --out other";
+    place.run(other).expect_code(0);
+    let both = place.json("eval run --split all --against other --against run --device cpu --json");
+    let figures = &both["against"][0];
+    let counts = ["only_first", "only_second"].map(|name| figures["mcnemar"][name].as_f64().unwrap());
+    assert_eq!(counts[0] - counts[1], right - (figures["accuracy"].as_f64().unwrap() * 120.0).round(), "{figures}");
+    assert!(figures["mcnemar"]["p"].as_f64().unwrap() < 1e-4, "{figures}");
+    assert_eq!((&both["against"][1]["mcnemar"]["p"], &both["against"][1]["loss"]), (&1.0.into(), &both["loss"]));
+    let shown = place.run("eval run --against other --device cpu").expect_code(0).out;
+    assert!(shown.contains("first right alone") && shown.contains("other/best.safetensors"), "{shown}");
+    place.run("eval run --against nowhere --device cpu").expect_error(&["nowhere does not exist"]);
 }
 
 #[test]
@@ -35,7 +62,7 @@ fn without_test_images_it_is_told_which_are_measured() {
     let place = Workplace::with_shapes();
     place.run("train shapes --validation 0.2 --device cpu --max-steps 2 --out run").expect_code(0);
     let finished = place.run("eval run --device cpu").expect_code(0);
-    assert!(finished.out.contains("images          24 (val)"), "{finished:#?}");
+    assert!(finished.out.contains("  24 (val)\n"), "{finished:#?}");
     assert!(finished.err.contains("has no test images: these are the validation images"), "{finished:#?}");
     place.run("train shapes --validation 0.2 --split 8:2 --device cpu").expect_error(&["give one of them"]);
 }
@@ -51,7 +78,7 @@ fn other_data_is_matched_by_the_names_of_its_classes() {
     assert_eq!((&new["images"], &new["split"]), (&80.into(), &"all".into()));
     assert_eq!(new["confusion"][1], old["confusion"][1]);
     assert_eq!(new["confusion"][2], old["confusion"][2]);
-    assert_eq!(new["per_class"][0]["accuracy"], serde_json::Value::Null);
+    assert_eq!(new["per_class"][0]["recall"], serde_json::Value::Null);
 
     fs::rename(place.path("other/down"), place.path("other/up")).unwrap();
     place.run("eval run other --device cpu").expect_error(&["does not know: up", "across, down, plain"]);

@@ -1,9 +1,12 @@
 //! One class an image: cross-entropy of the softmax of logits.
 
-use super::{ClassFigures, Evaluation, Metric, Objective, SampleMetric, Samples, Tally, Task, Unit};
+mod judge;
+
+use super::{ClassFigures, Evaluation, Metric, Objective, Predictions, SampleMetric, Samples, Tally, Task, Unit};
 use crate::{
     data::Label,
     graph::{Graph, GraphError, Value},
+    metrics::{ClassScores, Confusion},
     tensor::TensorType,
 };
 
@@ -61,9 +64,11 @@ impl Task for Classification {
     }
 
     fn tally(&self, classes: &[String]) -> Box<dyn Tally> {
-        // Row by row, so that those of many classes take memory only once they are written to.
-        let confusion = (0..self.classes).map(|_| vec![0; self.classes]).collect();
-        Box::new(Hits { classes: classes.to_vec(), correct: 0, in_top5: 0, confusion })
+        Box::new(Hits { classes: classes.to_vec(), correct: 0, in_top5: 0, confusion: Confusion::new(self.classes) })
+    }
+
+    fn judge(&self, predictions: &Predictions) -> Evaluation {
+        judge::all(predictions, self.classes)
     }
 }
 
@@ -72,7 +77,7 @@ struct Hits {
     classes: Vec<String>,
     correct: u64,
     in_top5: u64,
-    confusion: Vec<Vec<u64>>,
+    confusion: Confusion,
 }
 
 impl Tally for Hits {
@@ -81,32 +86,33 @@ impl Tally for Hits {
         let label = label as usize;
         // Of a class that the model does not tell apart: not recognised.
         let Some(&own) = row.get(label) else { return };
-        let rank = row.iter().enumerate().filter(|(at, p)| **p > own || (**p == own && *at < label)).count();
-        let valid = own.is_finite();
-        self.correct += u64::from(valid && rank == 0);
-        self.in_top5 += u64::from(valid && rank < TOP);
-        self.confusion[label][largest(row)] += 1;
+        let taken_for = Predictions::likeliest(row);
+        self.correct += u64::from(own.is_finite() && taken_for == label);
+        self.in_top5 += u64::from(own.is_finite() && rank(row, label) < TOP);
+        self.confusion.add(label, taken_for);
     }
 
     fn finish(self: Box<Self>, images: usize, loss: f64) -> Evaluation {
-        let share = |count: u64, of: u64| if of == 0 { f64::NAN } else { count as f64 / of as f64 };
-        let all = images.max(1) as u64;
-        let of_class = |(at, row): (usize, &Vec<u64>)| {
-            let images = row.iter().sum();
+        let share = |count: u64| count as f64 / images.max(1) as f64;
+        let of_class = |(at, scores): (usize, ClassScores)| {
             let class = self.classes.get(at).cloned().unwrap_or_else(|| at.to_string());
-            ClassFigures { class, images, metrics: vec![Metric::share("accuracy", share(row[at], images))] }
+            ClassFigures { class, images: scores.support, metrics: vec![Metric::share("recall", scores.recall)] }
         };
-        let per_class = self.confusion.iter().enumerate().map(of_class).collect();
-        let mut metrics = vec![Metric::share("accuracy", share(self.correct, all))];
-        if self.confusion.len() > TOP {
-            metrics.push(Metric::share("top-5 accuracy", share(self.in_top5, all)));
+        let per_class: Vec<ClassFigures> = self.confusion.per_class().into_iter().enumerate().map(of_class).collect();
+        let mut metrics = vec![Metric::share("accuracy", share(self.correct))];
+        if per_class.len() > TOP {
+            metrics.push(Metric::share("top-5 accuracy", share(self.in_top5)));
         }
-        Evaluation { images, loss, metrics, per_class, confusion: Some(self.confusion) }
+        let confusion = Some(self.confusion.into_counts());
+        Evaluation { images, loss, metrics, per_class, confusion, ..Evaluation::default() }
     }
 }
 
-fn largest(row: &[f32]) -> usize {
-    (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best })
+/// How many classes come before one in a row of probabilities. Of those that are alike, the last comes first, as for
+/// scikit-learn's `top_k_accuracy_score`.
+fn rank(row: &[f32], class: usize) -> usize {
+    let own = row[class];
+    row.iter().enumerate().filter(|(at, p)| **p > own || (**p == own && *at > class)).count()
 }
 
 #[cfg(test)]
@@ -123,7 +129,7 @@ mod tests {
         tally.add(&[f32::NAN; 6], Label::Class(1));
         tally.add(&[0.4, 0.3, 0.1, 0.1, 0.1, 0.0], Label::Class(9));
         let evaluation = tally.finish(5, 1.0);
-        assert_eq!((evaluation.metric("accuracy"), evaluation.metric("top-5 accuracy")), (Some(0.2), Some(0.4)));
+        assert_eq!((evaluation.metric("accuracy"), evaluation.metric("top-5 accuracy")), (Some(0.2), Some(0.6)));
         assert_eq!(evaluation.confusion.unwrap()[1], [2, 0, 0, 0, 0, 0]);
         let figures: Vec<(u64, f64)> = evaluation.per_class.iter().map(|c| (c.images, c.metrics[0].value)).collect();
         assert_eq!((figures[0], figures[1], figures[5]), ((1, 1.0), (2, 0.0), (1, 0.0)));

@@ -1,20 +1,23 @@
 //! `gabor eval`: a trained model measured on images.
 
+mod predictions;
+mod table;
+
 use std::{
-    fmt::Write,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use gabor::{
     augment::Views,
     data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, Splits},
+    metrics::{McNemar, mcnemar},
     plan::Tuning,
-    tasks::Evaluation,
-    train::{Card, Classifier, read_card},
+    tasks::{Evaluation, Predictions},
+    train::{Card, Classifier, read_card, write_whole},
 };
 use serde_json::{Value, json};
 
@@ -30,10 +33,16 @@ use super::{
 /// Without DATA it is measured on the test images of the data that it was trained on, or on the validation images where
 /// there are no test images. Of other DATA it takes the test part, if there is one, and else all images; their classes are
 /// matched by name.
+///
+/// Figures have the names and the values of scikit-learn. Means are over the classes that have images: macro, each class
+/// counting alike, and weighted, by its number of images. Ranges hold a figure with a probability of 95%: they come of drawing
+/// as many images with replacement, 1,000 times. The calibration error is how far accuracy is off confidence.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gabor eval runs/resnet18-1
   gabor eval runs/resnet18-1 --split val --weights last
+  gabor eval runs/resnet18-1 --csv predictions.csv
+  gabor eval runs/resnet18-1 --against runs/resnet18-2 --against runs/vit_tiny-1
   gabor eval runs/resnet18-1/best.safetensors new-flowers --json
   gabor eval runs/resnet18-1/best-12.safetensors")]
 pub struct EvalArgs {
@@ -41,6 +50,9 @@ pub struct EvalArgs {
     run: PathBuf,
     /// The folder of the data [default: that of the run]
     data: Option<PathBuf>,
+    /// Measure also this one, on the same images, and say how sure it is that one of the two is better (McNemar's test)
+    #[arg(long, value_name = "RUN|FILE")]
+    against: Vec<PathBuf>,
     /// Which weights of a run folder [default: best]
     #[arg(long, value_enum)]
     weights: Option<WeightsChoice>,
@@ -53,6 +65,9 @@ pub struct EvalArgs {
     /// Average the network's output over views of each image (test-time augmentation)
     #[arg(long, value_name = "VIEWS", default_value = "none")]
     tta: Views,
+    /// Write what is said of each image to this file: its class, the one that it is taken for, the probability of each, the loss
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
@@ -88,16 +103,57 @@ impl Split {
     }
 }
 
+/// A model, and what it says of the images.
+struct Measured {
+    weights: PathBuf,
+    card: Card,
+    device: String,
+    predictions: Predictions,
+    evaluation: Evaluation,
+}
+
 impl EvalArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let weights = weights_file(&self.run, self.weights)?;
-        let card = read_card(&weights)?;
         let config = config_beside(&weights)?;
-        let batch = self.batch_size.map_or(config.recipe.batch_size(), |batch| batch as usize);
-        let executor = devices::open(&self.device, self.tune, kernels_beside(&weights)?)?;
-        let mut classifier = Classifier::load_for(&weights, executor, batch, self.tta)?;
-
+        let card = read_card(&weights)?;
         let (splits, own) = self.open(&config, &card)?;
+        let split = self.choose(&splits, own);
+        let first = self.measure(weights, card, &config, splits, split, console)?;
+        if let Some(path) = &self.csv {
+            write_whole(path, &predictions::csv(&first.predictions)?)?;
+        }
+        let mut others = Vec::new();
+        for run in &self.against {
+            let weights = weights_file(run, self.weights)?;
+            let card = read_card(&weights)?;
+            let (splits, _) = self.open(&config, &card)?;
+            let other = self.measure(weights, card, &config, splits, split, console)?;
+            ensure!(
+                other.predictions.images == first.predictions.images,
+                "{} is not measured on the same images as {}: some of them changed or became unreadable meanwhile",
+                other.weights.display(),
+                first.weights.display()
+            );
+            others.push(other);
+        }
+
+        let mut figures = self.figures(&first, split)?;
+        if !others.is_empty() {
+            let all = others.iter().map(|other| {
+                let mut figures = self.figures(other, split)?;
+                figures["mcnemar"] = serde_json::to_value(between(&first, other))?;
+                Ok(figures)
+            });
+            figures["against"] = all.collect::<Result<Vec<Value>>>()?.into();
+        }
+        let text = table::of(split, &first.evaluation) + &table::of_several(&first, &others);
+        console.json(self.json).result(&figures, text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Which part of the data to take.
+    fn choose(&self, splits: &Splits, own: bool) -> Split {
         let split = self.split.unwrap_or(match (&splits.test, &splits.val) {
             (Some(_), _) if own || !splits.divided => Split::Test,
             (None, Some(_)) if own => Split::Val,
@@ -107,28 +163,47 @@ impl EvalArgs {
         if own && self.split.is_none() && split != Split::Test {
             tracing::warn!("{} has no test images: these are the {} images", splits.train.name(), split.of());
         }
+        split
+    }
+
+    fn measure(
+        &self,
+        weights: PathBuf,
+        card: Card,
+        config: &RunConfig,
+        splits: Splits,
+        split: Split,
+        console: Console,
+    ) -> Result<Measured> {
+        let batch = self.batch_size.map_or(config.recipe.batch_size(), |batch| batch as usize);
+        let executor = devices::open(&self.device, self.tune, kernels_beside(&weights)?)?;
+        let mut classifier = Classifier::load_for(&weights, executor, batch, self.tta)?;
         let options = LoaderOptions { strict: config.images.strict, ..LoaderOptions::new(batch) };
         let loader = |set| Ok(Loader::new(with_classes(set, &card.classes)?, options.clone())?);
         let loaders = sets(splits, split)?.into_iter().map(loader).collect::<Result<Vec<Loader>>>()?;
         let bar = console.bar("evaluating", loaders.iter().map(|loader| loader.dataset().len()).sum());
-        let evaluation = classifier.evaluate(&loaders, &mut |done| bar.set_position(done as u64))?;
+        let predictions = classifier.predictions(&loaders, &mut |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
+        let evaluation = classifier.judge(&predictions);
+        Ok(Measured { weights, card, device: classifier.device(), predictions, evaluation })
+    }
 
+    fn figures(&self, measured: &Measured, split: Split) -> Result<Value> {
         let mut figures = json!({
-            "model": card.model,
-            "weights": weights,
-            "device": classifier.device(),
+            "model": measured.card.model,
+            "weights": measured.weights,
+            "device": measured.device,
             "split": split.name(),
             "tta": self.tta,
-            "classes": card.classes,
-            "task": card.task,
+            "classes": measured.card.classes,
+            "task": measured.card.task,
         });
-        if let (Some(figures), Value::Object(measured)) = (figures.as_object_mut(), serde_json::to_value(&evaluation)?)
+        if let (Some(figures), Value::Object(found)) =
+            (figures.as_object_mut(), serde_json::to_value(&measured.evaluation)?)
         {
-            figures.extend(measured);
+            figures.extend(found);
         }
-        console.json(self.json).result(&figures, table(split, &evaluation))?;
-        Ok(ExitCode::SUCCESS)
+        Ok(figures)
     }
 
     /// The data, and whether it is that of the run.
@@ -151,6 +226,13 @@ impl EvalArgs {
         let path = self.data.as_deref().or(config.data.as_deref());
         Ok((open_data(path, &options)?, own))
     }
+}
+
+/// Whether one of two models tells more of the images right.
+fn between(first: &Measured, other: &Measured) -> McNemar {
+    let [first, other] = [first, other].map(|measured| measured.predictions.are_right());
+    let only = |own: &[bool], others: &[bool]| own.iter().zip(others).filter(|(own, other)| **own && !**other).count();
+    mcnemar(only(&first, &other) as u64, only(&other, &first) as u64)
 }
 
 fn same_place(a: &Path, b: &Path) -> bool {
@@ -217,47 +299,6 @@ impl ImageSource for Images {
     fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError> {
         self.0.read(index, out)
     }
-}
-
-/// Confusion matrices of more classes than this are not for reading.
-const MOST_CLASSES_SHOWN: usize = 20;
-
-fn table(split: Split, evaluation: &Evaluation) -> String {
-    let mut text = String::new();
-    let names = evaluation.metrics.iter().map(|metric| metric.name.chars().count()).max().unwrap_or(0).max(14);
-    let head = |text: &mut String, name: &str, value: &str| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<names$}  {value}");
-    };
-    head(&mut text, "images", &format!("{} ({})", evaluation.images, split.name()));
-    evaluation.metrics.iter().for_each(|metric| head(&mut text, &metric.name, &metric.shown()));
-    head(&mut text, "loss", &format!("{:.4}", evaluation.loss));
-    let Some(first) = evaluation.per_class.first() else { return text };
-
-    let matrix = evaluation.confusion.as_ref().filter(|matrix| matrix.len() <= MOST_CLASSES_SHOWN);
-    let cell = matrix.and_then(|m| m.iter().flatten().max()).map_or(1, |most| most.to_string().len()).max(3);
-    let width = evaluation.per_class.iter().map(|class| class.class.chars().count()).max().unwrap_or(0).max(5);
-    let columns: Vec<usize> = first.metrics.iter().map(|metric| metric.name.chars().count().max(8)).collect();
-    let _ = write!(text, "\n{:<width$}  {:>7}", "class", "images");
-    for (metric, column) in first.metrics.iter().zip(&columns) {
-        let _ = write!(text, "  {:>column$}", metric.name);
-    }
-    text.push_str(if matrix.is_some() { "  predicted as (columns in the order of the rows)\n" } else { "\n" });
-    for (at, class) in evaluation.per_class.iter().enumerate() {
-        let _ = write!(text, "{:<width$}  {:>7}", class.class, class.images);
-        for (metric, column) in class.metrics.iter().zip(&columns) {
-            let shown = if metric.value.is_nan() { "-".to_string() } else { metric.shown() };
-            let _ = write!(text, "  {shown:>column$}");
-        }
-        if let Some(matrix) = matrix {
-            text.push(' ');
-            for count in &matrix[at] {
-                let _ = write!(text, " {count:>cell$}");
-            }
-        }
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

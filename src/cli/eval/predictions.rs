@@ -1,0 +1,36 @@
+//! What is said of each image, as a file.
+
+use anyhow::Result;
+use gabor::{
+    data::Label,
+    tasks::{Predictions, THRESHOLD},
+};
+
+/// What stands between the classes of an image that is of several.
+const SEPARATOR: &str = "|";
+
+/// Predictions as CSV: the image, what it is and what it is taken for, the probability of that, the loss, and the probability
+/// of each class.
+pub fn csv(predictions: &Predictions) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let classes: Vec<String> = (0..predictions.width()).map(|class| predictions.class(class)).collect();
+    let names = ["image", "class", "taken_for", "probability", "loss"].map(String::from);
+    writer.write_record(names.iter().chain(&classes))?;
+    for ((image, (answer, label)), loss) in predictions.images.iter().zip(predictions.iter()).zip(&predictions.losses) {
+        let listed = |is: &dyn Fn(usize) -> bool| {
+            let those: Vec<&str> =
+                classes.iter().enumerate().filter(|(at, _)| is(*at)).map(|(_, name)| name.as_str()).collect();
+            those.join(SEPARATOR)
+        };
+        let (class, taken_for, probability) = match label {
+            Label::Class(class) => {
+                let best = Predictions::likeliest(answer);
+                (predictions.class(class as usize), predictions.class(best), answer[best].to_string())
+            }
+            Label::Row(row) => (listed(&|at| row[at] > 0.5), listed(&|at| answer[at] > THRESHOLD), String::new()),
+        };
+        let fields = [image.clone(), class, taken_for, probability, loss.to_string()];
+        writer.write_record(fields.into_iter().chain(answer.iter().map(ToString::to_string)))?;
+    }
+    Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}

@@ -1,0 +1,65 @@
+//! What a model said of images.
+
+use super::THRESHOLD;
+use crate::data::{Label, Labels};
+
+/// What a model said of images, with what they are.
+#[derive(Clone, Debug, Default)]
+pub struct Predictions {
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Names of the images.
+    pub images: Vec<String>,
+    /// What inference answered, f32 `[images, width]`.
+    pub answers: Vec<f32>,
+    /// What was to be recognised.
+    pub labels: Labels,
+    /// The loss of each image.
+    pub losses: Vec<f32>,
+}
+
+impl Predictions {
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// Numbers that inference answers for an image.
+    pub fn width(&self) -> usize {
+        (self.answers.len() / self.images.len().max(1)).max(1)
+    }
+
+    /// What was answered for each image, and what it is.
+    pub fn iter(&self) -> impl Iterator<Item = (&[f32], Label<'_>)> {
+        self.answers.chunks_exact(self.width()).zip((0..self.len()).map(|at| self.labels.get(at)))
+    }
+
+    /// Mean loss; 0 without images.
+    pub fn loss(&self) -> f64 {
+        self.losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / self.len().max(1) as f64
+    }
+
+    /// Whether each image is told right: the likeliest class is its own, or of each class it is told whether the image is of it.
+    pub fn are_right(&self) -> Vec<bool> {
+        let is_right = |(answer, label): (&[f32], Label<'_>)| match label {
+            Label::Class(class) => Self::likeliest(answer) == class as usize,
+            Label::Row(row) => answer.iter().zip(row).all(|(answer, is)| (*answer > THRESHOLD) == (*is > 0.5)),
+        };
+        self.iter().map(is_right).collect()
+    }
+
+    /// The likeliest class of an answer; of several the first.
+    pub fn likeliest(answer: &[f32]) -> usize {
+        (0..answer.len()).fold(0, |best, at| if answer[at] > answer[best] { at } else { best })
+    }
+
+    /// The name of a class, or its number where it has none.
+    pub fn class(&self, at: usize) -> String {
+        self.classes.get(at).cloned().unwrap_or_else(|| at.to_string())
+    }
+}
