@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, ensure};
 use gabor::{
     data::{self, DataError, OpenOptions, Splits},
     models::Architecture,
@@ -18,6 +18,9 @@ use super::{
     run_folder::weights_file,
     values::{LAYERS, ModelParser, Normalise, read_layers},
 };
+
+/// The last line of the configuration of a run, by which one is known that was cut off.
+const END: &str = "# end of the configuration";
 
 /// Seconds between checkpoints, at most: 30 years.
 const MOST_SECONDS: f64 = 1e9;
@@ -97,6 +100,19 @@ impl RunConfig {
         Ok(config)
     }
 
+    /// Reads that of a run, which is whole or none.
+    pub fn read_of_run(path: &Path) -> Result<Self> {
+        let config = Self::read(path)?;
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(
+            text.trim_end().ends_with(END),
+            "{} is incomplete, as it does not end in \"{END}\": settings are missing in it. Put it back as it was, or add that \
+             line where it is as you want it",
+            path.display()
+        );
+        Ok(config)
+    }
+
     /// Makes it mean the same data and the same teacher from any folder. Where there is none, opening it says so.
     pub fn make_paths_absolute(&mut self) {
         if let Some(teacher) = &mut self.teacher
@@ -121,7 +137,8 @@ impl RunConfig {
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = toml::to_string(self).with_context(|| format!("cannot write {}", path.display()))?;
+        let settings = toml::to_string(self).with_context(|| format!("cannot write {}", path.display()))?;
+        let text = format!("{settings}\n{END}\n");
         Ok(write_whole(path, text.as_bytes())?)
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use gabor::{
     data::Fingerprints,
     plan::Choices,
-    train::{BEST, LAST, RESUME, write_whole},
+    train::{BEST, LAST, RESUME, read_card, write_whole},
 };
 
 use serde::de::DeserializeOwned;
@@ -66,6 +66,9 @@ impl RunFolder {
             if folder.resume().exists() || folder.fold(1).exists() {
                 bail!("{0} holds a run already: go on with it by --resume {0}, or give another --out", out.display());
             }
+            if folder.last().exists() || folder.best().exists() {
+                bail!("{} holds weights of a run: give another --out, so that nothing is replaced", out.display());
+            }
             return Ok(folder);
         }
         let runs = Path::new("runs");
@@ -88,14 +91,23 @@ impl RunFolder {
             bail!("{} is no run folder: it has no {CONFIG}", path.display());
         }
         let folder = Self::lock(path)?;
-        if !folder.resume().is_file() && !RunConfig::read(&config)?.is_of_folds() {
+        if folder.resume().is_file() || RunConfig::read_of_run(&config)?.is_of_folds() {
+            return Ok(folder);
+        }
+        if folder.last().exists() || folder.best().exists() {
+            bail!(
+                "{} is missing, without which the run cannot go on; its weights can still be used, also to begin another run \
+                 with them by --pretrained {}",
+                folder.resume().display(),
+                path.display()
+            );
+        } else {
             bail!(
                 "the run in {} ended before its first checkpoint: begin anew with gabor train --config {} --out {0}",
                 path.display(),
                 config.display()
             );
         }
-        Ok(folder)
     }
 
     /// Takes the folder for this process, and removes what a process that was killed left half-written.
@@ -231,16 +243,23 @@ pub fn weights_file(run: &Path, choice: Option<WeightsChoice>) -> Result<PathBuf
         None if best.is_file() => best,
         Some(WeightsChoice::Last) | None => last,
     };
+    if choice.is_none() && path.ends_with(LAST) && read_card(&path).is_ok_and(|card| card.progress.best.is_some()) {
+        bail!(
+            "{} is missing, the weights of the best epoch: put it back, or give {}, those of the last one",
+            run.join(BEST).display(),
+            path.display()
+        );
+    }
     if !path.is_file() {
         bail!("{} has no weights: there is no {} in it", run.display(), path.file_name().unwrap_or_default().display());
     }
     Ok(path)
 }
 
-/// The configuration in the folder of a weights file; the default one, where the file was taken elsewhere.
-pub fn config_beside(weights: &Path) -> Result<RunConfig> {
+/// The configuration in the folder of a weights file; none, where the file was taken elsewhere.
+pub fn config_beside(weights: &Path) -> Result<Option<RunConfig>> {
     let path = weights.with_file_name(CONFIG);
-    if path.is_file() { RunConfig::read(&path) } else { Ok(RunConfig::default()) }
+    path.is_file().then(|| RunConfig::read_of_run(&path)).transpose()
 }
 
 /// What tells the data that the run in a folder began with from other data; none where it began before that was kept.

@@ -319,6 +319,11 @@ impl Opened {
             }
             (_, _, None) => None,
         };
+        if !divided && options.split != SplitRatio::default() {
+            let message = "has parts of its own, which `split` does not change: leave it out; a `validation` share of the \
+                           training images can be taken where there are no validation images";
+            return Err(DataError::Option(format!("{} {message}", path.display())));
+        }
         if let (Some(folds), Some(number)) = (options.folds, options.fold) {
             if val.is_some() {
                 let (name, message) = (path.display(), "has validation images of its own: train on it without `folds`");

@@ -52,8 +52,11 @@ impl VisionTransformer {
     fn tokens(&self, builder: &mut Builder<'_>, mut x: Value) -> Result<Value, GraphError> {
         let [batch, height, width, _] = image(builder, x)?;
         if !height.is_multiple_of(PATCH) || !width.is_multiple_of(PATCH) || height * width == 0 {
-            return Err(builder
-                .error(format!("takes images whose sides are multiples of {PATCH} pixels, not {height} by {width}")));
+            let [rows, columns] = [height, width].map(|side| side.next_multiple_of(PATCH));
+            return Err(builder.error(format!(
+                "takes images whose sides are multiples of {PATCH} pixels, not {height} by {width}: give an image size of \
+                 {rows}x{columns}"
+            )));
         }
         let project = match self.stem {
             Stem::Patches => Conv2d::new(self.width, PATCH).stride(PATCH),

@@ -34,7 +34,9 @@ impl CsvFile {
 
     /// The file at `path`, which has these columns among others, without the rows whose first column is above `last`, which a run
     /// that was killed wrote after its last checkpoint. Of one that is damaged a copy is kept, and the rows that are whole.
-    fn resume(path: &Path, last: u64, columns: &[&str]) -> Result<Self, TrainError> {
+    ///
+    /// With `up_to_last` it must hold that row, unless that is 0: it is damaged without it.
+    fn resume(path: &Path, last: u64, up_to_last: bool, columns: &[&str]) -> Result<Self, TrainError> {
         let failed = |source| TrainError::File { path: path.into(), source };
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
@@ -50,7 +52,13 @@ impl CsvFile {
         // A row without its end is one that was being written when the run was killed.
         let whole = |row: &&str| row.ends_with('\n');
         let mut rows = text.split_inclusive('\n').filter(whole);
-        let Some(head) = rows.next() else { return Self::create(path) };
+        let is_wanted = up_to_last && last > 0;
+        let Some(head) = rows.next() else {
+            if is_wanted {
+                put_aside(path)?;
+            }
+            return Self::create(path);
+        };
         let names: Vec<String> = head.trim_end().split(',').map(String::from).collect();
         if names.first().map(String::as_str) != columns.first().copied()
             || !columns.iter().all(|column| names.iter().any(|name| name == column))
@@ -64,7 +72,8 @@ impl CsvFile {
             number(row).is_some() && cells().count() == names.len() && cells().all(is_cell)
         };
         let (sound, damaged): (Vec<&str>, Vec<&str>) = rows.partition(sound);
-        if !damaged.is_empty() {
+        let has_last = sound.iter().any(|row| number(row) == Some(last));
+        if !damaged.is_empty() || is_wanted && !has_last {
             put_aside(path)?;
         }
         let kept = sound.into_iter().filter(|row| number(row).is_some_and(|number| number <= last));
@@ -133,7 +142,7 @@ impl EpochLog {
     /// # Errors
     /// If it cannot be read or written.
     pub fn resume(path: &Path, progress: &Progress) -> Result<Self, TrainError> {
-        CsvFile::resume(path, progress.epochs(), &["epoch", "step", "train_loss"]).map(Self)
+        CsvFile::resume(path, progress.epochs(), true, &["epoch", "step", "train_loss"]).map(Self)
     }
 }
 
@@ -179,7 +188,7 @@ impl StepLog {
     /// # Errors
     /// If it cannot be read or written.
     pub fn resume(path: &Path, progress: &Progress) -> Result<Self, TrainError> {
-        CsvFile::resume(path, progress.step, &["step", "loss"]).map(Self)
+        CsvFile::resume(path, progress.step, false, &["step", "loss"]).map(Self)
     }
 }
 

@@ -338,10 +338,14 @@ impl Session {
     /// Writes `last.safetensors`, with `best` also `best.safetensors`, and `resume.safetensors` into `folder`.
     ///
     /// # Errors
-    /// If the device fails or a file cannot be written; files that were there stay whole.
+    /// If a weight is not finite, the device fails or a file cannot be written; files that were there stay whole.
     pub fn save(&mut self, folder: &Path, card: &Card, best: bool) -> Result<(), TrainError> {
         let tensors = self.tensors()?;
         let weights = weights(&tensors);
+        let is_finite = |tensor: &Tensor| tensor.as_f32().is_none_or(|values| values.iter().all(|x| x.is_finite()));
+        if let Some((name, _)) = weights.iter().find(|(_, tensor)| !is_finite(tensor)) {
+            return Err(TrainError::WeightsNotFinite { parameter: name.clone(), step: card.progress.step });
+        }
         if best {
             write(&folder.join(BEST), card, &weights)?;
         }

@@ -86,6 +86,18 @@ pub enum TrainError {
         /// Layer and operation.
         place: String,
     },
+    /// Weights stopped being numbers, which the loss did not show.
+    #[error(
+        "the parameter {parameter} is not finite after step {step}, though the loss still was. The last checkpoint before that \
+         is whole, where there is one. A lower `learning_rate`, gradient clipping by a `clip_norm` of 1 or `warmup_steps` \
+         usually help"
+    )]
+    WeightsNotFinite {
+        /// Its name.
+        parameter: String,
+        /// The step after which that was seen, counted from 1.
+        step: u64,
+    },
     /// The device went away during a run.
     #[error(
         "the device was lost: {reason}. {}",

@@ -38,5 +38,5 @@ pub use range::{RangePoint, RangeReport, RangeTest};
 pub use recipe::Recipe;
 pub use schedule::Schedule;
 pub use session::{Session, StepFigures};
-pub use trainer::{Outcome, StopReason, Trainer, check_monitor};
+pub use trainer::{Outcome, StopReason, Trainer, check_monitor, monitored};
 pub use views::augmented;

@@ -459,11 +459,25 @@ impl<'a> Trainer<'a> {
 /// # Errors
 /// With the figures that they have.
 pub fn check_monitor(session: &Session, validation: Option<&Dataset>) -> Result<(), TrainError> {
-    let metrics = match validation {
+    Measure::of(session.recipe().monitor.as_deref(), 0.0, &comparable(session, validation)).map(drop)
+}
+
+/// The figure by which epochs are compared, with this value.
+pub fn monitored(session: &Session, validation: Option<&Dataset>, value: f64) -> Metric {
+    let metrics = comparable(session, validation);
+    let named = match session.recipe().monitor.as_deref() {
+        Some(name) => metrics.into_iter().find(|metric| metric.name == name || metric.key() == name),
+        None => metrics.into_iter().next(),
+    };
+    named.map_or_else(|| Metric::number("loss", value), |metric| Metric { value, ..metric })
+}
+
+/// The figures of an epoch, without values.
+fn comparable(session: &Session, validation: Option<&Dataset>) -> Vec<Metric> {
+    match validation {
         Some(set) => session.model().task.tally(set.classes()).finish(0, 0.0).metrics,
         None => means(session.metrics(), &vec![0.0; session.metrics().len()], 1),
-    };
-    Measure::of(session.recipe().monitor.as_deref(), 0.0, &metrics).map(drop)
+    }
 }
 
 /// The means of figures over so many images.

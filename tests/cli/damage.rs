@@ -200,6 +200,68 @@ fn files_of_a_run_that_are_missing_or_garbled_are_told() {
 }
 
 #[test]
+fn what_is_missing_of_a_run_is_not_made_up() {
+    let place = with_run();
+    place.run("train --resume run --max-steps 6").expect_code(0);
+    let (config, metrics) = (place.read("run/config.toml"), place.bytes("run/metrics.csv"));
+    let lines: Vec<&str> = config.lines().collect();
+    for kept in [0, 2, lines.len() / 2, lines.len() - 1] {
+        fs::write(place.path("run/config.toml"), lines[..kept].join("\n")).unwrap();
+        for command in ["train --resume run", "eval run"] {
+            place.run(command).expect_error(&["run/config.toml is incomplete"]);
+        }
+    }
+    fs::write(place.path("run/config.toml"), &config).unwrap();
+    // Without its last row, or whole, after the only epoch.
+    for kept in [metrics.len() / 2, 0] {
+        fs::write(place.path("run/metrics.csv"), &metrics[..kept]).unwrap();
+        let steps = if kept == 0 { 7 } else { 6 };
+        let finished = place.run(&format!("train --resume run --max-steps {steps}")).expect_code(0);
+        assert!(finished.err.contains("run/metrics.csv is damaged"), "{finished:#?}");
+    }
+    fs::rename(place.path("run/best.safetensors"), place.path("best")).unwrap();
+    for command in ["eval run", "predict run shapes/plain/000.png", "train shapes --teacher run"] {
+        place
+            .run(command)
+            .expect_error(&["run/best.safetensors is missing, the weights of the best epoch", "run/last"]);
+    }
+    place.run("eval run --weights last --device cpu").expect_code(0);
+    fs::remove_file(place.path("run/resume.safetensors")).unwrap();
+    place.run("train --resume run").expect_error(&["run/resume.safetensors is missing", "--pretrained run"]);
+    place.run(&format!("{TRAIN} --out run")).expect_error(&["run holds weights of a run", "another --out"]);
+    fs::create_dir(place.path("alone")).unwrap();
+    fs::rename(place.path("best"), place.path("alone/best.safetensors")).unwrap();
+    place.run("eval alone").expect_error(&["no config.toml beside alone/best.safetensors", "give DATA"]);
+    place.run("eval alone shapes --device cpu").expect_code(0);
+}
+
+#[test]
+fn a_run_goes_on_at_its_size_and_tells_its_figure() {
+    let place = Workplace::with_shapes();
+    let train = "train shapes --device cpu --batch-size 64 --epochs 1";
+    let told = place.run(&format!("{train} --validation 0.2 --out run")).expect_code(0).out;
+    let best = |told: &str| told.lines().find(|line| line.starts_with("best ")).unwrap().to_string();
+    place.run(&format!("{train} --folds 2 --out folds")).expect_code(0);
+    let image = image::GrayImage::new(20, 20);
+    image.save(place.path("shapes/plain/999.png")).unwrap();
+    let again = place.run("train --resume run --allow-changed-data").expect_code(0).out;
+    assert!(best(&told).contains("accuracy") && best(&again) == best(&told), "{again}");
+    assert!(again.contains("images of 12x12x1"), "{again}");
+    fs::remove_dir_all(place.path("folds/fold-2")).unwrap();
+    let again = place.run("train --resume folds --allow-changed-data").expect_code(0).out;
+    assert!(again.contains("images of 12x12x1"), "{again}");
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_not_kept() {
+    let place = Workplace::with_shapes();
+    let train = "train shapes --model seed-cnn --device cpu --optimizer sgd --epochs 3 --lr 1e20 --out run";
+    let finished = place.run(train).expect_code(1);
+    assert!(finished.err.contains("--lr") && finished.err.contains("not finite"), "{finished:#?}");
+    assert!(!place.path("run/best.safetensors").exists(), "{finished:#?}");
+}
+
+#[test]
 fn a_run_that_cannot_take_a_step_leaves_no_folder() {
     let place = Workplace::with_shapes();
     let layers = "layers = [

@@ -65,6 +65,13 @@ fn without_test_images_it_is_told_which_are_measured() {
     assert!(finished.out.contains("  24 (val)\n"), "{finished:#?}");
     assert!(finished.err.contains("has no test images: these are the validation images"), "{finished:#?}");
     place.run("train shapes --validation 0.2 --split 8:2 --device cpu").expect_error(&["give one of them"]);
+    fs::create_dir(place.path("parts")).unwrap();
+    fs::rename(place.path("shapes"), place.path("parts/train")).unwrap();
+    shapes(&place.path("parts/test"), 4);
+    place
+        .run("train parts --split 8:2 --device cpu")
+        .expect_error(&["parts of its own", "`validation` (--validation)"]);
+    place.run("train parts --validation 0.2 --device cpu --max-steps 1 --out divided").expect_code(0);
 }
 
 #[test]

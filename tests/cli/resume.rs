@@ -180,5 +180,5 @@ fn what_is_no_run_cannot_be_resumed() {
         place.run("train --resume run").expect_error(&["resume.safetensors", "not a complete safetensors file"]);
     }
     fs::remove_file(place.path("run/resume.safetensors")).unwrap();
-    place.run("train --resume run").expect_error(&["before its first checkpoint", "--config run/config.toml"]);
+    place.run("train --resume run").expect_error(&["run/resume.safetensors is missing", "--pretrained run"]);
 }

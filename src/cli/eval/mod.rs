@@ -13,7 +13,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use gabor::{
     augment::Views,
-    data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, Splits},
+    data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, SplitRatio, Splits},
     metrics::{McNemar, mcnemar},
     plan::Tuning,
     tasks::{Evaluation, Predictions},
@@ -26,6 +26,7 @@ use super::{
     console::Console,
     devices,
     run_folder::{WeightsChoice, config_beside, kernels_beside, weights_file},
+    train::sized_as,
 };
 
 /// Measure a trained model on images
@@ -116,6 +117,12 @@ impl EvalArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let weights = weights_file(&self.run, self.weights)?;
         let config = config_beside(&weights)?;
+        ensure!(
+            config.is_some() || self.data.is_some(),
+            "there is no config.toml beside {} that says what data it was trained on: give DATA",
+            weights.display()
+        );
+        let config = config.unwrap_or_default();
         let card = read_card(&weights)?;
         let (splits, own) = self.open(&config, &card)?;
         let split = self.choose(&splits, own);
@@ -208,20 +215,21 @@ impl EvalArgs {
 
     /// The data, and whether it is that of the run.
     fn open(&self, config: &RunConfig, card: &Card) -> Result<(Splits, bool)> {
-        let [height, width, channels] = card.input;
-        let as_trained = OpenOptions {
-            height_width: Some((height, width)),
-            channels: Some(channels),
-            fit: card.fit.into(),
-            ..config.images.clone()
-        };
+        let as_trained = sized_as(card, config.images.clone());
         let own = match (&self.data, &config.data) {
             (None, _) => true,
             (Some(given), Some(own)) => same_place(given, own),
             (Some(_), None) => false,
         };
         // Other data has its own parts, or none.
-        let apart = |trained| OpenOptions { validation: None, folds: None, fold: None, group: None, ..trained };
+        let apart = |trained| OpenOptions {
+            split: SplitRatio::default(),
+            validation: None,
+            folds: None,
+            fold: None,
+            group: None,
+            ..trained
+        };
         let options = if own { as_trained } else { apart(as_trained) };
         let path = self.data.as_deref().or(config.data.as_deref());
         Ok((open_data(path, &options)?, own))

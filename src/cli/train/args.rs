@@ -96,7 +96,7 @@ impl TrainArgs {
         self.settings.use_threads()?;
         if let Some(folder) = &self.resume {
             let folder = RunFolder::of_stopped_run(folder)?;
-            let config = self.settings.overlay(RunConfig::read(&folder.config())?)?;
+            let config = self.settings.overlay(RunConfig::read_of_run(&folder.config())?)?;
             if config.is_of_folds() {
                 return folds::resume(config, &folder, self.allow_changed_data, console);
             }

@@ -3,11 +3,19 @@
 use std::{collections::BTreeMap, fmt::Write, fs, io, path::Path, process::ExitCode};
 
 use anyhow::{Context, Error, Result, ensure};
-use gabor::{data::OpenOptions, models::Architecture, train::write_whole};
+use gabor::{
+    data::OpenOptions,
+    models::Architecture,
+    train::{read_card, write_whole},
+};
 use serde_json::{Map, Value, json};
 
 use super::run::{self, Ended};
-use crate::cli::{config::RunConfig, console::Console, run_folder::RunFolder};
+use crate::cli::{
+    config::RunConfig,
+    console::Console,
+    run_folder::{RunFolder, weights_file},
+};
 
 /// What a fold reached, in its folder once it is finished.
 const FIGURES: &str = "figures.json";
@@ -31,7 +39,7 @@ pub fn start(mut config: RunConfig, out: Option<&Path>, console: Console) -> Res
 pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Console) -> Result<ExitCode> {
     config.check().map_err(Error::msg)?;
     ensure!(
-        config.recipe == RunConfig::read(&folder.config())?.recipe,
+        config.recipe == RunConfig::read_of_run(&folder.config())?.recipe,
         "the folds in {0} are trained alike, and those that are finished would not be trained like the others: begin \
          anew with gabor train --config {1} and another --out",
         folder.path().display(),
@@ -57,8 +65,13 @@ fn run(config: &RunConfig, folder: &RunFolder, allowed: bool, console: Console) 
             Some(folder) => run::resume(config, &folder, allowed, console)?,
             None => {
                 let mut others = (1..=count).map(|other| folder.fold(other)).filter(|other| *other != path);
-                let earlier = if allowed { None } else { others.find(|other| other.is_dir()) };
-                run::start_like(config, Some(&path), earlier.as_deref(), console)?
+                let earlier = others.find(|other| other.is_dir());
+                let card = earlier.as_ref().and_then(|earlier| read_card(&weights_file(earlier, None).ok()?).ok());
+                let config = match card {
+                    Some(card) => RunConfig { images: run::sized_as(&card, config.images), ..config },
+                    None => config,
+                };
+                run::start_like(config, Some(&path), earlier.as_deref().filter(|_| !allowed), console)?
             }
         };
         console.note(ended.text.trim_end())?;

@@ -12,3 +12,4 @@ mod tests;
 pub use args::TrainArgs;
 pub use given::{complete, complete_range, explained};
 pub use lr_range::LrRangeArgs;
+pub use run::sized_as;

@@ -79,8 +79,8 @@ pub fn start_like(
 /// Goes on with the run in `folder`, whose data may be another than it began with only where that is `allowed`.
 pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Console) -> Result<Ended> {
     let card = read_card(&folder.resume())?;
-    // The normalisation and the fit as they were chosen when the run began: the weights were trained for them.
-    let images = OpenOptions { fit: card.fit.into(), ..config.images };
+    // The normalisation and the size as they were chosen when the run began: the weights were trained for them.
+    let images = sized_as(&card, config.images);
     let config = RunConfig { images, ..config };
     let normalisation = |_: &RunConfig, _: &Dataset| Ok(card.normalisation.clone());
     let (job, mut session) = Job::prepare(config, normalisation, folder.read_kernels()?)?;
@@ -120,6 +120,12 @@ pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Con
     }
     folder.write_kernels(&session.kernels())?;
     job.run(session, folder, Some(progress), console)
+}
+
+/// The options by which images are brought to the size that a model was trained for.
+pub fn sized_as(card: &Card, options: OpenOptions) -> OpenOptions {
+    let [height, width, channels] = card.input;
+    OpenOptions { height_width: Some((height, width)), channels: Some(channels), fit: card.fit.into(), ..options }
 }
 
 /// What a run is about.

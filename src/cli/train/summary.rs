@@ -6,7 +6,7 @@ use gabor::{
     plan::Tuned,
     report::grouped,
     tasks::{Evaluation, Metric},
-    train::{EpochReport, Outcome, Progress, Recipe, Session, StopReason},
+    train::{Outcome, Progress, Recipe, Session, StopReason, monitored},
 };
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ pub fn of_outcome(
         let _ = writeln!(
             text,
             "best {} on the {images}, in epoch {}",
-            measure(session, outcome, best),
+            monitored(session, job.splits.val.as_ref(), best),
             progress.best_epoch
         );
     }
@@ -143,7 +143,7 @@ pub fn figures(
         "train": last.map(|report| by_key(report.train_loss, &report.train_metrics)),
         "val": last.and_then(|report| report.validation.as_ref()).map(|val| by_key(val.loss, &val.metrics)),
         "best": progress.best.map(|best| {
-            let metric = measure(session, outcome, best);
+            let metric = monitored(session, job.splits.val.as_ref(), best);
             json!({metric.key(): metric.value, "epoch": progress.best_epoch})
         }),
         "kept": progress.kept,
@@ -155,20 +155,6 @@ pub fn figures(
         "seconds": outcome.seconds,
         "images_per_second": last.map(|report| report.images_per_second),
     })
-}
-
-/// The figure by which epochs are compared, of this value.
-fn measure(session: &Session, outcome: &Outcome, value: f64) -> Metric {
-    let monitor = session.recipe().monitor.as_deref();
-    let metrics = |report: &EpochReport| {
-        let metrics = report.validation.as_ref().map_or(&report.train_metrics, |validation| &validation.metrics);
-        match monitor {
-            Some(name) => metrics.iter().find(|metric| metric.name == name || metric.key() == name).cloned(),
-            None => metrics.first().cloned(),
-        }
-    };
-    let named = outcome.last_epoch.as_ref().and_then(metrics);
-    named.map_or_else(|| Metric::number("loss", value), |metric| Metric { value, ..metric })
 }
 
 /// A loss and other figures as fields.

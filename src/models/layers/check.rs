@@ -4,7 +4,7 @@ use std::{collections::HashSet, iter};
 
 use super::{Classes, Edges, LayerSpec, NamedLayer, Network, Units};
 use crate::{
-    nn::{Init, names_of_layers},
+    nn::{Activation, Init, names_of_layers},
     settings::{self, above},
 };
 
@@ -38,7 +38,8 @@ impl Network {
 
 /// Adds the number of layers to `count`, `times` each.
 fn check_layers(layers: &[NamedLayer], count: &mut usize, times: usize) -> Result<(), String> {
-    for NamedLayer { name, layer } in layers {
+    let called = names_of_layers(layers.iter().map(|named| (named.name.as_deref(), named.layer.kind())));
+    for (called, NamedLayer { name, layer }) in iter::zip(called, layers) {
         if let Some(name) = name
             && (name.is_empty() || name.contains('/') || name.contains(char::is_whitespace))
         {
@@ -48,9 +49,8 @@ fn check_layers(layers: &[NamedLayer], count: &mut usize, times: usize) -> Resul
         if *count > MOST_LAYERS {
             return Err(format!("a network has at most {MOST_LAYERS} layers"));
         }
-        let what = || format!("layer {}", name.as_deref().unwrap_or(layer.kind()));
         // Not in backticks, which stand for settings: a flag of that name is another one's.
-        layer.check().map_err(|error| format!("{}: {}", what(), error.replace('`', "")))?;
+        layer.check().map_err(|error| format!("layer {called}: {}", error.replace('`', "")))?;
         match layer {
             LayerSpec::Block { repeat, layers } => check_layers(layers, count, times.saturating_mul(*repeat))?,
             LayerSpec::Residual { layers, shortcut, .. } => {
@@ -88,9 +88,18 @@ fn check_paths(layers: &[NamedLayer], parent: &str, paths: &mut HashSet<String>)
     Ok(())
 }
 
+fn check_activation(activation: Activation) -> Result<(), String> {
+    match activation {
+        Activation::LeakyRelu(slope) => settings::check("leaky_relu", &slope, &(-MOST..=MOST)),
+        _ => Ok(()),
+    }
+}
+
 fn check_init(init: Init) -> Result<(), String> {
     match init {
-        Init::Constant(value) | Init::Uniform(value) => settings::check("init", &f64::from(value), &(-MOST..=MOST)),
+        Init::Constant(value) | Init::Uniform(value) | Init::TruncatedNormal(value) => {
+            settings::check("init", &f64::from(value), &(-MOST..=MOST))
+        }
         Init::Whitening(epsilon) => settings::check("whitening", &f64::from(epsilon), &above(0.0)),
         _ => Ok(()),
     }
@@ -110,14 +119,16 @@ impl LayerSpec {
         let sizes = 1..=1 << 16;
         let size = |name: &str, value: usize| settings::check(name, &value, &sizes);
         match self {
-            Self::Conv { channels, kernel, stride, padding, dilation, groups, init, .. } => {
+            Self::Conv { channels, kernel, stride, padding, dilation, groups, init, activation, .. } => {
+                check_activation(*activation)?;
                 check_init(*init)?;
                 padding.check(1 << 16)?;
                 let numbers = [("channels", channels), ("kernel", kernel), ("stride", stride)];
                 let more = [("dilation", dilation), ("groups", groups)];
                 numbers.into_iter().chain(more).try_for_each(|(name, value)| size(name, *value))
             }
-            Self::Dense { units, init, .. } => {
+            Self::Dense { units, init, activation, .. } => {
+                check_activation(*activation)?;
                 check_init(*init)?;
                 match units {
                     Units::Number(units) => size("units", *units),
@@ -137,8 +148,12 @@ impl LayerSpec {
             Self::Scale { factor } => settings::check("factor", factor, &(-MOST..=MOST)),
             Self::SqueezeExcite { squeezed } | Self::Cbam { squeezed } => size("squeezed", *squeezed),
             Self::Block { repeat, .. } => size("repeat", *repeat),
-            Self::Residual { drop, .. } => settings::check("drop", drop, &(0.0..1.0)),
-            Self::Activation { .. } | Self::GlobalAveragePool | Self::GlobalMaxPool | Self::Flatten => Ok(()),
+            Self::Residual { drop, activation, .. } => {
+                check_activation(*activation)?;
+                settings::check("drop", drop, &(0.0..1.0))
+            }
+            Self::Activation { function } => check_activation(*function),
+            Self::GlobalAveragePool | Self::GlobalMaxPool | Self::Flatten => Ok(()),
         }
     }
 }

@@ -425,7 +425,7 @@ mod tests {
             ("{ name = \"a\", type = \"max_pool\", size = 2, padding = 2 }", "padding"),
             ("{ type = \"dense\", units = \"many\" }", "units are a number or \"classes\""),
             ("{ type = \"flatten\" }", "must end in a dense layer of units = \"classes\""),
-            (&format!("{{ type = \"dropout\", rate = 1.5 }}, {head}"), "layer dropout: rate is 1.5"),
+            (&format!("{{ type = \"dropout\", rate = 1.5 }}, {head}"), "layer dropout1: rate is 1.5"),
             (&format!("{{ type = \"conv\", channels = 3, kernel = 0 }}, {head}"), "kernel is 0"),
             (&format!("{{ type = \"block\", repeat = 9999, layers = [{head}, {head}] }}"), "at most 10000 layers"),
             (&format!("{{ name = \"a b\", type = \"flatten\" }}, {head}"), "names have no blanks"),
@@ -444,10 +444,18 @@ mod tests {
                 ),
                 "two layers are called r.1.flatten1",
             ),
-            (&format!("{{ type = \"scale\", factor = 1e300 }}, {head}"), "layer scale: factor is 1"),
+            (&format!("{{ type = \"scale\", factor = 1e300 }}, {head}"), "layer scale1: factor is 1"),
             (&format!("{{ type = \"scale\", factor = nan }}, {head}"), "layer scale: `factor` must be finite"),
+            (
+                "{ type = \"dense\", units = \"classes\", init = { truncated_normal = 1e300 } }",
+                "layer dense1: init is inf",
+            ),
+            (
+                &format!("{{ type = \"activation\", function = {{ leaky_relu = 1e300 }} }}, {head}"),
+                "layer activation1: leaky_relu is 1",
+            ),
             ("{ type = \"dense\", units = \"classes\", init = { constant = inf } }", "`init` must be finite"),
-            ("{ type = \"dense\", units = \"classes\", init = { constant = 1e300 } }", "layer dense: init is inf"),
+            ("{ type = \"dense\", units = \"classes\", init = { constant = 1e300 } }", "layer dense1: init is inf"),
         ] {
             let error = of(layers);
             assert!(error.contains(part), "{layers}: {error}");
