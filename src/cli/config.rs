@@ -75,6 +75,9 @@ gabor::settings! {
         /// Log each step to steps.csv
         #[arg(long, help_heading = "Run", group = "with_resume")]
         pub log_steps: bool = false;
+        /// Write the figures of steps and epochs into the run folder as TensorBoard reads them: tensorboard --logdir runs
+        #[arg(long, help_heading = "Run", group = "with_resume")]
+        pub tensorboard: bool = false;
     }
 }
 

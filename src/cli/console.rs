@@ -66,15 +66,24 @@ impl Console {
         Ok(writeln!(self.lines(), "{}", printable(&line.to_string()))?)
     }
 
+    /// Writes text that is a result, or a part of one; nothing with `--json`.
+    pub fn text(self, text: impl std::fmt::Display) -> Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let mut out = anstream::stdout().lock();
+        write!(out, "{}", printable(&text.to_string()))?;
+        Ok(out.flush()?)
+    }
+
     /// Writes the result: the object with `--json`, else the text.
     pub fn result(self, object: &impl Serialize, text: impl std::fmt::Display) -> Result<()> {
-        let mut out = anstream::stdout().lock();
-        if self.json {
-            serde_json::to_writer(&mut out, object).map_err(io::Error::from)?;
-            writeln!(out)?;
-        } else {
-            write!(out, "{}", printable(&text.to_string()))?;
+        if !self.json {
+            return self.text(text);
         }
+        let mut out = anstream::stdout().lock();
+        serde_json::to_writer(&mut out, object).map_err(io::Error::from)?;
+        writeln!(out)?;
         Ok(out.flush()?)
     }
 }

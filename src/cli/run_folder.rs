@@ -25,6 +25,8 @@ const LOCK: &str = "run.lock";
 const CLASSES: &str = "classes.txt";
 const METRICS: &str = "metrics.csv";
 const STEPS: &str = "steps.csv";
+/// How the names of TensorBoard's files begin.
+const EVENTS: &str = "events.out.tfevents.";
 
 /// The folder of a run, which is this process's alone while it holds this.
 #[derive(Debug)]
@@ -137,7 +139,10 @@ impl RunFolder {
 
     /// Removes the folder of a run that could not begin. What else is in it stays.
     pub fn discard(self) {
-        for file in [CONFIG, CLASSES, DATA, KERNELS, METRICS, LOCK] {
+        let names = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let events = names.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with(EVENTS));
+        let own = [CONFIG, CLASSES, DATA, KERNELS, METRICS, LOCK].map(String::from);
+        for file in events.chain(own) {
             // Where it cannot be removed, it is left behind, and the error that is told is why the run could not begin.
             let _ = fs::remove_file(self.path.join(file));
         }

@@ -366,6 +366,25 @@ fn describe(folder: &Path) -> Result<String, DataError> {
     })
 }
 
+/// The image files in a folder at any depth, in the order of their names; what is hidden is left out.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut images = Vec::new();
+    let visible = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+    for entry in visible.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.path())) {
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(folder).to_path_buf();
+            DataError::Io { path, source: error.into() }
+        })?;
+        if !entry.file_type().is_dir() && has_image_name(entry.path()) {
+            images.push(entry.into_path());
+        }
+    }
+    Ok(images)
+}
+
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -60,6 +60,8 @@ pub use decode::{IMAGE_EXTENSIONS, ImageDecoder};
 pub use error::DataError;
 pub use finding::Finding;
 pub use fingerprint::{Fingerprint, Fingerprints};
+#[cfg(feature = "images")]
+pub use folder::images_in;
 pub use labels::{Label, LabelKind, Labels};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use open::{DecodeLimits, OpenOptions, Skipped, Splits, height_width, open, open_with_progress};

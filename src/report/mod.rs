@@ -7,6 +7,8 @@ mod plot;
 mod progress;
 mod summary;
 mod table;
+#[cfg(feature = "cli")]
+mod tensorboard;
 
 pub use csv_log::{EpochLog, StepLog};
 pub use plot::{Curve, LogPlot};
@@ -14,3 +16,5 @@ pub use plot::{Curve, LogPlot};
 pub use progress::ProgressBar;
 pub use summary::{LayerRow, Summary};
 pub use table::{Table, grouped};
+#[cfg(feature = "cli")]
+pub use tensorboard::TensorBoardLog;

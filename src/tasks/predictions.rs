@@ -44,6 +44,25 @@ impl Predictions {
         self.losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / self.len().max(1) as f64
     }
 
+    /// The same, where each image is of one class, with the logits of the probabilities divided by a temperature.
+    pub fn at_temperature(mut self, temperature: f64) -> Self {
+        let width = self.width();
+        for row in self.answers.chunks_exact_mut(width) {
+            let powers = row.iter().map(|p| (f64::from(p.max(f32::MIN_POSITIVE)).ln() / temperature).exp());
+            let powers: Vec<f64> = powers.collect();
+            let sum: f64 = powers.iter().sum();
+            row.iter_mut().zip(powers).for_each(|(p, power)| *p = (power / sum) as f32);
+        }
+        for (at, loss) in self.losses.iter_mut().enumerate() {
+            if let Label::Class(class) = self.labels.get(at)
+                && let Some(p) = self.answers.get(at * width + class as usize)
+            {
+                *loss = -p.max(f32::MIN_POSITIVE).ln();
+            }
+        }
+        self
+    }
+
     /// Whether each image is told right: the likeliest class is its own, or of each class it is told whether the image is of it.
     pub fn are_right(&self) -> Vec<bool> {
         let is_right = |(answer, label): (&[f32], Label<'_>)| match label {

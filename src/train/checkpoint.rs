@@ -49,6 +49,9 @@ pub struct Card {
     /// Name of the task.
     #[serde(default = "classification")]
     pub task: String,
+    /// What the network's output is divided by, so that classes are as probable as they are said to be ([`keep_temperature`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// How far training had come.
     pub progress: Progress,
 }
@@ -131,6 +134,9 @@ impl Card {
         if self.classes.is_empty() || self.classes.len() > MOST_CLASSES {
             return Err(format!("it has {} classes: there are 1 to {MOST_CLASSES}", self.classes.len()));
         }
+        if self.temperature.is_some_and(|temperature| !(temperature > 0.0 && temperature.is_finite())) {
+            return Err("its temperature is no positive number".into());
+        }
         let Progress { step, batches, loss_sum, weight_sum, .. } = self.progress;
         if step > u64::from(u32::MAX) || batches > u32::MAX as usize {
             return Err(format!(
@@ -174,6 +180,23 @@ impl Progress {
 /// If the file is missing, truncated, or was not written by this program.
 pub fn read_card(path: &Path) -> Result<Card, TrainError> {
     card_of(path)
+}
+
+/// Keeps a temperature in a weights file.
+///
+/// # Errors
+/// As [`read_card`], or if the file cannot be written, which then stays as it was.
+pub fn keep_temperature(path: &Path, temperature: f64) -> Result<(), TrainError> {
+    let file = Weights::open(path)?;
+    let card = Card { temperature: Some(temperature), ..file.card.clone() };
+    let broken = |message: String| TrainError::Checkpoint { path: path.to_path_buf(), message };
+    let all = SafeTensors::deserialize(&file.bytes).map_err(|error| broken(error.to_string()))?;
+    let tensor = |(name, view): (String, TensorView<'_>)| {
+        let values = bytemuck::pod_collect_to_vec::<u8, f32>(view.data());
+        (name, Tensor::f32(view.shape().to_vec(), values))
+    };
+    let tensors: Vec<(String, Tensor)> = all.tensors().into_iter().map(tensor).collect();
+    write(path, &card, &tensors)
 }
 
 pub(super) fn card_of(path: &Path) -> Result<Card, TrainError> {
@@ -314,6 +337,7 @@ impl Session {
             normalisation: self.normalisation.clone(),
             fit: data.fit(),
             task: self.model.task.name().into(),
+            temperature: None,
             progress: progress.clone(),
         }
     }

@@ -194,7 +194,8 @@ impl Classifier {
         let weights = Weights::open(path)?;
         let card = weights.card.clone();
         let mut parameters = Parameters::new(executor.target().block_limit());
-        let graph = inference_graph_of_views(&model, &mut parameters, batch, &card.normalisation, views)?;
+        let temperature = card.temperature.unwrap_or(1.0);
+        let graph = inference_graph_of_views(&model, &mut parameters, batch, &card.normalisation, views, temperature)?;
         executor.declare(parameters.variables())?;
         executor.tune(&graph, parameters.variables(), PlanOptions::inference())?;
         let plan = Plan::new(&graph, &executor.target(), PlanOptions::inference())?;

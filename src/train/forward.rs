@@ -24,10 +24,11 @@ pub fn inference_graph(
     batch: usize,
     normalisation: &Normalisation,
 ) -> Result<Graph, GraphError> {
-    inference_graph_of_views(model, parameters, batch, normalisation, Views::None)
+    inference_graph_of_views(model, parameters, batch, normalisation, Views::None, 1.0)
 }
 
-/// As [`inference_graph`], where the network's output is the mean of those for several views of each image.
+/// As [`inference_graph`], where the network's output is the mean of those for several views of each image, divided by a
+/// temperature.
 ///
 /// # Errors
 /// If the model cannot take such images.
@@ -37,11 +38,15 @@ pub fn inference_graph_of_views(
     batch: usize,
     normalisation: &Normalisation,
     views: Views,
+    temperature: f64,
 ) -> Result<Graph, GraphError> {
     let mut graph = Graph::new();
     let batch = Batch::feeds(&mut graph, model, batch);
     let input = Input { batch: &batch, normalisation, view: View::AtTest(views) };
-    let (samples, _) = forward(&mut graph, model, parameters, &input, None)?;
+    let (mut samples, _) = forward(&mut graph, model, parameters, &input, None)?;
+    if temperature != 1.0 {
+        samples.output = graph.scoped("temperature", |graph| graph.scale(samples.output, temperature.recip()))?;
+    }
     graph.scoped("loss", |graph| -> Result<(), GraphError> {
         let objective = model.task.objective(graph, &samples)?;
         let predictions = model.task.prediction(graph, samples.output)?;

@@ -25,7 +25,7 @@ mod views;
 mod whitening;
 
 pub use callbacks::{EarlyStopping, Kept, Measure, ModelCheckpoint, ReduceLrOnPlateau};
-pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, read_card, write_whole};
+pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, keep_temperature, read_card, write_whole};
 pub use error::TrainError;
 pub use evaluate::{Classifier, Prediction};
 pub use forward::inference_graph;

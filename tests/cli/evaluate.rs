@@ -58,6 +58,25 @@ fn each_prediction_is_written_and_models_are_compared() {
 }
 
 #[test]
+fn a_temperature_is_kept_in_the_model() {
+    let place = trained();
+    let before = place.json("eval run --split val --weights last --device cpu --json");
+    let calibrated = place.json("eval run --calibrate --split train --device cpu --json");
+    let again = place.json("eval run --split train --device cpu --json");
+    assert_eq!(again["temperature"], calibrated["temperature"]);
+    assert!(again["temperature"].as_f64().unwrap() != 1.0, "{again}");
+    for figure in ["loss", "calibration_error", "accuracy", "macro_auc"] {
+        let [kept, fitted] = [&again, &calibrated].map(|figures| figures[figure].as_f64().unwrap());
+        assert!((kept - fitted).abs() < 1e-5, "{figure}: {kept} and {fitted}");
+    }
+    assert_eq!(place.json("eval run --split val --weights last --device cpu --json"), before);
+    // At the temperature that suits them there is no better one.
+    let twice = place.json("eval run --calibrate --split train --device cpu --json");
+    let [once, twice] = [&calibrated, &twice].map(|figures| figures["temperature"].as_f64().unwrap());
+    assert!((once / twice - 1.0).abs() < 1e-3, "{once} and {twice}");
+}
+
+#[test]
 fn without_test_images_it_is_told_which_are_measured() {
     let place = Workplace::with_shapes();
     place.run("train shapes --validation 0.2 --device cpu --max-steps 2 --out run").expect_code(0);

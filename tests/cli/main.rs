@@ -13,6 +13,7 @@ mod folds;
 mod labels;
 mod layers;
 mod lr_range;
+mod predict;
 mod pretrained;
 mod resume;
 mod summary;

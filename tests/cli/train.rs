@@ -1,3 +1,5 @@
+use std::fs;
+
 use crate::support::{Workplace, rows_without_time};
 
 const TRAIN: &str = "train shapes --device cpu --batch-size 16 --lr 0.003 --augment none";
@@ -124,4 +126,28 @@ fn batches_are_accumulated_and_parameters_set_apart() {
         .expect_error(&["no parameter is called stage9.*", "near to it are"]);
     place.run("train shapes --device cpu --freeze *").expect_error(&["nothing to train"]);
     place.run("train shapes --device cpu --lr-scale fc").expect_code(2);
+}
+
+#[test]
+fn figures_are_written_for_tensorboard() {
+    let place = Workplace::with_shapes();
+    let train = "train shapes --device cpu --batch-size 16 --epochs 2";
+    place.run(&format!("{train} --max-steps 4 --tensorboard --out run")).expect_code(0);
+    let files = || {
+        let names =
+            fs::read_dir(place.path("run")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with("events.out.tfevents.")).collect();
+        names.sort();
+        names
+    };
+    let first = place.bytes(&format!("run/{}", files()[0]));
+    let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    for tag in ["train/loss", "epoch/val_accuracy", "test/accuracy", "recipe.epochs", "_hparams_/session_end_info"] {
+        assert!(holds(&first, tag), "no {tag}");
+    }
+    // A run that goes on has another file, and one that cannot begin leaves none.
+    place.run("train --resume run --max-steps 12").expect_code(0);
+    assert_eq!(files().len(), 2);
+    place.run("train shapes --device cpu --lr 1e30 --optimizer sgd --tensorboard --out none").expect_code(1);
+    assert!(!place.path("none").exists());
 }

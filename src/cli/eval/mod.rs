@@ -9,15 +9,15 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use gabor::{
     augment::Views,
     data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, SplitRatio, Splits},
-    metrics::{McNemar, mcnemar},
+    metrics::{McNemar, mcnemar, temperature},
     plan::Tuning,
-    tasks::{Evaluation, Predictions},
-    train::{Card, Classifier, read_card, write_whole},
+    tasks::{self, Evaluation, Predictions, Task},
+    train::{Card, Classifier, keep_temperature, read_card, write_whole},
 };
 use serde_json::{Value, json};
 
@@ -43,6 +43,7 @@ use super::{
   gabor eval runs/resnet18-1
   gabor eval runs/resnet18-1 --split val --weights last
   gabor eval runs/resnet18-1 --csv predictions.csv
+  gabor eval runs/resnet18-1 --calibrate
   gabor eval runs/resnet18-1 --against runs/resnet18-2 --against runs/vit_tiny-1
   gabor eval runs/resnet18-1/best.safetensors new-flowers --json
   gabor eval runs/resnet18-1/best-12.safetensors")]
@@ -54,6 +55,11 @@ pub struct EvalArgs {
     /// Measure also this one, on the same images, and say how sure it is that one of the two is better (McNemar's test)
     #[arg(long, value_name = "RUN|FILE")]
     against: Vec<PathBuf>,
+    /// Fit the temperature by which the network's output is divided to these images, so that classes are as probable as they are
+    /// said to be (Guo et al. 2017), and keep it in the weights file: take others than those that it is tested on [default: the
+    /// validation images]
+    #[arg(long, conflicts_with_all = ["against", "tta"])]
+    calibrate: bool,
     /// Which weights of a run folder [default: best]
     #[arg(long, value_enum)]
     weights: Option<WeightsChoice>,
@@ -115,6 +121,7 @@ struct Measured {
 
 impl EvalArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
+        let console = console.json(self.json);
         let weights = weights_file(&self.run, self.weights)?;
         let config = config_beside(&weights)?;
         ensure!(
@@ -126,7 +133,10 @@ impl EvalArgs {
         let card = read_card(&weights)?;
         let (splits, own) = self.open(&config, &card)?;
         let split = self.choose(&splits, own);
-        let first = self.measure(weights, card, &config, splits, split, console)?;
+        let mut first = self.measure(weights, card, &config, splits, split, console)?;
+        if self.calibrate {
+            first = calibrated(first, console)?;
+        }
         if let Some(path) = &self.csv {
             write_whole(path, &predictions::csv(&first.predictions)?)?;
         }
@@ -155,12 +165,15 @@ impl EvalArgs {
             figures["against"] = all.collect::<Result<Vec<Value>>>()?.into();
         }
         let text = table::of(split, &first.evaluation) + &table::of_several(&first, &others);
-        console.json(self.json).result(&figures, text)?;
+        console.result(&figures, text)?;
         Ok(ExitCode::SUCCESS)
     }
 
     /// Which part of the data to take.
     fn choose(&self, splits: &Splits, own: bool) -> Split {
+        if self.calibrate && own && self.split.is_none() {
+            return Split::Val;
+        }
         let split = self.split.unwrap_or(match (&splits.test, &splits.val) {
             (Some(_), _) if own || !splits.divided => Split::Test,
             (None, Some(_)) if own => Split::Val,
@@ -202,6 +215,7 @@ impl EvalArgs {
             "device": measured.device,
             "split": split.name(),
             "tta": self.tta,
+            "temperature": measured.card.temperature.unwrap_or(1.0),
             "classes": measured.card.classes,
             "task": measured.card.task,
         });
@@ -234,6 +248,34 @@ impl EvalArgs {
         let path = self.data.as_deref().or(config.data.as_deref());
         Ok((open_data(path, &options)?, own))
     }
+}
+
+/// The model at the temperature that suits the images, which its file has from now on.
+fn calibrated(measured: Measured, console: Console) -> Result<Measured> {
+    let Measured { weights, card, predictions, .. } = &measured;
+    let labels = predictions.labels.classes().with_context(|| {
+        format!(
+            "{} says of each class by itself whether an image is of it, which a temperature is not for",
+            weights.display()
+        )
+    })?;
+    let factor = temperature(&predictions.answers, predictions.width(), labels).with_context(|| {
+        format!("no temperature suits {} images of which all are told right, or none: take others", predictions.len())
+    })?;
+    let kept = card.temperature.unwrap_or(1.0) * factor;
+    keep_temperature(weights, kept)?;
+    let predictions = measured.predictions.clone().at_temperature(factor);
+    let evaluation = tasks::Classification::new(predictions.width()).judge(&predictions);
+    let error = |evaluation: &Evaluation| 100.0 * evaluation.metric("calibration error").unwrap_or(f64::NAN);
+    console.note(format_args!(
+        "temperature {kept:.4}, by {} images: calibration error {:.2}% in place of {:.2}%; it is kept in {}",
+        predictions.len(),
+        error(&evaluation),
+        error(&measured.evaluation),
+        measured.weights.display()
+    ))?;
+    let card = Card { temperature: Some(kept), ..measured.card.clone() };
+    Ok(Measured { predictions, evaluation, card, ..measured })
 }
 
 /// Whether one of two models tells more of the images right.

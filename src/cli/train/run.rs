@@ -7,12 +7,12 @@ use gabor::{
     data::{Dataset, Fingerprints, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
     models::{Architecture, Teacher},
     plan::Choices,
-    report::{EpochLog, ProgressBar, StepLog},
+    report::{EpochLog, ProgressBar, StepLog, TensorBoardLog},
     tasks::{self, Evaluation},
     train::{Card, Outcome, Pretrained, Progress, Session, StopReason, Trainer, check_monitor, read_card},
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::summary;
 use crate::cli::{
@@ -241,9 +241,13 @@ impl Job {
         console: Console,
     ) -> Result<Ended> {
         console.note(summary::of_run(self, &session, folder, resumed.as_ref()))?;
-        let outcome = self.train(&mut session, folder, resumed, console)?;
+        let mut board = self.board(folder, resumed.as_ref())?;
+        let outcome = self.train(&mut session, folder, resumed, board.as_mut(), console)?;
         let finished = outcome.reason != StopReason::Stopped;
         let test = if finished { self.test(&mut session, folder, &outcome.progress, console)? } else { None };
+        if let Some(board) = board.as_mut().filter(|_| finished) {
+            board.end(outcome.progress.step, test.as_ref())?;
+        }
         let text = summary::of_outcome(self, &session, folder, &outcome, test.as_ref());
         Ok(Ended { finished, figures: summary::figures(self, &session, folder, &outcome, test.as_ref()), text })
     }
@@ -253,6 +257,7 @@ impl Job {
         session: &mut Session,
         folder: &RunFolder,
         resumed: Option<Progress>,
+        board: Option<&mut TensorBoardLog>,
         console: Console,
     ) -> Result<Outcome> {
         let stop = interrupt::stop_flag()?;
@@ -277,6 +282,9 @@ impl Job {
         }
         if let Some(steps) = &mut steps {
             trainer = trainer.observer(steps);
+        }
+        if let Some(board) = board {
+            trainer = trainer.observer(board);
         }
         if let Some(bar) = &mut bar {
             trainer = trainer.observer(bar);
@@ -324,6 +332,16 @@ impl Job {
         Ok((epochs, steps.transpose()?))
     }
 
+    /// The event file of TensorBoard, where one is asked for.
+    fn board(&self, folder: &RunFolder, resumed: Option<&Progress>) -> Result<Option<TensorBoardLog>> {
+        if !self.config.tensorboard {
+            return Ok(None);
+        }
+        let mut settings = Map::new();
+        flatten("", &serde_json::to_value(&self.config)?, &mut settings);
+        Ok(Some(TensorBoardLog::create(folder.path(), &settings, resumed.map(|progress| progress.step))?))
+    }
+
     /// How the weights of the best epoch do on the test images, if there are any.
     fn test(
         &self,
@@ -357,6 +375,19 @@ pub fn find_teacher(config: &mut RunConfig) -> Result<Option<(Teacher, Card)>> {
     );
     config.teacher_sha256 = Some(digest);
     Ok(Some((teacher, read_card(&file)?)))
+}
+
+/// Settings in tables by their paths, such as `recipe.epochs`.
+fn flatten(prefix: &str, value: &Value, into: &mut Map<String, Value>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            flatten(&path, value, into);
+        }),
+        value => {
+            into.insert(prefix.into(), value.clone());
+        }
+    }
 }
 
 /// Says on standard error what is odd about data or settings.

@@ -1,0 +1,254 @@
+//! `gabor predict`: what is in images.
+
+mod files;
+mod sort;
+
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+};
+
+use anyhow::{Error, Result};
+use clap::Args;
+use gabor::{
+    augment::Views,
+    data::{DataError, DecodeLimits, ImageDecoder, ImageSize},
+    plan::Tuning,
+    train::{Classifier, Prediction, read_card, write_whole},
+};
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    console::{self, Console, Flags},
+    devices,
+    run_folder::{WeightsChoice, kernels_beside, weights_file},
+};
+use sort::Sorter;
+
+/// Say what is in images
+///
+/// Prints the most probable classes of each image. Images that cannot be read are reported, and the exit code is then 1.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  gabor predict runs/resnet18-1 rose.jpg tulip.png
+  gabor predict runs/resnet18-1 photos --top 1 --threshold 0.8 --csv photos.csv
+  gabor predict runs/resnet18-1 photos --sort sorted
+  find photos -newer yesterday -name '*.jpg' | gabor predict runs/resnet18-1 - --json")]
+pub struct PredictArgs {
+    /// A run folder or a .safetensors file
+    run: PathBuf,
+    /// Image files of any size, folders of them, patterns such as 'photos/*.jpg', or - for a list of paths on standard input
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// How many classes to print
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Leave out classes of a lower probability than this [default: none]
+    #[arg(long, value_name = "P", value_parser = share)]
+    threshold: Option<f32>,
+    /// Write the likeliest class of each image, its probability and that of every class to this file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Copy each image into a folder in DIR that is called as its likeliest class, or `unsure` where that is below --threshold
+    #[arg(long, value_name = "DIR")]
+    sort: Option<PathBuf>,
+    /// Link images there in place of copying them
+    #[arg(long, requires = "sort")]
+    link: bool,
+    /// Which weights of a run folder [default: best]
+    #[arg(long, value_enum)]
+    weights: Option<WeightsChoice>,
+    /// Average the network's output over views of each image (test-time augmentation)
+    #[arg(long, value_name = "VIEWS", default_value = "none")]
+    tta: Views,
+    /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: String,
+    /// How to choose kernels on a GPU, where the run has not chosen
+    #[arg(long, value_name = "HOW", default_value = "off")]
+    tune: Tuning,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Images that go through the network at a time.
+const BATCH: usize = 32;
+
+/// Batches that are decoded ahead.
+const AHEAD: usize = 2;
+
+/// Where images go whose class is not sure.
+const UNSURE: &str = "unsure";
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f32, String> {
+    let number = text.parse::<f32>().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "give a probability from 0 to 1".into())
+}
+
+/// Some of the images, decoded.
+struct Decoded<'a> {
+    paths: &'a [PathBuf],
+    /// Of those that can be read, one after the other.
+    pixels: Vec<u8>,
+    results: Vec<Result<(), DataError>>,
+}
+
+impl PredictArgs {
+    pub fn run(self, console: Console) -> Result<ExitCode> {
+        let console = console.json(self.json);
+        let weights = weights_file(&self.run, self.weights)?;
+        let card = read_card(&weights)?;
+        let [height, width, channels] = card.input;
+        let size = ImageSize::new(height, width, channels);
+        let decoder = ImageDecoder { size, fit: card.fit, limits: DecodeLimits::default() };
+        let images = files::find(&self.images)?;
+        let batch = images.len().min(BATCH);
+        let executor = devices::open(&self.device, self.tune, kernels_beside(&weights)?)?;
+        let mut classifier = Classifier::load_for(&weights, executor, batch, self.tta)?;
+
+        let bar = match images.len() > batch {
+            true => console.bar("predicting", images.len()),
+            false => ProgressBar::hidden(),
+        };
+        let mut told = Told::new(&self, &card.classes)?;
+        thread::scope(|scope| -> Result<()> {
+            let (sender, receiver) = mpsc::sync_channel(AHEAD);
+            scope.spawn(|| {
+                let sender = sender;
+                for paths in images.chunks(batch) {
+                    // The receiver is gone where the device has failed.
+                    if sender.send(decode(paths, decoder)).is_err() {
+                        break;
+                    }
+                }
+            });
+            for Decoded { paths, pixels, results } in receiver {
+                let mut predictions = classifier.predict(&pixels, card.classes.len())?.into_iter();
+                for (path, result) in paths.iter().zip(results) {
+                    match result {
+                        Ok(()) => told.tell(path, predictions.next().unwrap_or_default())?,
+                        Err(error) => bar.suspend(|| told.fail(path, error))?,
+                    }
+                }
+                bar.suspend(|| console.text(told.text()))?;
+                bar.inc(paths.len() as u64);
+            }
+            Ok(())
+        })?;
+        bar.finish_and_clear();
+        told.end(console, json!({"model": card.model, "device": classifier.device()}))
+    }
+}
+
+/// Reads images with all threads.
+fn decode(paths: &[PathBuf], decoder: ImageDecoder) -> Decoded<'_> {
+    let bytes = decoder.size.bytes();
+    let mut pixels = vec![0; paths.len() * bytes];
+    let read = |(image, path): (&mut [u8], &PathBuf)| decoder.read(path, image);
+    let results: Vec<Result<(), DataError>> = pixels.par_chunks_mut(bytes).zip(paths).map(read).collect();
+    let readable = results.iter().enumerate().filter(|(_, result)| result.is_ok());
+    let kept: Vec<usize> = readable.map(|(at, _)| at).collect();
+    for (to, from) in kept.iter().enumerate() {
+        pixels.copy_within(from * bytes..(from + 1) * bytes, to * bytes);
+    }
+    pixels.truncate(kept.len() * bytes);
+    Decoded { paths, pixels, results }
+}
+
+/// What is told of the images, in all the ways that were asked for.
+struct Told<'a> {
+    args: &'a PredictArgs,
+    text: String,
+    objects: Vec<Value>,
+    table: Option<(&'a Path, csv::Writer<Vec<u8>>)>,
+    sorter: Option<Sorter>,
+    classes: usize,
+    failed: bool,
+}
+
+impl<'a> Told<'a> {
+    fn new(args: &'a PredictArgs, classes: &[String]) -> Result<Self> {
+        let mut table = None;
+        if let Some(path) = &args.csv {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            let names = ["image", "class", "probability", "error"].map(String::from);
+            writer.write_record(names.iter().chain(classes))?;
+            // What cannot be written is told before all the work.
+            write_whole(path, b"")?;
+            table = Some((path.as_path(), writer));
+        }
+        let sorter = args.sort.clone().map(|folder| Sorter::new(folder, args.link));
+        Ok(Self {
+            args,
+            text: String::new(),
+            objects: Vec::new(),
+            table,
+            sorter,
+            classes: classes.len(),
+            failed: false,
+        })
+    }
+
+    /// Takes in an image and all classes, the likeliest first.
+    fn tell(&mut self, path: &Path, predictions: Vec<Prediction>) -> Result<()> {
+        let Some(best) = predictions.first() else { return Ok(()) };
+        let threshold = self.args.threshold.unwrap_or(0.0);
+        if let Some((_, writer)) = &mut self.table {
+            let mut all = predictions.clone();
+            all.sort_by_key(|prediction| prediction.index);
+            let fields = [path.display().to_string(), best.class.clone(), best.probability.to_string(), String::new()];
+            writer.write_record(fields.into_iter().chain(all.iter().map(|p| p.probability.to_string())))?;
+        }
+        if let Some(sorter) = &self.sorter {
+            sorter.put(path, if best.probability < threshold { UNSURE } else { &best.class })?;
+        }
+        let shown = predictions.iter().take(self.args.top as usize).filter(|p| p.probability >= threshold);
+        let shown: Vec<&Prediction> = shown.collect();
+        if self.args.json {
+            self.objects.push(json!({"image": path, "predictions": shown}));
+            return Ok(());
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{}", path.display());
+        for Prediction { class, probability, .. } in shown {
+            let _ = writeln!(self.text, "{:>8.2}%  {class}", 100.0 * probability);
+        }
+        Ok(())
+    }
+
+    /// Takes in an image that cannot be read.
+    fn fail(&mut self, path: &Path, error: DataError) -> Result<()> {
+        self.failed = true;
+        if let Some((_, writer)) = &mut self.table {
+            let fields = [path.display().to_string(), String::new(), String::new(), error.to_string()];
+            writer.write_record(fields.into_iter().chain(vec![String::new(); self.classes]))?;
+        }
+        if self.args.json {
+            self.objects.push(json!({"image": path, "error": error.to_string()}));
+        }
+        console::print_error(&Error::from(error), &Flags::default());
+        Ok(())
+    }
+
+    /// What there is to print so far, once.
+    fn text(&mut self) -> String {
+        std::mem::take(&mut self.text)
+    }
+
+    /// Writes what is written at the end, and gives the exit code.
+    fn end(self, console: Console, mut about: Value) -> Result<ExitCode> {
+        if let Some((path, writer)) = self.table {
+            write_whole(path, &writer.into_inner().map_err(csv::IntoInnerError::into_error)?)?;
+        }
+        about["images"] = self.objects.into();
+        console.result(&about, "")?;
+        Ok(if self.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
