@@ -6,6 +6,7 @@ mod plot;
 #[cfg(feature = "cli")]
 mod progress;
 mod summary;
+mod symptom;
 mod table;
 #[cfg(feature = "cli")]
 mod tensorboard;
@@ -15,6 +16,7 @@ pub use plot::{Curve, LogPlot};
 #[cfg(feature = "cli")]
 pub use progress::ProgressBar;
 pub use summary::{LayerRow, Summary};
+pub use symptom::{Diagnosis, Symptom};
 pub use table::{Table, grouped};
 #[cfg(feature = "cli")]
 pub use tensorboard::TensorBoardLog;

@@ -151,3 +151,16 @@ fn figures_are_written_for_tensorboard() {
     place.run("train shapes --device cpu --lr 1e30 --optimizer sgd --tensorboard --out none").expect_code(1);
     assert!(!place.path("none").exists());
 }
+
+#[test]
+fn what_is_wrong_with_how_a_run_goes_is_told() {
+    let place = Workplace::with_shapes();
+    let healthy = place.run(&format!("{TRAIN} --epochs 8 --json --out healthy")).expect_code(0);
+    let figures: serde_json::Value = serde_json::from_str(&healthy.out).unwrap();
+    assert!(figures["symptoms"] == serde_json::json!([]) && !healthy.err.contains("WARN"), "{healthy:#?}");
+    let slow = "train shapes --device cpu --batch-size 4 --epochs 4 --lr 0 --augment none";
+    let slow = place.run(&format!("{slow} --json --out slow")).expect_code(0);
+    let figures: serde_json::Value = serde_json::from_str(&slow.out).unwrap();
+    assert!(figures["symptoms"][0].as_str().unwrap().contains("hardly falls"), "{figures}");
+    assert_eq!(slow.err.matches("try a higher `learning_rate` (--lr)").count(), 1, "{slow:#?}");
+}

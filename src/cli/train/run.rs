@@ -7,9 +7,12 @@ use gabor::{
     data::{Dataset, Fingerprints, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
     models::{Architecture, Teacher},
     plan::Choices,
-    report::{EpochLog, ProgressBar, StepLog, TensorBoardLog},
+    report::{Diagnosis, EpochLog, ProgressBar, StepLog, TensorBoardLog},
     tasks::{self, Evaluation},
-    train::{Card, Outcome, Pretrained, Progress, Session, StopReason, Trainer, check_monitor, read_card},
+    train::{
+        Card, Control, EpochReport, Observer, Outcome, Pretrained, Progress, Session, StepReport, StopReason,
+        TrainError, Trainer, check_monitor, read_card,
+    },
 };
 
 use serde_json::{Map, Value};
@@ -242,14 +245,18 @@ impl Job {
     ) -> Result<Ended> {
         console.note(summary::of_run(self, &session, folder, resumed.as_ref()))?;
         let mut board = self.board(folder, resumed.as_ref())?;
-        let outcome = self.train(&mut session, folder, resumed, board.as_mut(), console)?;
+        let mut doctor = Doctor { diagnosis: self.diagnosis(&session), told: 0 };
+        let outcome = self.train(&mut session, folder, resumed, (&mut doctor, board.as_mut()), console)?;
         let finished = outcome.reason != StopReason::Stopped;
         let test = if finished { self.test(&mut session, folder, &outcome.progress, console)? } else { None };
         if let Some(board) = board.as_mut().filter(|_| finished) {
             board.end(outcome.progress.step, test.as_ref())?;
         }
         let text = summary::of_outcome(self, &session, folder, &outcome, test.as_ref());
-        Ok(Ended { finished, figures: summary::figures(self, &session, folder, &outcome, test.as_ref()), text })
+        let mut figures = summary::figures(self, &session, folder, &outcome, test.as_ref());
+        let found = doctor.diagnosis.found();
+        figures["symptoms"] = found.iter().map(ToString::to_string).collect::<Vec<String>>().into();
+        Ok(Ended { finished, figures, text })
     }
 
     fn train(
@@ -257,7 +264,7 @@ impl Job {
         session: &mut Session,
         folder: &RunFolder,
         resumed: Option<Progress>,
-        board: Option<&mut TensorBoardLog>,
+        (doctor, board): (&mut Doctor, Option<&mut TensorBoardLog>),
         console: Console,
     ) -> Result<Outcome> {
         let stop = interrupt::stop_flag()?;
@@ -289,6 +296,7 @@ impl Job {
         if let Some(bar) = &mut bar {
             trainer = trainer.observer(bar);
         }
+        trainer = trainer.observer(doctor);
         if let Some(validation) = &validation {
             trainer = trainer.validation(validation);
         }
@@ -330,6 +338,16 @@ impl Job {
             None => StepLog::create(&steps),
         });
         Ok((epochs, steps.transpose()?))
+    }
+
+    /// What looks at how the run goes.
+    fn diagnosis(&self, session: &Session) -> Diagnosis {
+        let recipe = session.recipe();
+        let classes = self.splits.classes().len() as f64;
+        let guessing = if self.splits.train.labels().classes().is_some() { classes.ln() } else { 2f64.ln() };
+        // Weights that were trained do not guess, and other losses are not that of guessing.
+        let is_known = self.begun.is_none() && session.model().teacher.is_none() && recipe.focal.is_none();
+        Diagnosis::new(is_known.then_some(guessing), recipe.warmup_steps)
     }
 
     /// The event file of TensorBoard, where one is asked for.
@@ -375,6 +393,33 @@ pub fn find_teacher(config: &mut RunConfig) -> Result<Option<(Teacher, Card)>> {
     );
     config.teacher_sha256 = Some(digest);
     Ok(Some((teacher, read_card(&file)?)))
+}
+
+/// Tells what is wrong with how a run goes, as soon as it is found.
+struct Doctor {
+    diagnosis: Diagnosis,
+    told: usize,
+}
+
+impl Doctor {
+    fn tell(&mut self) {
+        warn(self.diagnosis.found()[self.told..].iter().map(ToString::to_string));
+        self.told = self.diagnosis.found().len();
+    }
+}
+
+impl Observer for Doctor {
+    fn on_step(&mut self, report: &StepReport, control: &mut Control) -> Result<(), TrainError> {
+        self.diagnosis.on_step(report, control)?;
+        self.tell();
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, report: &EpochReport, control: &mut Control) -> Result<(), TrainError> {
+        self.diagnosis.on_epoch(report, control)?;
+        self.tell();
+        Ok(())
+    }
 }
 
 /// Settings in tables by their paths, such as `recipe.epochs`.
