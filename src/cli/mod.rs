@@ -11,6 +11,7 @@ mod devices;
 mod download;
 mod eval;
 mod given;
+mod inference;
 mod interrupt;
 mod models;
 mod place;

@@ -12,20 +12,18 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use gabor::{
-    augment::Views,
     data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, SplitRatio, Splits},
     metrics::{McNemar, mcnemar, temperature},
-    plan::Tuning,
     tasks::{self, Evaluation, Predictions, Task},
-    train::{Card, Classifier, keep_temperature, read_card, write_whole},
+    train::{Card, keep_temperature, read_card, write_whole},
 };
 use serde_json::{Value, json};
 
 use super::{
     config::{RunConfig, open_data},
     console::Console,
-    devices,
-    run_folder::{WeightsChoice, config_beside, kernels_beside, weights_file},
+    inference::InferenceArgs,
+    run_folder::config_beside,
     train::sized_as,
 };
 
@@ -60,27 +58,17 @@ pub struct EvalArgs {
     /// validation images]
     #[arg(long, conflicts_with_all = ["against", "tta"])]
     calibrate: bool,
-    /// Which weights of a run folder [default: best]
-    #[arg(long, value_enum)]
-    weights: Option<WeightsChoice>,
+    #[command(flatten)]
+    inference: InferenceArgs,
     /// Which images
     #[arg(long, value_enum)]
     split: Option<Split>,
     /// Images a step [default: as in training]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch_size: Option<u32>,
-    /// Average the network's output over views of each image (test-time augmentation)
-    #[arg(long, value_name = "VIEWS", default_value = "none")]
-    tta: Views,
     /// Write what is said of each image to this file: its class, the one that it is taken for, the probability of each, the loss
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    device: String,
-    /// How to choose kernels on a GPU, where the run has not chosen
-    #[arg(long, value_name = "HOW", default_value = "off")]
-    tune: Tuning,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -122,7 +110,7 @@ struct Measured {
 impl EvalArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let console = console.json(self.json);
-        let weights = weights_file(&self.run, self.weights)?;
+        let weights = self.inference.weights_of(&self.run)?;
         let config = config_beside(&weights)?;
         ensure!(
             config.is_some() || self.data.is_some(),
@@ -142,7 +130,7 @@ impl EvalArgs {
         }
         let mut others = Vec::new();
         for run in &self.against {
-            let weights = weights_file(run, self.weights)?;
+            let weights = self.inference.weights_of(run)?;
             let card = read_card(&weights)?;
             let (splits, _) = self.open(&config, &card)?;
             let other = self.measure(weights, card, &config, splits, split, console)?;
@@ -196,8 +184,7 @@ impl EvalArgs {
         console: Console,
     ) -> Result<Measured> {
         let batch = self.batch_size.map_or(config.recipe.batch_size(), |batch| batch as usize);
-        let executor = devices::open(&self.device, self.tune, kernels_beside(&weights)?)?;
-        let mut classifier = Classifier::load_for(&weights, executor, batch, self.tta)?;
+        let mut classifier = self.inference.load(&weights, batch)?;
         let options = LoaderOptions { strict: config.images.strict, ..LoaderOptions::new(batch) };
         let loader = |set| Ok(Loader::new(with_classes(set, &card.classes)?, options.clone())?);
         let loaders = sets(splits, split)?.into_iter().map(loader).collect::<Result<Vec<Loader>>>()?;
@@ -214,7 +201,7 @@ impl EvalArgs {
             "weights": measured.weights,
             "device": measured.device,
             "split": split.name(),
-            "tta": self.tta,
+            "tta": self.inference.tta,
             "temperature": measured.card.temperature.unwrap_or(1.0),
             "classes": measured.card.classes,
             "task": measured.card.task,

@@ -14,10 +14,8 @@ use std::{
 use anyhow::{Error, Result};
 use clap::Args;
 use gabor::{
-    augment::Views,
     data::{DataError, DecodeLimits, ImageDecoder, ImageSize},
-    plan::Tuning,
-    train::{Classifier, Prediction, read_card, write_whole},
+    train::{Prediction, read_card, write_whole},
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -25,8 +23,7 @@ use serde_json::{Value, json};
 
 use super::{
     console::{self, Console, Flags},
-    devices,
-    run_folder::{WeightsChoice, kernels_beside, weights_file},
+    inference::InferenceArgs,
 };
 use sort::Sorter;
 
@@ -60,18 +57,8 @@ pub struct PredictArgs {
     /// Link images there in place of copying them
     #[arg(long, requires = "sort")]
     link: bool,
-    /// Which weights of a run folder [default: best]
-    #[arg(long, value_enum)]
-    weights: Option<WeightsChoice>,
-    /// Average the network's output over views of each image (test-time augmentation)
-    #[arg(long, value_name = "VIEWS", default_value = "none")]
-    tta: Views,
-    /// What to compute on: auto, gpu, cpu, or the number or a part of the name of a device
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    device: String,
-    /// How to choose kernels on a GPU, where the run has not chosen
-    #[arg(long, value_name = "HOW", default_value = "off")]
-    tune: Tuning,
+    #[command(flatten)]
+    inference: InferenceArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -103,15 +90,14 @@ struct Decoded<'a> {
 impl PredictArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let console = console.json(self.json);
-        let weights = weights_file(&self.run, self.weights)?;
+        let weights = self.inference.weights_of(&self.run)?;
         let card = read_card(&weights)?;
         let [height, width, channels] = card.input;
         let size = ImageSize::new(height, width, channels);
         let decoder = ImageDecoder { size, fit: card.fit, limits: DecodeLimits::default() };
         let images = files::find(&self.images)?;
         let batch = images.len().min(BATCH);
-        let executor = devices::open(&self.device, self.tune, kernels_beside(&weights)?)?;
-        let mut classifier = Classifier::load_for(&weights, executor, batch, self.tta)?;
+        let mut classifier = self.inference.load(&weights, batch)?;
 
         let bar = match images.len() > batch {
             true => console.bar("predicting", images.len()),
