@@ -15,7 +15,7 @@ use gabor::{
     plan::Executor,
     tasks::MultiLabel,
     tensor::Tensor,
-    train::{BEST, Classifier, Progress, Recipe, Session, Trainer, training_graph},
+    train::{BEST, Classifier, Inferred, Progress, Recipe, Session, Trainer, inference_graph_of, training_graph},
 };
 
 fn session(executor: Box<dyn Executor>, model: &str, input: [usize; 3], recipe: &Recipe) -> Session {
@@ -46,6 +46,14 @@ fn batch(number: usize, size: usize, [height, width, channels]: [usize; 3]) -> B
         labels: labels.into(),
         ..Batch::default()
     }
+}
+
+/// Batches of 8 images of 28x28 pixels.
+fn loader_of(Batch { images, labels, .. }: Batch) -> Loader {
+    let classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
+    let labels = labels.classes().expect("classes").to_vec();
+    let set = Dataset::from_pixels("noise", images, ImageSize::new(28, 28, 1), labels, classes).expect("a data set");
+    Loader::new(set, LoaderOptions::new(8)).expect("a loader")
 }
 
 /// Losses of `steps` steps.
@@ -163,17 +171,58 @@ fn the_moving_average_is_evaluated_and_kept() {
     let tensors = session.tensors().expect("the parameters");
     assert!(check::relative_error(&find(&tensors, "average/dense2.weight"), &average) < 1e-5);
     let folder = tempfile::tempdir().expect("a folder");
-    let Batch { images, labels, .. } = batch(0, 8, [28, 28, 1]);
-    let classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
-    let labels = labels.classes().expect("classes").to_vec();
-    let set = Dataset::from_pixels("noise", images, ImageSize::new(28, 28, 1), labels, classes).expect("a data set");
-    let loader = Loader::new(set, LoaderOptions::new(8)).expect("a loader");
+    let loader = loader_of(batch(0, 8, [28, 28, 1]));
     let loss = session.evaluate(&loader).expect("an evaluation").loss;
     let card = session.card(loader.dataset(), &Progress::default());
     session.save(folder.path(), &card, true).expect("files");
     let mut kept = Classifier::load(&folder.path().join(BEST), Box::new(CpuExecutor::new()), 8).expect("weights");
     let of_file = kept.evaluate(std::slice::from_ref(&loader), &mut |_| ()).expect("an evaluation").loss;
     assert!((loss - of_file).abs() < 1e-6, "{loss} in the session, {of_file} from its file");
+}
+
+#[test]
+fn embeddings_are_what_the_last_dense_layer_is_given() {
+    let recipe = Recipe { batch_size: Some(8), ..Recipe::default() };
+    let mut session = session(Box::new(CpuExecutor::new()), "lenet5", [28, 28, 1], &recipe);
+    let folder = tempfile::tempdir().expect("a folder");
+    let loader = loader_of(batch(0, 8, [28, 28, 1]));
+    let card = session.card(loader.dataset(), &Progress::default());
+    session.save(folder.path(), &card, true).expect("files");
+    let load = |embeddings| {
+        let inferred = Inferred { batch: 8, embeddings, ..Inferred::default() };
+        Classifier::load_for(&folder.path().join(BEST), Box::new(CpuExecutor::new()), &inferred).expect("weights")
+    };
+    let found = load(true).predictions(std::slice::from_ref(&loader), &mut |_| ()).expect("predictions");
+    let tensors = session.tensors().expect("the parameters");
+    let find = |name: &str| {
+        let (_, tensor) = tensors.iter().find(|(given, _)| given == name).expect("a tensor of that name");
+        tensor.as_f32().expect("floats")
+    };
+    let last = session.parameters().last_dense().expect("a dense layer").to_string();
+    let (weights, bias) = (find(&format!("{last}.weight")), find(&format!("{last}.bias")));
+    for (embedding, answer) in found.embeddings.chunks(weights.len() / 10).zip(found.answers.chunks(10)) {
+        let logit = |class: usize| {
+            let terms = embedding.iter().enumerate().map(|(at, x)| x * weights[10 * at + class]);
+            (bias[class] + terms.sum::<f32>()).exp()
+        };
+        let powers: Vec<f32> = (0..10).map(logit).collect();
+        let sum: f32 = powers.iter().sum();
+        let expected: Vec<f32> = powers.iter().map(|power| power / sum).collect();
+        assert!(check::relative_error(answer, &expected) < 1e-4, "{answer:?}, not {expected:?}");
+    }
+    let without = load(false).predictions(std::slice::from_ref(&loader), &mut |_| ()).expect("predictions");
+    assert!(without.embeddings.is_empty() && found.embeddings.len() == 8 * weights.len() / 10);
+}
+
+#[test]
+fn a_network_without_a_vector_an_image_has_no_embeddings() {
+    let network = Sequential::new().add(Conv2d::new(10, 3)).add(GlobalAveragePool);
+    let model = Model::new("convolutions", [8, 8, 3], 10, network);
+    let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
+    let inferred = Inferred { embeddings: true, ..Inferred::default() };
+    let mut parameters = Parameters::new(usize::MAX);
+    let error = inference_graph_of(&model, &mut parameters, &normalisation, &inferred, 1.0).expect_err("an error");
+    assert!(error.to_string().contains("convolutions has no embeddings of images"), "{error}");
 }
 
 #[test]
@@ -404,7 +453,7 @@ fn accumulated(executor: Box<dyn Executor>, optimizer: Optimizer, accumulate: us
         session.train_step_on(&mut parts, 1e-3).expect("a step");
     }
     let figures = session.finish_steps().expect("the last steps");
-    assert!(figures.iter().all(|figures| figures.images == 16), "{figures:?}");
+    assert!(figures.iter().all(|figures| figures.losses.len() == 16), "{figures:?}");
     session.tensors().expect("the parameters")
 }
 

@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use gabor::{augment::Views, plan::Tuning, train::Classifier};
+use gabor::{
+    augment::Views,
+    plan::Tuning,
+    train::{Classifier, Inferred},
+};
 
 use super::{
     devices,
@@ -37,6 +41,6 @@ impl InferenceArgs {
     /// The model of a weights file, for batches of so many images.
     pub fn load(&self, weights: &Path, batch: usize) -> Result<Classifier> {
         let executor = devices::open(&self.device, self.tune, kernels_beside(weights)?)?;
-        Ok(Classifier::load_for(weights, executor, batch, self.tta)?)
+        Ok(Classifier::load_for(weights, executor, &Inferred { batch, views: self.tta, embeddings: false })?)
     }
 }

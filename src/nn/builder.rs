@@ -92,7 +92,7 @@ impl<'a> Builder<'a> {
     pub fn layer(&mut self, name: &str, layer: &dyn Layer, x: Value) -> Result<Value, GraphError> {
         self.scoped(name, |builder| {
             let output = layer.forward(builder, x)?;
-            builder.layers.push(Applied { path: builder.graph.scope_path(), kind: layer.kind(), output });
+            builder.layers.push(Applied { path: builder.graph.scope_path(), kind: layer.kind(), input: x, output });
             Ok(output)
         })
     }
@@ -192,6 +192,8 @@ pub struct Applied {
     pub path: String,
     /// [`Layer::kind`].
     pub kind: &'static str,
+    /// What it was given.
+    pub input: Value,
     /// What it made.
     pub output: Value,
 }

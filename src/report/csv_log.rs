@@ -214,7 +214,7 @@ mod tests {
             epoch: 1,
             total_steps: 10,
             loss: 0.5,
-            images: 8,
+            losses: Vec::new(),
             metrics: Vec::new(),
             learning_rate: 0.001,
             images_per_second: 100.0,

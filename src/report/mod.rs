@@ -2,6 +2,8 @@
 //! layer by layer.
 
 mod csv_log;
+#[cfg(feature = "cli")]
+pub mod page;
 mod plot;
 #[cfg(feature = "cli")]
 mod progress;

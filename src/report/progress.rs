@@ -70,11 +70,11 @@ impl<W: Write> Observer for ProgressBar<W> {
             self.bar.set_prefix(format!("{}/{}", report.epoch, self.epochs));
             self.bar.reset();
         }
-        self.loss += f64::from(report.loss) * report.images as f64;
-        self.images += report.images;
+        self.loss += f64::from(report.loss) * report.losses.len() as f64;
+        self.images += report.losses.len();
         let images = self.images.max(1) as f64;
         let metric = report.metrics.first().map(|metric| {
-            self.metric += metric.value * report.images as f64;
+            self.metric += metric.value * report.losses.len() as f64;
             Metric { value: self.metric / images, ..metric.clone() }
         });
         self.bar.set_message(format!(

@@ -223,7 +223,7 @@ mod tests {
             epoch: 1,
             total_steps: 100,
             loss: first,
-            images: 8,
+            losses: Vec::new(),
             metrics: Vec::new(),
             learning_rate: 0.1,
             images_per_second: 1.0,

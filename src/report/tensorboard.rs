@@ -288,7 +288,7 @@ mod tests {
             epoch: 1,
             total_steps: 9,
             loss: 0.5,
-            images: 4,
+            losses: Vec::new(),
             metrics: Vec::new(),
             learning_rate: 0.25,
             images_per_second: 8.0,

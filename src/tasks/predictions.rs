@@ -16,6 +16,8 @@ pub struct Predictions {
     pub labels: Labels,
     /// The loss of each image.
     pub losses: Vec<f32>,
+    /// The embedding of each image, f32 `[images, width]`; empty where they were not asked for.
+    pub embeddings: Vec<f32>,
 }
 
 impl Predictions {

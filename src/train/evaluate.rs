@@ -6,10 +6,9 @@ use super::{
     Card, TrainError,
     batch::BatchTensors,
     checkpoint::{Weights, card_of},
-    forward::inference_graph_of_views,
+    forward::{Inferred, inference_graph_of},
 };
 use crate::{
-    augment::Views,
     data::{Batch, Label, Labels, Loader},
     models::Model,
     nn::Parameters,
@@ -73,6 +72,7 @@ impl Inference {
                 all.answers.extend_from_slice(answered.answer);
                 all.labels.push(answered.label);
                 all.losses.push(answered.loss);
+                all.embeddings.extend_from_slice(answered.embedding);
                 all.images.push(loader.dataset().image_name(answered.index));
                 progress(all.images.len());
             })?;
@@ -92,9 +92,11 @@ impl Inference {
         let mut tell = |outputs: &Outputs, (labels, indices): (Labels, Vec<u32>)| {
             let (answers, width) = floats(outputs, "predictions");
             let (losses, _) = floats(outputs, "losses");
+            let (embeddings, numbers) = floats(outputs, "embeddings");
             for (((at, index), answer), loss) in indices.into_iter().enumerate().zip(answers.chunks(width)).zip(losses)
             {
-                take(Answered { index: index as usize, answer, label: labels.get(at), loss: *loss });
+                let embedding = embeddings.chunks(numbers).nth(at).unwrap_or_default();
+                take(Answered { index: index as usize, answer, label: labels.get(at), loss: *loss, embedding });
             }
         };
         for batch in loader.epoch(0, 0) {
@@ -135,6 +137,8 @@ struct Answered<'a> {
     answer: &'a [f32],
     label: Label<'a>,
     loss: f32,
+    /// Empty where embeddings were not asked for.
+    embedding: &'a [f32],
 }
 
 /// A trained model, loaded for inference.
@@ -152,14 +156,14 @@ impl Classifier {
     /// # Errors
     /// If the file is missing, truncated, or its model or task is not built in.
     pub fn load(path: &Path, executor: Box<dyn Executor>, batch: usize) -> Result<Self, TrainError> {
-        Self::load_for(path, executor, batch, Views::None)
+        Self::load_for(path, executor, &Inferred { batch, ..Inferred::default() })
     }
 
-    /// As [`Self::load`]; what the network says of an image is the mean of what it says of these views of it.
+    /// As [`Self::load`], for what is asked for.
     ///
     /// # Errors
-    /// As [`Self::load`].
-    pub fn load_for(path: &Path, executor: Box<dyn Executor>, batch: usize, views: Views) -> Result<Self, TrainError> {
+    /// As [`Self::load`], and if the network has no embeddings and they are asked for.
+    pub fn load_for(path: &Path, executor: Box<dyn Executor>, inferred: &Inferred) -> Result<Self, TrainError> {
         let card = card_of(path)?;
         let unknown = |what: &str, name: &str| TrainError::Checkpoint {
             path: path.to_path_buf(),
@@ -168,7 +172,7 @@ impl Classifier {
         let classes = card.classes.len();
         let model = card.architecture().build(card.input, classes).map_err(|_| unknown("model", &card.model))?;
         let task = tasks::build(&card.task, classes).ok_or_else(|| unknown("task", &card.task))?;
-        Self::of_model(path, model.with_task(task), executor, batch, views)
+        Self::of_model(path, model.with_task(task), executor, inferred)
     }
 
     /// Loads the weights of a model of your own.
@@ -181,21 +185,20 @@ impl Classifier {
         executor: Box<dyn Executor>,
         batch: usize,
     ) -> Result<Self, TrainError> {
-        Self::of_model(path, model, executor, batch, Views::None)
+        Self::of_model(path, model, executor, &Inferred { batch, ..Inferred::default() })
     }
 
     fn of_model(
         path: &Path,
         model: Model,
         mut executor: Box<dyn Executor>,
-        batch: usize,
-        views: Views,
+        inferred: &Inferred,
     ) -> Result<Self, TrainError> {
         let weights = Weights::open(path)?;
         let card = weights.card.clone();
         let mut parameters = Parameters::new(executor.target().block_limit());
         let temperature = card.temperature.unwrap_or(1.0);
-        let graph = inference_graph_of_views(&model, &mut parameters, batch, &card.normalisation, views, temperature)?;
+        let graph = inference_graph_of(&model, &mut parameters, &card.normalisation, inferred, temperature)?;
         executor.declare(parameters.variables())?;
         executor.tune(&graph, parameters.variables(), PlanOptions::inference())?;
         let plan = Plan::new(&graph, &executor.target(), PlanOptions::inference())?;
@@ -205,7 +208,7 @@ impl Classifier {
             let block = &parameters.blocks()[parameter.block];
             executor.write(block.variable, parameter.offset, &weights.tensor(&parameter.name, &parameter.shape)?)?;
         }
-        Ok(Self { executor, model, card, inference: Inference::new(program), batch })
+        Ok(Self { executor, model, card, inference: Inference::new(program), batch: inferred.batch })
     }
 
     /// What the weights file says of itself.

@@ -24,26 +24,46 @@ pub fn inference_graph(
     batch: usize,
     normalisation: &Normalisation,
 ) -> Result<Graph, GraphError> {
-    inference_graph_of_views(model, parameters, batch, normalisation, Views::None, 1.0)
+    inference_graph_of(model, parameters, normalisation, &Inferred { batch, ..Inferred::default() }, 1.0)
 }
 
-/// As [`inference_graph`], where the network's output is the mean of those for several views of each image, divided by a
-/// temperature.
+/// What inference makes of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Inferred {
+    /// Images a step.
+    pub batch: usize,
+    /// The views of each image, over which the network's output is averaged.
+    pub views: Views,
+    /// Whether to tell the embeddings of images too: what the last dense layer is given, of the first view.
+    pub embeddings: bool,
+}
+
+impl Default for Inferred {
+    fn default() -> Self {
+        Self { batch: 1, views: Views::None, embeddings: false }
+    }
+}
+
+/// As [`inference_graph`], of what is asked for, with the network's output divided by a temperature. Where embeddings are asked
+/// for, there is the output `embeddings` too, f32 `[batch, width]`.
 ///
 /// # Errors
-/// If the model cannot take such images.
-pub fn inference_graph_of_views(
+/// If the model cannot take such images, or has no embeddings and they are asked for.
+pub fn inference_graph_of(
     model: &Model,
     parameters: &mut Parameters,
-    batch: usize,
     normalisation: &Normalisation,
-    views: Views,
+    inferred: &Inferred,
     temperature: f64,
 ) -> Result<Graph, GraphError> {
     let mut graph = Graph::new();
-    let batch = Batch::feeds(&mut graph, model, batch);
-    let input = Input { batch: &batch, normalisation, view: View::AtTest(views) };
-    let (mut samples, _) = forward(&mut graph, model, parameters, &input, None)?;
+    let batch = Batch::feeds(&mut graph, model, inferred.batch);
+    let input = Input { batch: &batch, normalisation, view: View::AtTest(inferred.views) };
+    let (mut samples, built) = forward(&mut graph, model, parameters, &input, None)?;
+    if inferred.embeddings {
+        let embeddings = embeddings(&graph, model, parameters, &built)?;
+        graph.output("embeddings", embeddings);
+    }
     if temperature != 1.0 {
         samples.output = graph.scoped("temperature", |graph| graph.scale(samples.output, temperature.recip()))?;
     }
@@ -55,6 +75,18 @@ pub fn inference_graph_of_views(
         Ok(())
     })?;
     Ok(graph)
+}
+
+/// What the last dense layer is given: a vector an image.
+fn embeddings(graph: &Graph, model: &Model, parameters: &Parameters, built: &Built) -> Result<Value, GraphError> {
+    let last = parameters.last_dense();
+    let layer = built.layers.iter().find(|layer| Some(layer.path.as_str()) == last);
+    let vectors = layer.map(|layer| layer.input).filter(|input| graph.shape(*input).rank() == 2);
+    vectors.ok_or_else(|| {
+        let message =
+            format!("{} has no embeddings of images: no dense layer is given one vector an image", model.name);
+        GraphError::Layer { layer: last.unwrap_or_default().to_string(), message }
+    })
 }
 
 /// The feeds of a batch.

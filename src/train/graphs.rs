@@ -148,7 +148,8 @@ impl Gradients {
 /// Feeds: `images` u8 `[batch, height, width, channels]`, `labels` of the task's type, `weights` f32 `[batch]`, `clock` u32
 /// `[2]` (seed, step), those of [`TrainingState::hyper`] and those that [`Augmentation::draw`] gives; where it mixes images also
 /// `partner_labels`, of the type of the labels. Outputs, f32 `[]` each: `loss`, the weighted mean; `weight`,
-/// the sum of weights; `metric/NAME`, the sum of each of the task's figures over the images of weight above 0.
+/// the sum of weights; `metric/NAME`, the sum of each of the task's figures over the images of weight above 0. And `losses`,
+/// f32 `[batch]`: the task's loss of each image, before what the recipe makes of it.
 ///
 /// # Errors
 /// If the model cannot take such images.
@@ -314,6 +315,7 @@ fn gradients(
         let weight = graph.sum(batch.weights, &[0])?;
         graph.output("loss", loss);
         graph.output("weight", weight);
+        graph.output("losses", objective.losses);
 
         let Some(halted) = halted else { return Ok((loss, weight, metrics, None)) };
         let before = graph.variable(halted, 0, TensorType::f32([]));

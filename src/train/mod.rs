@@ -28,7 +28,7 @@ pub use callbacks::{EarlyStopping, Kept, Measure, ModelCheckpoint, ReduceLrOnPla
 pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, keep_temperature, read_card, write_whole};
 pub use error::TrainError;
 pub use evaluate::{Classifier, Prediction};
-pub use forward::inference_graph;
+pub use forward::{Inferred, inference_graph, inference_graph_of};
 pub use graphs::{
     BlockUpdate, GradientSums, TrainingState, gradient_graph, reading_graph, stage_graph, training_graph, update_graph,
 };
@@ -37,6 +37,6 @@ pub use pretrained::{Begun, Pretrained};
 pub use range::{RangePoint, RangeReport, RangeTest};
 pub use recipe::Recipe;
 pub use schedule::Schedule;
-pub use session::{Session, StepFigures};
+pub use session::{ImageLoss, Session, StepFigures};
 pub use trainer::{Outcome, StopReason, Trainer, check_monitor, monitored};
 pub use views::augmented;

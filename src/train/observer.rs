@@ -1,6 +1,6 @@
 //! What a run tells those who follow it.
 
-use super::{Progress, TrainError};
+use super::{ImageLoss, Progress, TrainError};
 use crate::tasks::{Evaluation, Metric};
 
 /// What one step did.
@@ -14,8 +14,8 @@ pub struct StepReport {
     pub total_steps: u64,
     /// Weighted mean loss of the batch.
     pub loss: f32,
-    /// Images of the batch that count.
-    pub images: usize,
+    /// The images of the batch that count, each with its loss.
+    pub losses: Vec<ImageLoss>,
     /// The task's figures of these images, the most important first.
     pub metrics: Vec<Metric>,
     /// Learning rate.

@@ -1,6 +1,6 @@
 //! A model on a device: its plans, its parameters and its steps.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use super::{
     Recipe, TrainError,
@@ -59,8 +59,8 @@ pub struct Session {
 struct Submitted {
     step: u64,
     learning_rate: f64,
-    /// Images that count.
-    images: usize,
+    /// The images that count, by their places in the training set.
+    images: Vec<u32>,
     /// The last one of its step.
     last: bool,
 }
@@ -71,7 +71,16 @@ struct Partial {
     loss: f64,
     weight: f64,
     metrics: Vec<f64>,
-    images: usize,
+    losses: Vec<ImageLoss>,
+}
+
+/// The loss of an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImageLoss {
+    /// Its place in the training set.
+    pub image: u32,
+    /// The task's loss of it, as it came: varied, and mixed with another image where the recipe does so.
+    pub loss: f32,
 }
 
 /// The figures of one finished step.
@@ -87,8 +96,8 @@ pub struct StepFigures {
     pub weight: f32,
     /// Sum of each of [`Session::metrics`] over the images that count.
     pub metric_sums: Vec<f64>,
-    /// Images that count.
-    pub images: usize,
+    /// The images that count.
+    pub losses: Vec<ImageLoss>,
 }
 
 impl Session {
@@ -327,7 +336,7 @@ impl Session {
             let result = self.executor.run(train, &feeds);
             inputs.give_back(batch);
             result?;
-            let (step, images) = (self.step, batch.real);
+            let (step, images) = (self.step, places(batch)[..batch.real].to_vec());
             self.pending.push_back(Submitted { step, learning_rate, images, last: at + 1 == count });
         }
         if let Some(update) = update {
@@ -347,12 +356,10 @@ impl Session {
     fn draw(&self, batch: &Batch, step: u64, at: usize) -> Vec<(&'static str, Tensor)> {
         let clock = self.clock(step, at);
         let count = batch.weights.len();
-        // A batch made by hand need not say which images it is of.
-        let places: Vec<u32> = (0..count as u32).collect();
         let draws = self.augmentation.draw(&Drawn {
             clock: clock.as_u32().and_then(|words| words.try_into().ok()).unwrap_or_default(),
             epoch: batch.epoch,
-            indices: if batch.indices.len() == count { &batch.indices } else { &places },
+            indices: &places(batch),
             real: batch.real.min(count),
             size: self.model.input,
         });
@@ -388,7 +395,9 @@ impl Session {
         let weight = f64::from(number("", "weight"));
         self.partial.loss += f64::from(number("", "loss")) * weight;
         self.partial.weight += weight;
-        self.partial.images += images;
+        let losses = outputs.iter().find(|(name, _)| name == "losses").and_then(|(_, losses)| losses.as_f32());
+        let losses = images.into_iter().zip(losses.unwrap_or_default());
+        self.partial.losses.extend(losses.map(|(image, &loss)| ImageLoss { image, loss }));
         self.partial.metrics.resize(self.state.metrics.len(), 0.0);
         for (sum, (name, _)) in self.partial.metrics.iter_mut().zip(&self.state.metrics) {
             *sum += f64::from(number(METRIC, name));
@@ -396,10 +405,10 @@ impl Session {
         if !last {
             return None;
         }
-        let Partial { loss, weight, metrics, images } = std::mem::take(&mut self.partial);
+        let Partial { loss, weight, metrics, losses } = std::mem::take(&mut self.partial);
         let mean = if weight == 0.0 { 0.0 } else { loss / weight };
         let (loss, weight) = (mean as f32, weight as f32);
-        Some(StepFigures { step, learning_rate, loss, weight, metric_sums: metrics, images })
+        Some(StepFigures { step, learning_rate, loss, weight, metric_sums: metrics, losses })
     }
 
     /// The task's figures on the loader's images.
@@ -474,4 +483,10 @@ impl Session {
         inputs.give_back(batch);
         place
     }
+}
+
+/// The places of a batch's images in the training set. A batch made by hand need not say which images it is of.
+fn places(batch: &Batch) -> Cow<'_, [u32]> {
+    let count = batch.weights.len();
+    if batch.indices.len() == count { Cow::Borrowed(&batch.indices) } else { (0..count as u32).collect() }
 }

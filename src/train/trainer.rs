@@ -350,15 +350,16 @@ impl<'a> Trainer<'a> {
             self.progress.weight_sum += f64::from(figures.weight);
             self.progress.metric_sums.resize(figures.metric_sums.len(), 0.0);
             self.progress.metric_sums.iter_mut().zip(&figures.metric_sums).for_each(|(sum, new)| *sum += new);
-            self.progress.images += figures.images;
-            self.speed.add(figures.images);
+            let images = figures.losses.len();
+            self.progress.images += images;
+            self.speed.add(images);
             let report = StepReport {
                 step: figures.step,
                 epoch: epoch + 1,
                 total_steps: self.total,
                 loss: figures.loss,
-                images: figures.images,
-                metrics: means(self.session.metrics(), &figures.metric_sums, figures.images),
+                metrics: means(self.session.metrics(), &figures.metric_sums, images),
+                losses: figures.losses,
                 learning_rate: figures.learning_rate,
                 images_per_second: self.speed.recent(),
             };

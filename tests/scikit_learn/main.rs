@@ -42,6 +42,7 @@ fn predictions(answers: &[Vec<f32>], labels: Labels) -> Predictions {
         answers: answers.concat(),
         labels,
         losses: (0..answers.len()).map(|image| image as f32).collect(),
+        ..Predictions::default()
     }
 }
 
