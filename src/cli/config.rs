@@ -72,6 +72,9 @@ gabor::settings! {
         /// Keep the weights of the N best epochs, each as best-EPOCH.safetensors [default: of the best one]
         #[arg(long, value_name = "N", help_heading = "Run", group = "with_resume")]
         pub keep_best: Option<usize> = None, in 1..=MOST_KEPT;
+        /// Look into the network after each N steps: gradients, updates, dead channels; 0 for never
+        #[arg(long, value_name = "N", help_heading = "Run", group = "with_resume")]
+        pub look_every: u64 = 100, in 0..;
         /// Log each step to steps.csv
         #[arg(long, help_heading = "Run", group = "with_resume")]
         pub log_steps: bool = false;

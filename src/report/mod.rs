@@ -2,23 +2,23 @@
 //! layer by layer.
 
 mod csv_log;
+mod diagnosis;
 #[cfg(feature = "cli")]
 pub mod page;
 mod plot;
 #[cfg(feature = "cli")]
 mod progress;
 mod summary;
-mod symptom;
 mod table;
 #[cfg(feature = "cli")]
 mod tensorboard;
 
 pub use csv_log::{EpochLog, StepLog};
+pub use diagnosis::{Diagnosis, ImageLosses, Symptom};
 pub use plot::{Curve, LogPlot};
 #[cfg(feature = "cli")]
 pub use progress::ProgressBar;
 pub use summary::{LayerRow, Summary};
-pub use symptom::{Diagnosis, Symptom};
 pub use table::{Table, grouped};
 #[cfg(feature = "cli")]
 pub use tensorboard::TensorBoardLog;

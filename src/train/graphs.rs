@@ -1,5 +1,7 @@
 //! The graphs of a training step, and of its parts over several batches.
 
+use std::iter;
+
 use crate::{
     augment::Augmentation,
     autodiff,
@@ -121,12 +123,43 @@ pub struct GradientSums {
 struct Gradients {
     /// Number and gradients of each block that is trained.
     blocks: Vec<(usize, Value)>,
+    /// The parameters that are trained.
+    parameters: Vec<Trained>,
+    /// Nodes up to what the network ends in.
+    forward: usize,
     /// Sum of the images' weights.
     weight: Value,
     /// Name and unit of each figure.
     metrics: Vec<(&'static str, Unit)>,
     /// 0, or 1 once a loss was not finite.
     guard: Value,
+}
+
+/// A parameter that is trained, in a graph.
+pub(super) struct Trained {
+    /// Its number.
+    pub number: usize,
+    pub value: Value,
+    pub gradient: Value,
+}
+
+/// A graph up to the gradients, to be looked into.
+pub(super) struct Traced {
+    pub parameters: Vec<Trained>,
+    /// Nodes up to what the network ends in.
+    pub forward: usize,
+}
+
+/// Appends forward, loss and gradients: what [`reading_graph`] does, without its outputs of gradients.
+pub(super) fn traced_gradients(
+    graph: &mut Graph,
+    model: &Model,
+    parameters: &mut Parameters,
+    recipe: &Recipe,
+    normalisation: &Normalisation,
+) -> Result<Traced, GraphError> {
+    let Gradients { parameters, forward, .. } = gradients(graph, model, parameters, recipe, normalisation, None)?;
+    Ok(Traced { parameters, forward })
 }
 
 impl Gradients {
@@ -296,6 +329,7 @@ fn gradients(
         inference_graph(model, parameters, recipe.batch_size(), normalisation)?;
     }
     let (samples, built) = forward(graph, model, parameters, &input, Some((clock, recipe)))?;
+    let nodes = graph.nodes().len();
     let teacher = teacher_output(graph, parameters, model, &samples, normalisation)?;
 
     let (loss, weight, metrics, guard) = graph.scoped("loss", |graph| -> Result<_, GraphError> {
@@ -329,13 +363,14 @@ fn gradients(
     let trained: Vec<(usize, Value)> = built.parameters.iter().copied().filter(|(at, _)| is_trained(*at)).collect();
     let wanted: Vec<Value> = trained.iter().map(|(_, value)| *value).collect();
     let found = autodiff::gradients(graph, loss, &wanted)?;
+    let trained: Vec<Trained> =
+        iter::zip(trained, found).map(|((number, value), gradient)| Trained { number, value, gradient }).collect();
     let mut blocks = Vec::new();
     for (block, description) in parameters.blocks().iter().enumerate() {
         let (values, offsets): (Vec<Value>, Vec<usize>) = trained
             .iter()
-            .zip(&found)
-            .filter(|((at, _), _)| parameters.get(*at).block == block)
-            .map(|((at, _), gradient)| (*gradient, parameters.get(*at).offset))
+            .filter(|trained| parameters.get(trained.number).block == block)
+            .map(|trained| (trained.gradient, parameters.get(trained.number).offset))
             .unzip();
         if !values.is_empty() {
             let pack = |graph: &mut Graph| graph.pack(&values, offsets, description.elements);
@@ -349,7 +384,7 @@ fn gradients(
         }
         None => graph.constant(Tensor::scalar(0.0)),
     };
-    Ok(Gradients { blocks, weight, metrics, guard })
+    Ok(Gradients { blocks, parameters: trained, forward: nodes, weight, metrics, guard })
 }
 
 /// The losses, focal where the recipe says so.
@@ -434,7 +469,7 @@ fn update(
                     *new = graph.update("lookahead", either, &[*new, average, go_back])?;
                 }
             }
-            for (id, value) in std::iter::once(&block.variable).chain(&update.moments).zip(updated) {
+            for (id, value) in iter::once(&block.variable).chain(&update.moments).zip(updated) {
                 graph.assign(*id, value);
             }
         }

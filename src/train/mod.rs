@@ -22,6 +22,7 @@ mod stage;
 mod tensors;
 mod trainer;
 mod views;
+mod vitals;
 mod whitening;
 
 pub use callbacks::{EarlyStopping, Kept, Measure, ModelCheckpoint, ReduceLrOnPlateau};
@@ -40,3 +41,4 @@ pub use schedule::Schedule;
 pub use session::{ImageLoss, Session, StepFigures};
 pub use trainer::{Outcome, StopReason, Trainer, check_monitor, monitored};
 pub use views::augmented;
+pub use vitals::{ParameterVitals, Rectifier, Vitals};

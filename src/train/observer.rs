@@ -1,6 +1,6 @@
 //! What a run tells those who follow it.
 
-use super::{ImageLoss, Progress, TrainError};
+use super::{ImageLoss, Progress, TrainError, Vitals};
 use crate::tasks::{Evaluation, Metric};
 
 /// What one step did.
@@ -97,6 +97,14 @@ pub trait Observer {
     /// # Errors
     /// Ends the run; likewise in the other methods.
     fn on_step(&mut self, _report: &StepReport, _control: &mut Control) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// After a step that the trainer looked into ([`Trainer::look_every`](super::Trainer::look_every)).
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn on_vitals(&mut self, _vitals: &Vitals, _control: &mut Control) -> Result<(), TrainError> {
         Ok(())
     }
 

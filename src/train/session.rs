@@ -11,11 +11,12 @@ use super::{
     forward::inference_graph,
     graphs::{METRIC, PARTNER_LABELS, TrainingState, gradients_output, reading_graph, training_graph},
     stage::{Stage, StageGraphs, check_groups},
+    vitals::{Probe, Vitals, part_of},
 };
 use crate::{
     augment::{Augmentation, Drawn},
     data::{Batch, Loader, Normalisation},
-    graph::Graph,
+    graph::{Graph, VariableId},
     kernel::random,
     models::Model,
     nn::Parameters,
@@ -40,6 +41,10 @@ pub struct Session {
     head: Option<Stage>,
     /// What tells gradients, once they were asked for.
     reading: Option<ProgramId>,
+    /// What tells vitals, once they were asked for.
+    probe: Option<Probe>,
+    /// For each block of parameters, the variable that holds it as it was before a step.
+    before: Vec<Option<VariableId>>,
     inference: Inference,
     tuned: Tuned,
     memory: MemoryUse,
@@ -188,6 +193,8 @@ impl Session {
             whole,
             head,
             reading: None,
+            probe: None,
+            before: Vec::new(),
             inference,
             tuned,
             memory,
@@ -292,6 +299,7 @@ impl Session {
         self.state.late_since = Some(after);
         self.parameters.hold_back(false);
         self.reading = None;
+        self.probe = None;
         Ok(finished)
     }
 
@@ -464,6 +472,34 @@ impl Session {
             gradients.extend(values.map(|values| (parameter.name.clone(), Tensor::f32(&parameter.shape, values))));
         }
         Ok(gradients)
+    }
+
+    /// Makes ready to tell what the next step changes. Call it before that step, and [`Session::vitals`] after it.
+    ///
+    /// # Errors
+    /// If memory runs out or the device fails.
+    pub fn watch(&mut self) -> Result<(), TrainError> {
+        let executor = self.executor.as_mut();
+        let probe = match &self.probe {
+            Some(probe) => probe,
+            None => {
+                let Self { model, parameters, recipe, normalisation, before, .. } = self;
+                self.probe.insert(Probe::new(executor, model, parameters, recipe, normalisation, before)?)
+            }
+        };
+        probe.keep(executor)
+    }
+
+    /// What happens inside of the network after the last step, by some images of its batch; `None` where it was not watched.
+    ///
+    /// # Errors
+    /// If the labels are not those of the task, or the device fails.
+    pub fn vitals(&mut self, batch: &Batch, learning_rate: f64) -> Result<Option<Vitals>, TrainError> {
+        let Some(probe) = &self.probe else { return Ok(None) };
+        let mut part = part_of(batch, probe.batch);
+        let drawn = self.draw(&part, self.step, 0);
+        let vitals = probe.read(self.executor.as_mut(), &self.model, &mut part, &drawn)?;
+        Ok(Some(Vitals { step: self.step, learning_rate, ..vitals }))
     }
 
     /// Layer and operation in which the first value that is not finite appears when `batch`, number `at` of step number

@@ -53,7 +53,7 @@ pub fn explained(mut error: Error, train: &Command) -> Error {
 }
 
 /// Settings that a range test does without: it has a rule of its own for the learning rate, and makes no epochs.
-const NOT_OF_RANGE: [&str; 14] = [
+const NOT_OF_RANGE: [&str; 15] = [
     "learning_rate",
     "schedule",
     "warmup_steps",
@@ -67,6 +67,7 @@ const NOT_OF_RANGE: [&str; 14] = [
     "plateau_factor",
     "min_lr",
     "checkpoint_every",
+    "look_every",
     "keep_best",
 ];
 

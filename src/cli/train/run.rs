@@ -11,7 +11,7 @@ use gabor::{
     tasks::{self, Evaluation},
     train::{
         Card, Control, EpochReport, Observer, Outcome, Pretrained, Progress, Session, StepReport, StopReason,
-        TrainError, Trainer, check_monitor, read_card,
+        TrainError, Trainer, Vitals, check_monitor, read_card,
     },
 };
 
@@ -247,6 +247,8 @@ impl Job {
         let mut board = self.board(folder, resumed.as_ref())?;
         let mut doctor = Doctor { diagnosis: self.diagnosis(&session), told: 0 };
         let outcome = self.train(&mut session, folder, resumed, (&mut doctor, board.as_mut()), console)?;
+        doctor.diagnosis.on_end();
+        doctor.tell();
         let finished = outcome.reason != StopReason::Stopped;
         let test = if finished { self.test(&mut session, folder, &outcome.progress, console)? } else { None };
         if let Some(board) = board.as_mut().filter(|_| finished) {
@@ -284,6 +286,9 @@ impl Job {
             .checkpoints(folder.path(), Duration::from_secs_f64(self.config.checkpoint_every))
             .stop_flag(stop.clone())
             .observer(&mut epochs);
+        if self.config.look_every > 0 {
+            trainer = trainer.look_every(self.config.look_every);
+        }
         if let Some(count) = self.config.keep_best {
             trainer = trainer.keep_best(count);
         }
@@ -347,7 +352,9 @@ impl Job {
         let guessing = if self.splits.train.labels().classes().is_some() { classes.ln() } else { 2f64.ln() };
         // Weights that were trained do not guess, and other losses are not that of guessing.
         let is_known = self.begun.is_none() && session.model().teacher.is_none() && recipe.focal.is_none();
-        Diagnosis::new(is_known.then_some(guessing), recipe.warmup_steps)
+        let diagnosis = Diagnosis::new(is_known.then_some(guessing), recipe.warmup_steps);
+        // The losses of images that are mixed with others are not theirs.
+        if session.augmentation().mixes_labels() { diagnosis } else { diagnosis.images(self.splits.train.clone()) }
     }
 
     /// The event file of TensorBoard, where one is asked for.
@@ -411,6 +418,12 @@ impl Doctor {
 impl Observer for Doctor {
     fn on_step(&mut self, report: &StepReport, control: &mut Control) -> Result<(), TrainError> {
         self.diagnosis.on_step(report, control)?;
+        self.tell();
+        Ok(())
+    }
+
+    fn on_vitals(&mut self, vitals: &Vitals, control: &mut Control) -> Result<(), TrainError> {
+        self.diagnosis.on_vitals(vitals, control)?;
         self.tell();
         Ok(())
     }

@@ -1,10 +1,15 @@
 //! What is wrong with how a run goes, in words.
 
-use std::fmt;
+mod losses;
+mod symptom;
+
+pub use losses::ImageLosses;
+pub use symptom::Symptom;
 
 use crate::{
+    data::{Dataset, Label},
     tasks::ClassFigures,
-    train::{Control, EpochReport, Observer, StepReport, TrainError},
+    train::{Control, EpochReport, Observer, ParameterVitals, StepReport, TrainError, Vitals},
 };
 
 /// So many times the loss of guessing, and 1, is far from it.
@@ -19,91 +24,23 @@ const FALL: f64 = 0.02;
 const STUCK: f64 = 0.9;
 /// So many times the lowest validation loss, for so many epochs, is overfitting.
 const OVERFIT: (f64, u64) = (1.25, 3);
+/// And so many times are, where the training images are known by heart: their loss is this share of the validation loss, and by
+/// this share of the loss of guessing below it.
+const BY_HEART: (f64, f64, f64) = (1.05, 0.25, 0.1);
 /// Epochs in a row in which no image of a class is told right.
 const STARVED: u64 = 5;
 /// Validation images that say so much of a class.
 const ENOUGH: u64 = 5;
-
-/// Something about how a run goes that a person should know. Its text names the figure and what to try.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Symptom {
-    /// The first loss is far above that of guessing.
-    FarFromGuessing {
-        /// The loss of the first step.
-        loss: f64,
-        /// That of guessing.
-        guessing: f64,
-    },
-    /// The training loss rises.
-    Rising {
-        /// The epoch, from 1 on.
-        epoch: u64,
-        /// The loss of the first step.
-        first: f64,
-        /// That of the epoch.
-        loss: f64,
-    },
-    /// The training loss hardly falls.
-    Slow {
-        /// Epochs so far.
-        epochs: u64,
-        /// The loss of the first one.
-        first: f64,
-        /// That of the last epoch.
-        loss: f64,
-    },
-    /// The validation loss rises while the training loss falls.
-    Overfitting {
-        /// The epoch of the lowest validation loss, from 1 on.
-        since: u64,
-        /// Validation loss then and now.
-        validation: [f64; 2],
-        /// Training loss then and now.
-        training: [f64; 2],
-    },
-    /// Classes of which no validation image is told right.
-    Starved {
-        /// Their names.
-        classes: Vec<String>,
-        /// For so many epochs.
-        epochs: u64,
-    },
-}
-
-impl fmt::Display for Symptom {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::FarFromGuessing { loss, guessing } => write!(
-                f,
-                "the loss begins at {loss:.3}, and that of guessing is {guessing:.3}: the weights begin too large, or images are \
-                 not normalised as the network wants them"
-            ),
-            Self::Rising { epoch, first, loss } => write!(
-                f,
-                "the training loss rose from {first:.3} at first to {loss:.3} in epoch {epoch}: a lower `learning_rate`, \
-                 `warmup_steps` or a `clip_norm` of 1 usually help"
-            ),
-            Self::Slow { epochs, first, loss } => write!(
-                f,
-                "the training loss hardly falls, from {first:.3} in the first epoch to {loss:.3} after {epochs}: try a higher \
-                 `learning_rate` (gabor lr-range finds one), and look whether the labels are those of the images"
-            ),
-            Self::Overfitting { since, validation: [lowest, now], training: [then, later] } => write!(
-                f,
-                "overfitting since epoch {since}: the validation loss rose from {lowest:.3} to {now:.3} while the training loss \
-                 fell from {then:.3} to {later:.3}. More images, a stronger `augment`, `dropout`, `weight_decay` or an end by \
-                 `patience` usually help"
-            ),
-            Self::Starved { classes, epochs } => write!(
-                f,
-                "no validation image of {} was told right in the last {epochs} epochs: add images of that kind, or try \
-                 `balance_classes`",
-                classes.join(", ")
-            ),
-        }
-    }
-}
+/// The share of the largest gradient's root mean square below which that of the first layer vanishes.
+const VANISHING: f64 = 1e-6;
+/// So many times the norm of the weights is too much of a change for a step.
+const EXPLODING: f64 = 1.0;
+/// And so few are hardly any.
+const STILL: f64 = 1e-8;
+/// The share of a rectifier's channels above which those that are dead are told, where it has so many channels.
+const DEAD: (f64, usize) = (0.95, 4);
+/// How many images a symptom names.
+const NAMED: usize = 5;
 
 /// Looks at the reports of a run for [`Symptom`]s, each of which it finds once.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +57,9 @@ pub struct Diagnosis {
     above: u64,
     /// For each class, epochs in a row in which none of its images was told right.
     starving: Vec<u64>,
+    /// The training images, where they are known, and the losses of each.
+    images: Option<(Dataset, ImageLosses)>,
+    highest_rate: f64,
     found: Vec<Symptom>,
 }
 
@@ -128,6 +68,13 @@ impl Diagnosis {
     /// known: the logarithm of the number of classes, where each image is of one.
     pub fn new(guessing: Option<f64>, warmup_steps: u64) -> Self {
         Self { guessing, warmup_steps, ..Self::default() }
+    }
+
+    /// With the training images, of which it tells those whose labels look wrong.
+    pub fn images(mut self, set: Dataset) -> Self {
+        let losses = ImageLosses::of(set.len());
+        self.images = Some((set, losses));
+        self
     }
 
     /// What was found so far.
@@ -162,6 +109,10 @@ impl Diagnosis {
         let (times, epochs) = OVERFIT;
         match self.lowest {
             Some((since, lowest, then)) if loss >= lowest => {
+                let (known_times, part, gap) = BY_HEART;
+                let least = gap * self.guessing.unwrap_or(1.0);
+                let is_known = report.train_loss < part * loss && loss - report.train_loss > least;
+                let times = if is_known { known_times } else { times };
                 self.above = if loss > times * lowest { self.above + 1 } else { 0 };
                 if self.above >= epochs && report.train_loss < then {
                     let (validation, training) = ([lowest, loss], [then, report.train_loss]);
@@ -170,6 +121,61 @@ impl Diagnosis {
             }
             _ => (self.lowest, self.above) = (Some((report.epoch, loss, report.train_loss)), 0),
         }
+    }
+
+    fn look_at_gradients(&mut self, vitals: &Vitals) {
+        let weights = || vitals.parameters.iter().filter(|parameter| parameter.shape.rank() > 1);
+        let named = |parameter: &ParameterVitals| (parameter.name.clone(), parameter.gradient_rms());
+        let largest = weights().max_by(|a, b| a.gradient_rms().total_cmp(&b.gradient_rms()));
+        if let (Some(first), Some(largest)) = (weights().next(), largest) {
+            // Behind what is 0 throughout there is no gradient at all.
+            let is_cut_off = vitals.rectifiers.iter().any(|rectifier| rectifier.dead == rectifier.channels);
+            if first.gradient_rms() < VANISHING * largest.gradient_rms() && !is_cut_off {
+                self.tell(Symptom::Vanishing { step: vitals.step, first: named(first), largest: named(largest) });
+            }
+        }
+        let ratio = vitals.update_ratio();
+        if ratio > EXPLODING {
+            let of = |parameter: &ParameterVitals| parameter.update / parameter.weight.max(f64::MIN_POSITIVE);
+            if let Some(most) = weights().filter(|weight| weight.weight > 0.0).max_by(|a, b| of(a).total_cmp(&of(b))) {
+                let (parameter, gradient) = (most.name.clone(), most.gradient);
+                self.tell(Symptom::Exploding { step: vitals.step, parameter, ratio: of(most), gradient });
+            }
+        }
+        self.highest_rate = self.highest_rate.max(vitals.learning_rate);
+        // At the end of a schedule, steps are meant to be small.
+        let is_at_full_rate = vitals.step > self.warmup_steps && vitals.learning_rate > self.highest_rate / 2.0;
+        if ratio < STILL && is_at_full_rate {
+            self.tell(Symptom::Still { step: vitals.step, ratio, learning_rate: vitals.learning_rate });
+        }
+    }
+
+    fn look_at_rectifiers(&mut self, vitals: &Vitals) {
+        let (share, least) = DEAD;
+        let is_dead = |dead: usize, channels: usize| channels >= least && dead as f64 > share * channels as f64;
+        if let Some(rectifier) = vitals.rectifiers.iter().find(|found| is_dead(found.dead, found.channels)) {
+            let (layer, channels) = (rectifier.layer.clone(), [rectifier.dead, rectifier.channels]);
+            self.tell(Symptom::Dead { step: vitals.step, layer, channels });
+        }
+    }
+
+    /// Looks back over a run that has ended.
+    pub fn on_end(&mut self) {
+        let Some((set, losses)) = &self.images else { return };
+        let suspects = losses.suspects();
+        if suspects.is_empty() {
+            return;
+        }
+        let named = suspects.iter().take(NAMED).map(|suspect| {
+            let image = suspect.image as usize;
+            let class = match set.labels().get(image) {
+                Label::Class(class) => set.classes().get(class as usize).cloned().unwrap_or_default(),
+                Label::Row(_) => String::new(),
+            };
+            (set.image_name(image), class, suspect.loss)
+        });
+        let (images, count, mean) = (named.collect(), suspects.len(), losses.mean());
+        self.tell(Symptom::Mislabelled { images, count, mean });
     }
 
     fn look_at_classes(&mut self, classes: &[ClassFigures]) {
@@ -196,6 +202,15 @@ impl Observer for Diagnosis {
                 self.tell(Symptom::FarFromGuessing { loss, guessing });
             }
         }
+        if let Some((_, losses)) = &mut self.images {
+            losses.take_in(&report.losses);
+        }
+        Ok(())
+    }
+
+    fn on_vitals(&mut self, vitals: &Vitals, _: &mut Control) -> Result<(), TrainError> {
+        self.look_at_gradients(vitals);
+        self.look_at_rectifiers(vitals);
         Ok(())
     }
 
