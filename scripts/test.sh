@@ -5,14 +5,15 @@
 #   scripts/test.sh ARGS...    only `cargo test --locked ARGS...`, for instance: scripts/test.sh conv2d
 #
 # On Debian and Ubuntu it first installs what is missing, with sudo unless it runs as root. Elsewhere install
-# Mesa's lavapipe, the Vulkan loader and spirv-val by hand. GABOR_TEST_GPU=optional skips the shaders' tests
-# where there is no software GPU, instead of failing.
+# Mesa's lavapipe, the Vulkan loader, spirv-val and Chromium by hand. GABOR_TEST_GPU=optional skips the shaders' tests
+# where there is no software GPU, and GABOR_TEST_BROWSER=optional those of pages where there is no Chromium, instead of
+# failing. Where there is python3, the package tensorboard is installed in target/python, and reads what is written for it.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 install_missing() {
     local package missing=() as_root=()
-    for package in libvulkan1 mesa-vulkan-drivers spirv-tools; do
+    for package in libvulkan1 mesa-vulkan-drivers spirv-tools chromium; do
         dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
             missing+=("$package")
     done
@@ -45,6 +46,15 @@ if [[ -z ${VK_ICD_FILENAMES:-}${VK_DRIVER_FILES:-} ]]; then
 fi
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
 export GABOR_TEST_GPU=${GABOR_TEST_GPU:-required}
+export GABOR_TEST_BROWSER=${GABOR_TEST_BROWSER:-required}
+if [[ -z ${GABOR_TEST_PYTHON:-} ]] && command -v python3 >/dev/null; then
+    GABOR_TEST_PYTHON=$PWD/target/python/bin/python
+    [[ -x $GABOR_TEST_PYTHON ]] || python3 -m venv target/python
+    # tensorboard imports pkg_resources, which later versions of setuptools lack.
+    "$GABOR_TEST_PYTHON" -c 'import tensorboard' 2>/dev/null ||
+        "$GABOR_TEST_PYTHON" -m pip install --quiet 'tensorboard==2.20.0' 'setuptools<81'
+    export GABOR_TEST_PYTHON
+fi
 
 if (($# > 0)); then
     exec cargo test --locked "$@"

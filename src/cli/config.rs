@@ -143,9 +143,14 @@ impl RunConfig {
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
-        let settings = toml::to_string(self).with_context(|| format!("cannot write {}", path.display()))?;
+        let settings = self.text().with_context(|| format!("cannot write {}", path.display()))?;
         let text = format!("{settings}\n{END}\n");
         Ok(write_whole(path, text.as_bytes())?)
+    }
+
+    /// As a file of settings.
+    pub fn text(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
     }
 }
 

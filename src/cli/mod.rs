@@ -19,6 +19,7 @@ mod plan;
 mod predict;
 mod pretrained;
 mod profile;
+mod report;
 mod run_folder;
 mod summary;
 mod train;
@@ -64,6 +65,7 @@ enum Command {
     Augment(Box<augment::AugmentArgs>),
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
+    Report(report::ReportArgs),
     Devices(devices::DevicesArgs),
     Models(models::ModelsArgs),
     Summary(summary::SummaryArgs),
@@ -133,6 +135,7 @@ impl Cli {
             Command::Augment(args) => args.run(console),
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),
+            Command::Report(args) => args.run(console),
             Command::Devices(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Summary(args) => args.run(console),

@@ -23,8 +23,16 @@ const KERNELS: &str = "kernels.json";
 const DATA: &str = "data.json";
 const LOCK: &str = "run.lock";
 const CLASSES: &str = "classes.txt";
-const METRICS: &str = "metrics.csv";
+pub const METRICS: &str = "metrics.csv";
 const STEPS: &str = "steps.csv";
+/// What happened inside of the network.
+pub const VITALS: &str = "vitals.jsonl";
+/// What was found wrong with how the run went.
+pub const FINDINGS: &str = "findings.txt";
+/// The page of the run.
+pub const REPORT: &str = "report.html";
+/// The folder of its figures.
+pub const FIGURES: &str = "figures";
 /// How the names of TensorBoard's files begin.
 const EVENTS: &str = "events.out.tfevents.";
 
@@ -43,7 +51,9 @@ fn foreign_file(folder: &Path) -> io::Result<Option<String>> {
     }
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let own = [CONFIG, KERNELS, DATA, CLASSES, METRICS, STEPS, BEST, LAST, RESUME].contains(&name.as_str());
+        let own =
+            [CONFIG, KERNELS, DATA, CLASSES, METRICS, STEPS, VITALS, FINDINGS, REPORT, FIGURES, BEST, LAST, RESUME]
+                .contains(&name.as_str());
         if own || name.starts_with("best-") || name.ends_with(".part") {
             return Ok(Some(name));
         }
@@ -141,7 +151,7 @@ impl RunFolder {
     pub fn discard(self) {
         let names = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.file_name());
         let events = names.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with(EVENTS));
-        let own = [CONFIG, CLASSES, DATA, KERNELS, METRICS, LOCK].map(String::from);
+        let own = [CONFIG, CLASSES, DATA, KERNELS, METRICS, VITALS, FINDINGS, LOCK].map(String::from);
         for file in events.chain(own) {
             // Where it cannot be removed, it is left behind, and the error that is told is why the run could not begin.
             let _ = fs::remove_file(self.path.join(file));
@@ -174,6 +184,21 @@ impl RunFolder {
 
     pub fn steps(&self) -> PathBuf {
         self.path.join(STEPS)
+    }
+
+    pub fn vitals(&self) -> PathBuf {
+        self.path.join(VITALS)
+    }
+
+    /// Removes what was found wrong with an earlier run, which ended before its first checkpoint.
+    pub fn forget_findings(&self) -> Result<()> {
+        let path = self.path.join(FINDINGS);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn best(&self) -> PathBuf {

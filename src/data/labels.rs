@@ -37,6 +37,16 @@ pub enum Label<'a> {
     Row(&'a [f32]),
 }
 
+impl Label<'_> {
+    /// Whether the image is of a class.
+    pub fn is_of(&self, class: usize) -> bool {
+        match self {
+            Self::Class(own) => *own as usize == class,
+            Self::Row(row) => row.get(class).is_some_and(|is| *is > 0.5),
+        }
+    }
+}
+
 impl Default for Labels {
     fn default() -> Self {
         Self::Classes(Vec::new())

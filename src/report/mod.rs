@@ -1,8 +1,11 @@
-//! What a run shows and logs: observers of training that write CSV files and draw a progress bar, tables, plots, and models
-//! layer by layer.
+//! What a run shows and logs: observers of training that write CSV files and draw a progress bar, tables, plots, figures and pages,
+//! and models layer by layer.
 
 mod csv_log;
 mod diagnosis;
+#[cfg(feature = "cli")]
+pub mod figure;
+mod history;
 #[cfg(feature = "cli")]
 pub mod page;
 mod plot;
@@ -12,9 +15,11 @@ mod summary;
 mod table;
 #[cfg(feature = "cli")]
 mod tensorboard;
+mod vitals_log;
 
 pub use csv_log::{EpochLog, StepLog};
 pub use diagnosis::{Diagnosis, ImageLosses, Symptom};
+pub use history::History;
 pub use plot::{Curve, LogPlot};
 #[cfg(feature = "cli")]
 pub use progress::ProgressBar;
@@ -22,3 +27,4 @@ pub use summary::{LayerRow, Summary};
 pub use table::{Table, grouped};
 #[cfg(feature = "cli")]
 pub use tensorboard::TensorBoardLog;
+pub use vitals_log::{VitalsLog, read_vitals};

@@ -1,7 +1,10 @@
 //! What a model said of images.
 
 use super::THRESHOLD;
-use crate::data::{Label, Labels};
+use crate::{
+    data::{Label, Labels},
+    metrics::Ranking,
+};
 
 /// What a model said of images, with what they are.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +42,16 @@ impl Predictions {
     /// What was answered for each image, and what it is.
     pub fn iter(&self) -> impl Iterator<Item = (&[f32], Label<'_>)> {
         self.answers.chunks_exact(self.width()).zip((0..self.len()).map(|at| self.labels.get(at)))
+    }
+
+    /// What was answered for an image.
+    pub fn answer(&self, at: usize) -> &[f32] {
+        &self.answers[at * self.width()..][..self.width()]
+    }
+
+    /// The images by how probable a class is said to be.
+    pub fn ranking(&self, class: usize) -> Ranking {
+        Ranking::of(self.iter().filter_map(|(answer, label)| Some((*answer.get(class)?, label.is_of(class)))).collect())
     }
 
     /// Mean loss; 0 without images.

@@ -21,7 +21,7 @@ use crate::{
     models::Model,
     nn::Parameters,
     plan::{Choices, Executor, MemoryUse, Outputs, Plan, PlanOptions, ProgramId, Target, Tuned},
-    tasks::{Evaluation, Unit},
+    tasks::{Evaluation, Predictions, Unit},
     tensor::Tensor,
 };
 
@@ -437,6 +437,15 @@ impl Session {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TrainError> {
         self.inference.evaluate(self.executor.as_mut(), &self.model, loader, progress)
+    }
+
+    /// What the network says of the images of a loader. Tells `progress` how many are done.
+    ///
+    /// # Errors
+    /// If an image cannot be read or the device fails.
+    pub fn predictions(&mut self, loader: &Loader, progress: &mut dyn FnMut(usize)) -> Result<Predictions, TrainError> {
+        let loaders = std::slice::from_ref(loader);
+        self.inference.predictions(self.executor.as_mut(), &self.model, loaders, progress)
     }
 
     /// The gradient of the batch's loss with respect to each parameter that is trained, at the present parameters, by the

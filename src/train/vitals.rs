@@ -1,5 +1,7 @@
 //! What happens inside of a network as it is trained: norms of gradients, weights and updates, and what is never above 0.
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use super::{
     Recipe, TrainError,
     batch::BatchTensors,
@@ -23,7 +25,7 @@ const ALIGNMENT: usize = 64;
 
 /// What happens inside of a network at a step. Gradients are those of the mean loss of some images of its batch, at the weights
 /// after the step.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Vitals {
     /// The step, counted from 1.
     pub step: u64,
@@ -36,18 +38,26 @@ pub struct Vitals {
 }
 
 /// A parameter that is trained. Norms are Euclidean.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ParameterVitals {
     /// Its name.
     pub name: String,
     /// Its extents.
     pub shape: Shape,
     /// Norm of its gradient.
+    #[serde(deserialize_with = "or_nan")]
     pub gradient: f64,
     /// Its norm before the step.
+    #[serde(deserialize_with = "or_nan")]
     pub weight: f64,
     /// Norm of what the step changed it by.
+    #[serde(deserialize_with = "or_nan")]
     pub update: f64,
+}
+
+/// A number, or not one where it is null.
+fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl ParameterVitals {
@@ -58,11 +68,12 @@ impl ParameterVitals {
 }
 
 /// What a function makes that is 0 for all that is below it, as ReLU is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rectifier {
     /// The layer that it belongs to.
     pub layer: String,
     /// Share of its output that is 0.
+    #[serde(deserialize_with = "or_nan")]
     pub zeros: f64,
     /// Channels that are 0 everywhere in each of the images.
     pub dead: usize,

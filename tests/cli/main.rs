@@ -3,6 +3,7 @@
 mod augment;
 mod bad_input;
 mod bench;
+mod browser;
 mod damage;
 mod devices;
 mod distil;
@@ -15,7 +16,9 @@ mod layers;
 mod lr_range;
 mod predict;
 mod pretrained;
+mod report;
 mod resume;
 mod summary;
 mod support;
+mod tensorboard;
 mod train;

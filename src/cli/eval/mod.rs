@@ -98,6 +98,69 @@ impl Split {
     }
 }
 
+/// A model and the images that it is judged by, to be shown.
+pub struct Shown {
+    pub weights: PathBuf,
+    pub card: Card,
+    pub config: RunConfig,
+    pub device: String,
+    /// Number of the images of each part of the data.
+    pub counts: Vec<(&'static str, usize)>,
+    pub part: &'static str,
+    pub evaluation: Evaluation,
+    pub predictions: Predictions,
+    pub images: Dataset,
+}
+
+/// Measures the model of a run on the test images of its data, or on the validation images where there are none.
+pub fn shown(run: &Path, inference: &InferenceArgs, console: Console) -> Result<Shown> {
+    let weights = inference.weights_of(run)?;
+    let config = config_beside(&weights)?
+        .with_context(|| format!("there is no config.toml beside {}: give a run folder", weights.display()))?;
+    let card = read_card(&weights)?;
+    let splits = open_data(config.data.as_deref(), &sized_as(&card, config.images.clone()))?;
+    let counts = counts(&splits);
+    let split = match (&splits.test, &splits.val) {
+        (Some(_), _) => Split::Test,
+        (None, Some(_)) => Split::Val,
+        (None, None) => Split::Train,
+    };
+    let set = sets(splits, split)?.into_iter().next().context("there are no images")?;
+    let images = with_classes(set, &card.classes)?;
+    let of = Measuring { inference, batch: config.recipe.batch_size(), strict: config.images.strict };
+    let Measured { weights, card, device, predictions, evaluation } =
+        of.measure(weights, card, vec![images.clone()], console)?;
+    Ok(Shown { weights, card, config, device, counts, part: split.of(), evaluation, predictions, images })
+}
+
+/// How many images each part of some data has.
+pub fn counts(splits: &Splits) -> Vec<(&'static str, usize)> {
+    let parts =
+        [("training", Some(&splits.train)), ("validation", splits.val.as_ref()), ("test", splits.test.as_ref())];
+    parts.into_iter().filter_map(|(part, set)| Some((part, set?.len()))).collect()
+}
+
+/// How models are measured.
+struct Measuring<'a> {
+    inference: &'a InferenceArgs,
+    batch: usize,
+    strict: bool,
+}
+
+impl Measuring<'_> {
+    fn measure(&self, weights: PathBuf, card: Card, sets: Vec<Dataset>, console: Console) -> Result<Measured> {
+        let mut classifier = self.inference.load(&weights, self.batch)?;
+        let options = LoaderOptions { strict: self.strict, ..LoaderOptions::new(self.batch) };
+        let loader = |set| Ok(Loader::new(with_classes(set, &card.classes)?, options.clone())?);
+        let loaders = sets.into_iter().map(loader).collect::<Result<Vec<Loader>>>()?;
+        let bar = console.bar("evaluating", loaders.iter().map(|loader| loader.dataset().len()).sum());
+        let predictions = classifier.predictions(&loaders, &mut |done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        let evaluation = classifier.judge(&predictions);
+        Ok(Measured { weights, card, device: classifier.device(), predictions, evaluation })
+    }
+}
+
 /// A model, and what it says of the images.
 struct Measured {
     weights: PathBuf,
@@ -184,15 +247,8 @@ impl EvalArgs {
         console: Console,
     ) -> Result<Measured> {
         let batch = self.batch_size.map_or(config.recipe.batch_size(), |batch| batch as usize);
-        let mut classifier = self.inference.load(&weights, batch)?;
-        let options = LoaderOptions { strict: config.images.strict, ..LoaderOptions::new(batch) };
-        let loader = |set| Ok(Loader::new(with_classes(set, &card.classes)?, options.clone())?);
-        let loaders = sets(splits, split)?.into_iter().map(loader).collect::<Result<Vec<Loader>>>()?;
-        let bar = console.bar("evaluating", loaders.iter().map(|loader| loader.dataset().len()).sum());
-        let predictions = classifier.predictions(&loaders, &mut |done| bar.set_position(done as u64))?;
-        bar.finish_and_clear();
-        let evaluation = classifier.judge(&predictions);
-        Ok(Measured { weights, card, device: classifier.device(), predictions, evaluation })
+        let of = Measuring { inference: &self.inference, batch, strict: config.images.strict };
+        of.measure(weights, card, sets(splits, split)?, console)
     }
 
     fn figures(&self, measured: &Measured, split: Split) -> Result<Value> {

@@ -1,14 +1,19 @@
 //! A run from its configuration to its result.
 
-use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use gabor::{
     data::{Dataset, Fingerprints, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
     models::{Architecture, Teacher},
     plan::Choices,
-    report::{Diagnosis, EpochLog, ProgressBar, StepLog, TensorBoardLog},
-    tasks::{self, Evaluation},
+    report::{Diagnosis, EpochLog, ProgressBar, StepLog, TensorBoardLog, VitalsLog, page},
+    tasks::{self, Evaluation, Predictions},
     train::{
         Card, Control, EpochReport, Observer, Outcome, Pretrained, Progress, Session, StepReport, StopReason,
         TrainError, Trainer, Vitals, check_monitor, read_card,
@@ -21,7 +26,7 @@ use super::summary;
 use crate::cli::{
     config::{RunConfig, open_data},
     console::{Console, Flags},
-    devices, interrupt, pretrained,
+    devices, eval, interrupt, pretrained, report,
     run_folder::{RunFolder, read_data, weights_file},
     values::Normalise,
 };
@@ -245,14 +250,24 @@ impl Job {
     ) -> Result<Ended> {
         console.note(summary::of_run(self, &session, folder, resumed.as_ref()))?;
         let mut board = self.board(folder, resumed.as_ref())?;
-        let mut doctor = Doctor { diagnosis: self.diagnosis(&session), told: 0 };
+        if let Some(board) = &mut board {
+            board.graph(session.model())?;
+        }
+        if resumed.is_none() {
+            folder.forget_findings()?;
+        }
+        let mut doctor = Doctor { diagnosis: self.diagnosis(&session), told: 0, folder: folder.path().into() };
         let outcome = self.train(&mut session, folder, resumed, (&mut doctor, board.as_mut()), console)?;
         doctor.diagnosis.on_end();
         doctor.tell();
         let finished = outcome.reason != StopReason::Stopped;
-        let test = if finished { self.test(&mut session, folder, &outcome.progress, console)? } else { None };
+        let judged = if finished { self.judge(&mut session, folder, &outcome.progress, console)? } else { None };
+        let test = judged.as_ref().filter(|judged| judged.is_test).map(|judged| judged.evaluation.clone());
+        if let Some(judged) = &judged {
+            self.report(&session, folder, &outcome.progress, judged);
+        }
         if let Some(board) = board.as_mut().filter(|_| finished) {
-            board.end(outcome.progress.step, test.as_ref())?;
+            board.end(outcome.progress.step, judged.as_ref().map(Judged::shown).as_ref())?;
         }
         let text = summary::of_outcome(self, &session, folder, &outcome, test.as_ref());
         let mut figures = summary::figures(self, &session, folder, &outcome, test.as_ref());
@@ -278,6 +293,7 @@ impl Job {
             .recipe
             .total_steps(train.batches())
             .div_ceil(self.config.recipe.steps_an_epoch(train.batches()) as u64);
+        let mut vitals = VitalsLog::open(&folder.vitals(), resumed.as_ref())?;
         let mut bar = console
             .shows_progress()
             .then(|| ProgressBar::new(count, self.config.recipe.steps_an_epoch(train.batches()), console.lines()));
@@ -301,7 +317,7 @@ impl Job {
         if let Some(bar) = &mut bar {
             trainer = trainer.observer(bar);
         }
-        trainer = trainer.observer(doctor);
+        trainer = trainer.observer(&mut vitals).observer(doctor);
         if let Some(validation) = &validation {
             trainer = trainer.validation(validation);
         }
@@ -367,23 +383,46 @@ impl Job {
         Ok(Some(TensorBoardLog::create(folder.path(), &settings, resumed.map(|progress| progress.step))?))
     }
 
-    /// How the weights of the best epoch do on the test images, if there are any.
-    fn test(
+    /// Writes the page of the run. The run is whole without it: what hinders it is only told.
+    fn report(&self, session: &Session, folder: &RunFolder, progress: &Progress, judged: &Judged) {
+        let part = if judged.is_test { "test" } else { "validation" };
+        let written = report::write(
+            folder.path(),
+            &report::Told {
+                card: &session.card(&self.splits.train, progress),
+                config: &self.config,
+                device: &session.device(),
+                images: &eval::counts(&self.splits),
+                judged: Some((part, &judged.evaluation, &judged.predictions, &judged.images)),
+            },
+        );
+        if let Err(error) = written {
+            tracing::warn!(
+                "the report was not written: {error:#}. The run is whole without it; gabor report {} writes it",
+                folder.path().display()
+            );
+        }
+    }
+
+    /// How the weights of the best epoch do on the test images, or the validation images where there are none.
+    fn judge(
         &self,
         session: &mut Session,
         folder: &RunFolder,
         progress: &Progress,
         console: Console,
-    ) -> Result<Option<Evaluation>> {
-        let Some(test) = self.splits.test.clone() else { return Ok(None) };
+    ) -> Result<Option<Judged>> {
+        let is_test = self.splits.test.is_some();
+        let Some(images) = self.splits.test.clone().or_else(|| self.splits.val.clone()) else { return Ok(None) };
         if progress.best.is_some() && progress.best_epoch < progress.step.div_ceil(progress.batches.max(1) as u64) {
             session.load_weights(&folder.best())?;
         }
-        let bar = console.bar("testing", test.len());
-        let evaluation =
-            session.evaluate_with_progress(&self.loader(test)?, &mut |done| bar.set_position(done as u64))?;
+        let bar = console.bar(if is_test { "testing" } else { "judging" }, images.len());
+        let loader = self.loader(images.clone())?;
+        let predictions = session.predictions(&loader, &mut |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
-        Ok(Some(evaluation))
+        let evaluation = session.model().task.judge(&predictions);
+        Ok(Some(Judged { is_test, evaluation, predictions, images }))
     }
 }
 
@@ -402,15 +441,40 @@ pub fn find_teacher(config: &mut RunConfig) -> Result<Option<(Teacher, Card)>> {
     Ok(Some((teacher, read_card(&file)?)))
 }
 
+/// How the model of a run does at its end.
+struct Judged {
+    /// Whether the images are those for testing, and not for validation.
+    is_test: bool,
+    evaluation: Evaluation,
+    predictions: Predictions,
+    images: Dataset,
+}
+
+impl Judged {
+    fn shown(&self) -> page::Judged<'_> {
+        let Self { is_test, evaluation, predictions, images } = self;
+        page::Judged { part: if *is_test { "test" } else { "val" }, evaluation, predictions, images }
+    }
+}
+
 /// Tells what is wrong with how a run goes, as soon as it is found.
 struct Doctor {
     diagnosis: Diagnosis,
     told: usize,
+    /// The run's, which keeps it.
+    folder: PathBuf,
 }
 
 impl Doctor {
     fn tell(&mut self) {
-        warn(self.diagnosis.found()[self.told..].iter().map(ToString::to_string));
+        let new: Vec<String> = self.diagnosis.found()[self.told..].iter().map(ToString::to_string).collect();
+        if new.is_empty() {
+            return;
+        }
+        if let Err(error) = report::add_findings(&self.folder, &new) {
+            tracing::warn!("{error:#}");
+        }
+        warn(new);
         self.told = self.diagnosis.found().len();
     }
 }

@@ -1,6 +1,10 @@
 //! Pages: one file each, which needs no network, is readable in the dark and in print, and is usable with a keyboard and by a
 //! screen reader.
 
+mod run;
+
+pub use run::{Judged, RunReport};
+
 use std::io::Cursor;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -65,6 +69,11 @@ impl Section {
 ///
 /// Empty where they are not of that size or have another number of channels.
 pub fn picture(pixels: &[u8], size: ImageSize) -> String {
+    png(pixels, size).map_or_else(String::new, |file| format!("data:image/png;base64,{}", BASE64_STANDARD.encode(file)))
+}
+
+/// The same as a file (PNG).
+pub(super) fn png(pixels: &[u8], size: ImageSize) -> Option<Vec<u8>> {
     let (width, height) = (size.width as u32, size.height as u32);
     let image = match size.channels {
         1 => GrayImage::from_raw(width, height, pixels.to_vec()).map(DynamicImage::from),
@@ -72,10 +81,8 @@ pub fn picture(pixels: &[u8], size: ImageSize) -> String {
         _ => None,
     };
     let mut file = Cursor::new(Vec::new());
-    match image.map(|image| image.write_to(&mut file, ImageFormat::Png)) {
-        Some(Ok(())) => format!("data:image/png;base64,{}", BASE64_STANDARD.encode(file.into_inner())),
-        _ => String::new(),
-    }
+    image?.write_to(&mut file, ImageFormat::Png).ok()?;
+    Some(file.into_inner())
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Event files that TensorBoard reads: records of a length, its checksum, a protocol buffer and its checksum
 //! (tensorflow/core/lib/io/record_writer.h), each an `Event` (tensorflow/core/util/event.proto).
 
+mod content;
+mod proto;
+
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
@@ -11,115 +13,28 @@ use std::{
 
 use prost::Message;
 
-use crate::{
-    tasks::{Evaluation, Metric},
-    train::{Control, EpochReport, Observer, StepReport, TrainError},
+use proto::{
+    Content, Event, HParam, HParamsPluginData, Kind, PluginData, SessionEndInfo, SessionLog, SessionStartInfo, Summary,
+    SummaryMetadata, SummaryValue, What,
 };
 
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    #[prost(double, tag = "1")]
-    wall_time: f64,
-    #[prost(int64, tag = "2")]
-    step: i64,
-    #[prost(oneof = "What", tags = "3, 5, 7")]
-    what: Option<What>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum What {
-    #[prost(string, tag = "3")]
-    FileVersion(String),
-    #[prost(message, tag = "5")]
-    Summary(Summary),
-    #[prost(message, tag = "7")]
-    SessionLog(SessionLog),
-}
-
-/// By its status 1, begun, events of this step and later ones in earlier files do not count any more.
-#[derive(Clone, PartialEq, Message)]
-struct SessionLog {
-    #[prost(int32, tag = "1")]
-    status: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Summary {
-    #[prost(message, repeated, tag = "1")]
-    value: Vec<SummaryValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SummaryValue {
-    #[prost(string, tag = "1")]
-    tag: String,
-    #[prost(message, optional, tag = "9")]
-    metadata: Option<SummaryMetadata>,
-    #[prost(float, optional, tag = "2")]
-    simple_value: Option<f32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SummaryMetadata {
-    #[prost(message, optional, tag = "1")]
-    plugin_data: Option<PluginData>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PluginData {
-    #[prost(string, tag = "1")]
-    plugin_name: String,
-    #[prost(bytes, tag = "2")]
-    content: Vec<u8>,
-}
-
-/// What the hparams plugin takes (tensorboard/plugins/hparams/plugin_data.proto).
-#[derive(Clone, PartialEq, Message)]
-struct HParamsPluginData {
-    #[prost(message, optional, tag = "3")]
-    session_start_info: Option<SessionStartInfo>,
-    #[prost(message, optional, tag = "4")]
-    session_end_info: Option<SessionEndInfo>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SessionStartInfo {
-    #[prost(btree_map = "string, message", tag = "1")]
-    hparams: BTreeMap<String, HParam>,
-    #[prost(double, tag = "5")]
-    start_time_secs: f64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SessionEndInfo {
-    /// 1: success.
-    #[prost(int32, tag = "1")]
-    status: i32,
-    #[prost(double, tag = "2")]
-    end_time_secs: f64,
-}
-
-/// A `google.protobuf.Value`.
-#[derive(Clone, PartialEq, Message)]
-struct HParam {
-    #[prost(oneof = "Kind", tags = "2, 3, 4")]
-    kind: Option<Kind>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum Kind {
-    #[prost(double, tag = "2")]
-    Number(f64),
-    #[prost(string, tag = "3")]
-    Text(String),
-    #[prost(bool, tag = "4")]
-    Bool(bool),
-}
+use crate::{
+    models::Model,
+    report::page::Judged,
+    tasks::Metric,
+    train::{
+        Control, EpochReport, LAST, Observer, ParameterVitals, Progress, Rectifier, StepReport, TrainError, Vitals,
+    },
+    weights::WeightsFile,
+};
 
 /// Writes what TensorBoard shows of a run into an event file: `train/loss`, `train/learning_rate` and `train/images_per_second` of
-/// each step, the figures of each epoch as `epoch/train_NAME` and `epoch/val_NAME`, those of the test images as `test/NAME`, and
-/// the settings of the run for its table of hyperparameters.
+/// each step, the figures of each epoch as `epoch/train_NAME` and `epoch/val_NAME`, norms of gradients and updates as
+/// `gradient/NAME` and `update/NAME`, weights as histograms of each epoch whose checkpoint is in the folder, those of the test images
+/// as `test/NAME` with the precision-recall curve of each class and the worst mistakes as pictures, the network's graph, and the
+/// settings of the run for its table of hyperparameters.
 pub struct TensorBoardLog {
+    folder: PathBuf,
     path: PathBuf,
     file: File,
 }
@@ -144,7 +59,7 @@ impl TensorBoardLog {
         let name = |number: u64| folder.join(format!("events.out.tfevents.{:010}.{number}", now() as u64));
         let path = (0..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
         let file = File::create_new(&path).map_err(failed(&path))?;
-        let mut log = Self { path, file };
+        let mut log = Self { folder: folder.into(), path, file };
         log.write(0, What::FileVersion("brain.Event:2".into()))?;
         if let Some(step) = after {
             log.write(step + 1, What::SessionLog(SessionLog { status: 1 }))?;
@@ -158,13 +73,27 @@ impl TensorBoardLog {
         Ok(log)
     }
 
-    /// Writes what the test images came to, at the end of a run of so many steps, if there are any.
+    /// Writes the graph of the network.
     ///
     /// # Errors
     /// See above.
-    pub fn end(&mut self, step: u64, test: Option<&Evaluation>) -> Result<(), TrainError> {
-        if let Some(test) = test {
-            self.write_scalars(step, named("test/", test.loss, &test.metrics))?;
+    pub fn graph(&mut self, model: &Model) -> Result<(), TrainError> {
+        let graph = content::graph(model)?;
+        self.write(0, What::GraphDef(graph.encode_to_vec()))
+    }
+
+    /// Writes how the model does, at the end of a run of so many steps, if there are images for it.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn end(&mut self, step: u64, judged: Option<&Judged<'_>>) -> Result<(), TrainError> {
+        if let Some(judged) = judged {
+            let Judged { part, evaluation, predictions, .. } = judged;
+            self.write_scalars(step, named(&format!("{part}/"), evaluation.loss, &evaluation.metrics))?;
+            let curve = |class| content::precision_recall(&predictions.class(class), &predictions.ranking(class));
+            let curves = (0..predictions.classes.len().min(CURVES)).map(curve);
+            let value = curves.chain(content::mistakes(judged)).collect();
+            self.write(step, What::Summary(Summary { value }))?;
         }
         let session_end_info = Some(SessionEndInfo { status: 1, end_time_secs: now() });
         self.write_hparams(
@@ -176,13 +105,16 @@ impl TensorBoardLog {
     fn write_hparams(&mut self, tag: &str, data: HParamsPluginData) -> Result<(), TrainError> {
         let plugin_data = Some(PluginData { plugin_name: "hparams".into(), content: data.encode_to_vec() });
         let metadata = Some(SummaryMetadata { plugin_data });
-        let value = vec![SummaryValue { tag: tag.into(), metadata, simple_value: None }];
+        let value = vec![SummaryValue { tag: tag.into(), metadata, content: None }];
         self.write(0, What::Summary(Summary { value }))
     }
 
     fn write_scalars(&mut self, step: u64, scalars: Vec<(String, f64)>) -> Result<(), TrainError> {
-        let value =
-            |(tag, value): (String, f64)| SummaryValue { tag, metadata: None, simple_value: Some(value as f32) };
+        let value = |(tag, value): (String, f64)| SummaryValue {
+            tag,
+            metadata: None,
+            content: Some(Content::Scalar(value as f32)),
+        };
         self.write(step, What::Summary(Summary { value: scalars.into_iter().map(value).collect() }))
     }
 
@@ -218,7 +150,38 @@ impl Observer for TensorBoardLog {
         scalars.extend(report.logged.iter().map(|metric| (format!("epoch/{}", metric.key()), metric.value)));
         self.write_scalars(report.step, scalars)
     }
+
+    fn on_vitals(&mut self, vitals: &Vitals, _: &mut Control) -> Result<(), TrainError> {
+        let of = |parameter: &ParameterVitals| {
+            let update = parameter.update / parameter.weight.max(f64::MIN_POSITIVE);
+            [
+                (format!("gradient/{}", parameter.name), parameter.gradient),
+                (format!("update/{}", parameter.name), update),
+            ]
+        };
+        let zeros = |at: &Rectifier| (format!("zeros/{}", at.layer), at.zeros);
+        let scalars = vitals.parameters.iter().flat_map(of).chain(vitals.rectifiers.iter().map(zeros)).collect();
+        self.write_scalars(vitals.step, scalars)
+    }
+
+    fn on_checkpoint(&mut self, progress: &Progress) -> Result<(), TrainError> {
+        let path = self.folder.join(LAST);
+        if !progress.step.is_multiple_of(progress.batches.max(1) as u64) || !path.is_file() {
+            return Ok(());
+        }
+        let weights = WeightsFile::open(&path)?;
+        let names: Vec<String> = weights.tensors().map(|(name, _)| name.to_string()).collect();
+        let mut value = Vec::with_capacity(names.len());
+        for name in names {
+            let content = Some(Content::Histogram(content::histogram(&weights.read(&name)?)));
+            value.push(SummaryValue { tag: format!("weights/{name}"), metadata: None, content });
+        }
+        self.write(progress.step, What::Summary(Summary { value }))
+    }
 }
+
+/// Classes of which curves are written.
+const CURVES: usize = 100;
 
 fn hparam(value: &serde_json::Value) -> Option<HParam> {
     let kind = match value {
@@ -246,7 +209,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tasks::Metric;
+    use crate::{
+        data::{Dataset, ImageSize},
+        tasks::{Evaluation, Metric, Predictions},
+    };
 
     /// The events of the file in a folder that was written last.
     fn events(folder: &Path) -> Vec<Event> {
@@ -267,7 +233,11 @@ mod tests {
 
     fn scalars(event: &Event) -> Vec<(&str, f32)> {
         let Some(What::Summary(summary)) = &event.what else { return Vec::new() };
-        summary.value.iter().filter_map(|value| Some((value.tag.as_str(), value.simple_value?))).collect()
+        let scalar = |value: &SummaryValue| match value.content {
+            Some(Content::Scalar(scalar)) => Some(scalar),
+            _ => None,
+        };
+        summary.value.iter().filter_map(|value| Some((value.tag.as_str(), scalar(value)?))).collect()
     }
 
     /// That of "123456789" is 0xe3069283 (RFC 3720, appendix B.4 has others).
@@ -295,8 +265,19 @@ mod tests {
         };
         log.on_step(&step, &mut Control::default()).unwrap();
         let metrics = vec![Metric::share("top-5 accuracy", 0.75)];
-        let test = Evaluation { images: 4, loss: 1.5, metrics, ..Evaluation::default() };
-        log.end(9, Some(&test)).unwrap();
+        let evaluation = Evaluation { images: 4, loss: 1.5, metrics, ..Evaluation::default() };
+        let images =
+            Dataset::from_pixels("one", vec![7], ImageSize::new(1, 1, 1), vec![0], vec!["a".to_string()]).unwrap();
+        let predictions = Predictions {
+            classes: vec!["a".into()],
+            images: vec!["one".into()],
+            answers: vec![1.0],
+            labels: vec![0].into(),
+            losses: vec![0.0],
+            ..Predictions::default()
+        };
+        let (evaluation, predictions, images) = (&evaluation, &predictions, &images);
+        log.end(9, Some(&Judged { part: "test", evaluation, predictions, images })).unwrap();
         let found = events(folder.path());
         assert_eq!(found[0].what, Some(What::FileVersion("brain.Event:2".into())));
         assert_eq!(
