@@ -7,6 +7,7 @@ mod damage;
 mod devices;
 mod distil;
 mod evaluate;
+mod explain;
 mod findings;
 mod fit;
 mod folds;
