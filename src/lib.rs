@@ -17,6 +17,7 @@ pub mod check;
 pub mod cpu;
 pub mod data;
 pub mod device;
+pub mod explain;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod graph;

@@ -10,6 +10,7 @@ mod console;
 mod devices;
 mod download;
 mod eval;
+mod explain;
 mod given;
 mod inference;
 mod interrupt;
@@ -48,6 +49,7 @@ use console::{Console, Flags};
   gabor train flowers --model resnet18     Train on a folder of images, a subfolder a class
   gabor eval runs/resnet18-1               Measure what was trained
   gabor predict runs/resnet18-1 rose.jpg   Say what is in a picture
+  gabor explain runs/resnet18-1 rose.jpg   Show what that comes of
 
 `gabor COMMAND --help` explains each command."
 )]
@@ -66,6 +68,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
     Report(report::ReportArgs),
+    Explain(explain::ExplainArgs),
     Devices(devices::DevicesArgs),
     Models(models::ModelsArgs),
     Summary(summary::SummaryArgs),
@@ -136,6 +139,7 @@ impl Cli {
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),
             Command::Report(args) => args.run(console),
+            Command::Explain(args) => args.run(console),
             Command::Devices(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Summary(args) => args.run(console),

@@ -36,6 +36,14 @@ impl ImageDecoder {
         self.try_read(path, out).map_err(|reason| DataError::Image { path: path.into(), reason })
     }
 
+    /// The size of the image at `path` as it is, from its header alone, with the camera's orientation applied.
+    ///
+    /// # Errors
+    /// [`DataError::Image`] if the file cannot be read, is no image, or is over the limits.
+    pub fn size_of(path: &Path, limits: DecodeLimits) -> Result<ImageSize, DataError> {
+        probe(path, limits).map_err(|reason| DataError::Image { path: path.into(), reason })
+    }
+
     fn try_read(&self, path: &Path, out: &mut [u8]) -> Result<(), String> {
         let bytes = read_file(path, self.limits)?;
         let image = decode(&bytes, self.limits)?;

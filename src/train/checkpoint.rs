@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::{Kept, Measure, Session, TrainError, tensors::AVERAGE};
 use crate::{
     data::{Dataset, Fit, ImageSize, MOST_CLASSES, Normalisation},
-    models::{Architecture, layers::Network},
-    tasks::Classification,
+    models::{Architecture, Model, layers::Network},
+    nn::Parameters,
+    plan::Executor,
+    tasks::{self, Classification},
     tensor::{Shape, Tensor},
     weights::{OWN, is_torch},
 };
@@ -182,6 +184,30 @@ pub fn read_card(path: &Path) -> Result<Card, TrainError> {
     card_of(path)
 }
 
+/// The model of a weights file, without its weights.
+///
+/// # Errors
+/// As [`read_card`], or if its model or task is not built in.
+pub fn open_model(path: &Path) -> Result<(Model, Card), TrainError> {
+    let card = card_of(path)?;
+    let unknown = |what: &str, name: &str| TrainError::Checkpoint {
+        path: path.to_path_buf(),
+        message: format!("its {what} is {name}, which is not built in: load it with Classifier::with_model"),
+    };
+    let classes = card.classes.len();
+    let model = card.architecture().build(card.input, classes).map_err(|_| unknown("model", &card.model))?;
+    let task = tasks::build(&card.task, classes).ok_or_else(|| unknown("task", &card.task))?;
+    Ok((model.with_task(task), card))
+}
+
+/// Sets parameters, whose variables an executor has, to those of a weights file.
+///
+/// # Errors
+/// If the file is missing, truncated or of another model, or the device fails.
+pub fn load_parameters(path: &Path, parameters: &Parameters, executor: &mut dyn Executor) -> Result<(), TrainError> {
+    Weights::open(path)?.fill(parameters, executor)
+}
+
 /// Keeps a temperature in a weights file.
 ///
 /// # Errors
@@ -260,6 +286,15 @@ impl Weights {
             )));
         }
         Ok(Tensor::f32(shape, values))
+    }
+
+    /// Sets parameters, whose variables an executor has, to what the file holds.
+    pub fn fill(&self, parameters: &Parameters, executor: &mut dyn Executor) -> Result<(), TrainError> {
+        for parameter in parameters.iter() {
+            let variable = parameters.blocks()[parameter.block].variable;
+            executor.write(variable, parameter.offset, &self.tensor(&parameter.name, &parameter.shape)?)?;
+        }
+        Ok(())
     }
 }
 

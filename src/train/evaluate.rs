@@ -5,7 +5,7 @@ use std::{collections::VecDeque, path::Path};
 use super::{
     Card, TrainError,
     batch::BatchTensors,
-    checkpoint::{Weights, card_of},
+    checkpoint::{Weights, open_model},
     forward::{Inferred, inference_graph_of},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     models::Model,
     nn::Parameters,
     plan::{Executor, Outputs, Plan, PlanOptions, ProgramId},
-    tasks::{self, Evaluation, Predictions},
+    tasks::{Evaluation, Predictions},
     tensor::DType,
 };
 
@@ -164,15 +164,8 @@ impl Classifier {
     /// # Errors
     /// As [`Self::load`], and if the network has no embeddings and they are asked for.
     pub fn load_for(path: &Path, executor: Box<dyn Executor>, inferred: &Inferred) -> Result<Self, TrainError> {
-        let card = card_of(path)?;
-        let unknown = |what: &str, name: &str| TrainError::Checkpoint {
-            path: path.to_path_buf(),
-            message: format!("its {what} is {name}, which is not built in: load it with Classifier::with_model"),
-        };
-        let classes = card.classes.len();
-        let model = card.architecture().build(card.input, classes).map_err(|_| unknown("model", &card.model))?;
-        let task = tasks::build(&card.task, classes).ok_or_else(|| unknown("task", &card.task))?;
-        Self::of_model(path, model.with_task(task), executor, inferred)
+        let (model, _) = open_model(path)?;
+        Self::of_model(path, model, executor, inferred)
     }
 
     /// Loads the weights of a model of your own.
@@ -204,16 +197,18 @@ impl Classifier {
         let plan = Plan::new(&graph, &executor.target(), PlanOptions::inference())?;
         executor.check_memory(&plan)?;
         let program = executor.load(plan)?;
-        for parameter in parameters.iter() {
-            let block = &parameters.blocks()[parameter.block];
-            executor.write(block.variable, parameter.offset, &weights.tensor(&parameter.name, &parameter.shape)?)?;
-        }
+        weights.fill(&parameters, executor.as_mut())?;
         Ok(Self { executor, model, card, inference: Inference::new(program), batch: inferred.batch })
     }
 
     /// What the weights file says of itself.
     pub fn card(&self) -> &Card {
         &self.card
+    }
+
+    /// Images a step.
+    pub fn batch_size(&self) -> usize {
+        self.batch
     }
 
     /// Name of the device.

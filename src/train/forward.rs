@@ -6,7 +6,7 @@ use crate::{
     data::Normalisation,
     graph::{Graph, GraphError, Value},
     models::Model,
-    nn::{Builder, Built, Mode, Parameters},
+    nn::{Applied, Builder, Built, Mode, Parameters},
     tasks::Samples,
     tensor::{Tensor, TensorType},
 };
@@ -75,6 +75,36 @@ pub fn inference_graph_of(
         Ok(())
     })?;
     Ok(graph)
+}
+
+/// The network in inference, to build on: what is to be told of its inside becomes outputs of the graph.
+#[derive(Clone, Debug)]
+pub struct NetworkGraph {
+    /// With the feed `images`, u8 `[batch, height, width, channels]`, and no outputs.
+    pub graph: Graph,
+    /// What the network is given: the images, normalised.
+    pub images: Value,
+    /// What the network ends in, of [`Task::output`](crate::tasks::Task::output).
+    pub output: Value,
+    /// Its layers, in the order in which they are applied: those of a block before it.
+    pub layers: Vec<Applied>,
+}
+
+/// Builds the network in inference on a batch.
+///
+/// # Errors
+/// If the model cannot take such images.
+pub fn network_graph(
+    model: &Model,
+    parameters: &mut Parameters,
+    batch: usize,
+    normalisation: &Normalisation,
+) -> Result<NetworkGraph, GraphError> {
+    let mut graph = Graph::new();
+    let batch = Batch::feeds(&mut graph, model, batch);
+    let input = Input { batch: &batch, normalisation, view: View::AtTest(Views::None) };
+    let (samples, built) = forward(&mut graph, model, parameters, &input, None)?;
+    Ok(NetworkGraph { graph, images: samples.images, output: samples.output, layers: built.layers })
 }
 
 /// What the last dense layer is given: a vector an image.

@@ -26,10 +26,12 @@ mod vitals;
 mod whitening;
 
 pub use callbacks::{EarlyStopping, Kept, Measure, ModelCheckpoint, ReduceLrOnPlateau};
-pub use checkpoint::{BEST, Card, LAST, Progress, RESUME, keep_temperature, read_card, write_whole};
+pub use checkpoint::{
+    BEST, Card, LAST, Progress, RESUME, keep_temperature, load_parameters, open_model, read_card, write_whole,
+};
 pub use error::TrainError;
 pub use evaluate::{Classifier, Prediction};
-pub use forward::{Inferred, inference_graph, inference_graph_of};
+pub use forward::{Inferred, NetworkGraph, inference_graph, inference_graph_of, network_graph};
 pub use graphs::{
     BlockUpdate, GradientSums, TrainingState, gradient_graph, reading_graph, stage_graph, training_graph, update_graph,
 };

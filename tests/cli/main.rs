@@ -8,6 +8,7 @@ mod damage;
 mod devices;
 mod distil;
 mod evaluate;
+mod explain;
 mod findings;
 mod fit;
 mod folds;

@@ -25,6 +25,7 @@ use super::{
     console::{self, Console, Flags},
     inference::InferenceArgs,
 };
+pub use files::find as find_images;
 use sort::Sorter;
 
 /// Say what is in images
