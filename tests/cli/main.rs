@@ -3,6 +3,7 @@
 mod augment;
 mod bad_input;
 mod bench;
+mod clean;
 mod damage;
 mod devices;
 mod distil;
