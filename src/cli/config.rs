@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Error, Result, ensure};
 use gabor::{
-    data::{self, DataError, OpenOptions, Splits},
+    data::{self, DataError, OpenOptions, SplitRatio, Splits},
     models::Architecture,
     plan::Tuning,
     train::{Recipe, write_whole},
@@ -152,6 +152,11 @@ impl RunConfig {
     pub fn text(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
     }
+}
+
+/// The options for other data than that of a run with these: it has its own parts, or none.
+pub fn of_other_data(options: OpenOptions) -> OpenOptions {
+    OpenOptions { split: SplitRatio::default(), validation: None, folds: None, fold: None, group: None, ..options }
 }
 
 /// Opens the data at `path`, or the bundled data, showing how far it is where that takes a while.

@@ -4,6 +4,7 @@ mod augment;
 mod bench;
 mod bench_data;
 mod check;
+mod clean;
 mod completions;
 mod config;
 mod console;
@@ -66,6 +67,7 @@ enum Command {
     LrRange(Box<train::LrRangeArgs>),
     Augment(Box<augment::AugmentArgs>),
     Eval(eval::EvalArgs),
+    Clean(Box<clean::CleanArgs>),
     Predict(predict::PredictArgs),
     Report(report::ReportArgs),
     Explain(explain::ExplainArgs),
@@ -102,7 +104,8 @@ fn command() -> clap::Command {
     let command = names
         .into_iter()
         .fold(command, |command, name| command.mut_subcommand(name, |subcommand| subcommand.mut_args(negative)));
-    command.mut_subcommand("train", train::complete).mut_subcommand("lr-range", train::complete_range)
+    let command = command.mut_subcommand("train", train::complete).mut_subcommand("lr-range", train::complete_range);
+    command.mut_subcommand("clean", clean::complete)
 }
 
 /// Runs the command that the arguments of the process say and returns its exit code: 0, or 1 after an error, which has
@@ -137,6 +140,7 @@ impl Cli {
             Command::LrRange(args) => args.run(console),
             Command::Augment(args) => args.run(console),
             Command::Eval(args) => args.run(console),
+            Command::Clean(args) => args.run(console),
             Command::Predict(args) => args.run(console),
             Command::Report(args) => args.run(console),
             Command::Explain(args) => args.run(console),

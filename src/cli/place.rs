@@ -1,6 +1,6 @@
-//! Where a picture goes.
+//! Where a picture goes, and whether two places are one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,4 +16,9 @@ pub fn free_place(given: Option<PathBuf>, stem: &str, ending: &str) -> Result<Pa
     ensure!(is_picture, "{} is no name of a picture: --out takes a .{ending} file", path.display());
     ensure!(!path.exists(), "{} is there already: give --out another name, or remove it", path.display());
     Ok(path)
+}
+
+/// Whether two paths are of the same file or folder, which is there.
+pub fn same_place(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use tracing::warn;
 
 use super::dataset::digest;
-use super::{DataError, ImageSource};
+use super::{DataError, ImageSize, ImageSource};
 
 /// A source whose first images are kept decoded in one block of memory; the others are read from the source each time, or
 /// the first time alone where there is a file for them.
@@ -144,6 +144,10 @@ impl<S: ImageSource> ImageSource for Cached<S> {
                 Ok(())
             }
         }
+    }
+
+    fn original(&self, index: usize) -> Result<Option<(Vec<u8>, ImageSize)>, DataError> {
+        self.source.original(index)
     }
 
     fn digest(&self, index: usize) -> Option<u64> {

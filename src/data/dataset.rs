@@ -31,6 +31,14 @@ pub trait ImageSource: Send + Sync {
     /// If the image cannot be read.
     fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError>;
 
+    /// Image `index` in the size that it has itself, as u8 HWC pixels, where that may be another than the data set's.
+    ///
+    /// # Errors
+    /// If the image cannot be read.
+    fn original(&self, _index: usize) -> Result<Option<(Vec<u8>, ImageSize)>, DataError> {
+        Ok(None)
+    }
+
     /// A number that tells the pixels of image `index` from all others, where it is known without reading the image
     /// from its file.
     fn digest(&self, _index: usize) -> Option<u64> {
@@ -224,6 +232,22 @@ impl Dataset {
         self.source.read(self.members[index] as usize, out)
     }
 
+    /// The u8 HWC pixels of image `index` in the size that it has itself, as in its file, and that size.
+    ///
+    /// # Errors
+    /// If the image cannot be read.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Dataset::len`].
+    pub fn original(&self, index: usize) -> Result<(Vec<u8>, ImageSize), DataError> {
+        if let Some(original) = self.source.original(self.members[index] as usize)? {
+            return Ok(original);
+        }
+        let mut pixels = vec![0; self.size.bytes()];
+        self.read(index, &mut pixels)?;
+        Ok((pixels, self.size))
+    }
+
     /// A number that tells the pixels of image `index` from all others, where its source knows one.
     pub(super) fn digest(&self, index: usize) -> Option<u64> {
         self.source.digest(self.members[index] as usize)
@@ -310,6 +334,11 @@ impl ImageSource for MemoryImages {
         Ok(())
     }
 
+    fn original(&self, index: usize) -> Result<Option<(Vec<u8>, ImageSize)>, DataError> {
+        let bytes = self.native.bytes();
+        Ok(Some((self.pixels[index * bytes..][..bytes].to_vec(), self.native)))
+    }
+
     fn digest(&self, index: usize) -> Option<u64> {
         let bytes = self.native.bytes();
         Some(digest(&self.pixels[index * bytes..][..bytes]))
@@ -341,6 +370,24 @@ mod tests {
         );
         assert_eq!(set.class_counts(), [1, 2]);
         assert_eq!(set.balanced_class_weights(), [1.5, 0.75]);
+    }
+
+    #[test]
+    fn an_image_has_its_own_size_whatever_the_data_set_has() {
+        let images = MemoryImages {
+            name: "wide".into(),
+            pixels: vec![1, 2, 3, 4],
+            native: ImageSize::new(1, 4, 1),
+            ..one_by_two()
+        };
+        let set = Dataset::new("wide", Arc::new(images), ImageSize::new(1, 2, 1), vec![0], names(&["a"])).unwrap();
+        assert_eq!(set.original(0).unwrap(), (vec![1, 2, 3, 4], ImageSize::new(1, 4, 1)));
+        assert_eq!(three_images().original(1).unwrap(), (vec![3, 4], ImageSize::new(1, 2, 1)));
+    }
+
+    fn one_by_two() -> MemoryImages {
+        let size = ImageSize::new(1, 2, 1);
+        MemoryImages { name: String::new(), pixels: Vec::new(), native: size, target: size, fit: Fit::Stretch }
     }
 
     #[test]

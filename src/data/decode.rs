@@ -45,16 +45,29 @@ impl ImageDecoder {
     }
 
     fn try_read(&self, path: &Path, out: &mut [u8]) -> Result<(), String> {
+        let (pixels, size) = self.decode(path)?;
+        convert(&pixels, size, self.size, self.fit, out);
+        Ok(())
+    }
+
+    /// The pixels of the image at `path` in its own size, and that size.
+    ///
+    /// # Errors
+    /// As [`ImageDecoder::read`].
+    pub fn original(&self, path: &Path) -> Result<(Vec<u8>, ImageSize), DataError> {
+        self.decode(path).map_err(|reason| DataError::Image { path: path.into(), reason })
+    }
+
+    fn decode(&self, path: &Path) -> Result<(Vec<u8>, ImageSize), String> {
         let bytes = read_file(path, self.limits)?;
         let image = decode(&bytes, self.limits)?;
         let (height, width) = (image.height() as usize, image.width() as usize);
         let image = if is_float(&image) { to_unit_range(image) } else { image };
-        if image.color().has_color() {
-            convert(&image.into_rgb8(), ImageSize::new(height, width, 3), self.size, self.fit, out);
+        Ok(if image.color().has_color() {
+            (image.into_rgb8().into_raw(), ImageSize::new(height, width, 3))
         } else {
-            convert(&image.into_luma8(), ImageSize::new(height, width, 1), self.size, self.fit, out);
-        }
-        Ok(())
+            (image.into_luma8().into_raw(), ImageSize::new(height, width, 1))
+        })
     }
 }
 

@@ -48,6 +48,10 @@ impl ImageSource for ImageFiles {
     fn read(&self, index: usize, out: &mut [u8]) -> Result<(), DataError> {
         self.decoder.read(&self.files[index], out)
     }
+
+    fn original(&self, index: usize) -> Result<Option<(Vec<u8>, ImageSize)>, DataError> {
+        self.decoder.original(&self.files[index]).map(Some)
+    }
 }
 
 /// Opens the image folder `root`, telling `progress` how many images have been decoded of how many.

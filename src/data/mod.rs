@@ -66,6 +66,7 @@ pub use labels::{Label, LabelKind, Labels};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use open::{DecodeLimits, OpenOptions, Skipped, Splits, height_width, open, open_with_progress};
 pub use sampling::Sampling;
+pub(crate) use size::convert;
 pub use size::{Fit, ImageSize};
 pub use sizing::{FitChoice, Sizing};
 pub use split::SplitRatio;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::{Budget, Cached};
 use super::dataset::MemoryImages;
-use super::split::{self, stratified};
+use super::split::stratified;
 use super::{
     DataError, Dataset, Finding, FitChoice, ImageSize, ImageSource, LabelKind, Sizing, SplitRatio, cifar, finding, idx,
     leaks,
@@ -329,7 +329,7 @@ impl Opened {
                 let (name, message) = (path.display(), "has validation images of its own: train on it without `folds`");
                 return Err(DataError::Option(format!("{name} {message}")));
             }
-            let (rest, part) = split::fold(&train, number, folds, options.split_seed)?;
+            let (rest, part) = train.fold(number, folds, options.split_seed)?;
             train = rest;
             val = Some(part);
         } else if let Some(ratio) = ratio {

@@ -115,25 +115,34 @@ fn enough_groups(groups: &[u32], parts: usize, what: &str) -> Result<(), DataErr
     Err(DataError::Option(format!("the images are of {count} groups by `group`, which are too few for {what}")))
 }
 
-/// The training and the validation part of fold `number`, from 1 on, of `of` folds of `set`: the validation parts of all
-/// folds are the whole. The folds are alike in their classes, as far as groups that stay together allow it.
-pub(super) fn fold(set: &Dataset, number: usize, of: usize, seed: u64) -> Result<(Dataset, Dataset), DataError> {
-    let shares = vec![1.0; of];
-    let folds = match (set.groups(), set.labels()) {
-        (Some(groups), labels) => {
-            enough_groups(groups, of, &format!("{of} `folds`"))?;
-            by_group(groups, labels, &shares, seed)
+impl Dataset {
+    /// The training and the validation part of fold `number`, from 1 on, of `of` folds: the validation parts of all folds are the
+    /// whole. The folds are alike in their classes, as far as groups that stay together allow it; `seed` decides which images
+    /// they have.
+    ///
+    /// # Errors
+    /// If there are too few images or groups of them.
+    ///
+    /// # Panics
+    /// If `number` is not one of the folds.
+    pub fn fold(&self, number: usize, of: usize, seed: u64) -> Result<(Self, Self), DataError> {
+        let shares = vec![1.0; of];
+        let folds = match (self.groups(), self.labels()) {
+            (Some(groups), labels) => {
+                enough_groups(groups, of, &format!("{of} `folds`"))?;
+                by_group(groups, labels, &shares, seed)
+            }
+            (None, Labels::Classes(labels)) => dealt(labels, self.classes().len(), of, seed),
+            (None, Labels::Rows { width, values }) => by_rows(values, *width, &shares, seed),
+        };
+        if folds.iter().any(Vec::is_empty) {
+            return Err(DataError::Option(format!("{} images are too few for {of} `folds`", self.len())));
         }
-        (None, Labels::Classes(labels)) => dealt(labels, set.classes().len(), of, seed),
-        (None, Labels::Rows { width, values }) => by_rows(values, *width, &shares, seed),
-    };
-    if folds.iter().any(Vec::is_empty) {
-        return Err(DataError::Option(format!("{} images are too few for {of} `folds`", set.len())));
+        let mut is_val = vec![false; self.len()];
+        folds[number - 1].iter().for_each(|&image| is_val[image] = true);
+        let part = |val: bool| self.subset(&(0..self.len()).filter(|&image| is_val[image] == val).collect::<Vec<_>>());
+        Ok((part(false), part(true)))
     }
-    let mut is_val = vec![false; set.len()];
-    folds[number - 1].iter().for_each(|&image| is_val[image] = true);
-    let part = |val: bool| set.subset(&(0..set.len()).filter(|&image| is_val[image] == val).collect::<Vec<_>>());
-    Ok((part(false), part(true)))
 }
 
 #[cfg(test)]
@@ -228,7 +237,7 @@ mod tests {
         let whole = set(&[50, 23, 7]);
         let mut seen = BTreeSet::new();
         for number in 1..=5 {
-            let (train, val) = fold(&whole, number, 5, 0).unwrap();
+            let (train, val) = whole.fold(number, 5, 0).unwrap();
             assert_eq!((train.len(), val.len()), (64, 16));
             let counts = val.class_counts();
             assert!(counts[0] == 10 && (4..=5).contains(&counts[1]) && (1..=2).contains(&counts[2]), "{counts:?}");
@@ -237,8 +246,8 @@ mod tests {
         }
         assert_eq!(seen.len(), 80);
         let pairs = set(&[2; 9]);
-        assert!((1..=6).all(|n| fold(&pairs, n, 6, 3).unwrap().0.class_counts().iter().all(|&count| count > 0)));
-        assert!(fold(&set(&[1, 1]), 1, 3, 0).unwrap_err().to_string().contains("2 images are too few for 3 `folds`"));
+        assert!((1..=6).all(|n| pairs.fold(n, 6, 3).unwrap().0.class_counts().iter().all(|&count| count > 0)));
+        assert!(set(&[1, 1]).fold(1, 3, 0).unwrap_err().to_string().contains("2 images are too few for 3 `folds`"));
     }
 
     #[test]
@@ -246,11 +255,11 @@ mod tests {
         let grouped = set(&[20, 20]).with_groups((0..40).map(|image| image % 20 / 2).collect());
         let of = |set: &Dataset| set.groups().unwrap().iter().copied().collect::<BTreeSet<u32>>();
         for number in 1..=5 {
-            let (train, val) = fold(&grouped, number, 5, 0).unwrap();
+            let (train, val) = grouped.fold(number, 5, 0).unwrap();
             assert_eq!(val.class_counts(), [4, 4]);
             assert!(of(&train).is_disjoint(&of(&val)));
         }
-        assert!(fold(&grouped, 1, 11, 0).unwrap_err().to_string().contains("10 groups by `group`"));
+        assert!(grouped.fold(1, 11, 0).unwrap_err().to_string().contains("10 groups by `group`"));
     }
 
     #[test]

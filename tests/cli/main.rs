@@ -4,6 +4,7 @@ mod augment;
 mod bad_input;
 mod bench;
 mod browser;
+mod clean;
 mod damage;
 mod devices;
 mod distil;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use gabor::{
-    data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, OpenOptions, SplitRatio, Splits},
+    data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, Splits},
     metrics::{McNemar, mcnemar, temperature},
     tasks::{self, Evaluation, Predictions, Task},
     train::{Card, keep_temperature, read_card, write_whole},
@@ -20,9 +20,10 @@ use gabor::{
 use serde_json::{Value, json};
 
 use super::{
-    config::{RunConfig, open_data},
+    config::{RunConfig, of_other_data, open_data},
     console::Console,
     inference::InferenceArgs,
+    place::same_place,
     run_folder::config_beside,
     train::sized_as,
 };
@@ -278,16 +279,7 @@ impl EvalArgs {
             (Some(given), Some(own)) => same_place(given, own),
             (Some(_), None) => false,
         };
-        // Other data has its own parts, or none.
-        let apart = |trained| OpenOptions {
-            split: SplitRatio::default(),
-            validation: None,
-            folds: None,
-            fold: None,
-            group: None,
-            ..trained
-        };
-        let options = if own { as_trained } else { apart(as_trained) };
+        let options = if own { as_trained } else { of_other_data(as_trained) };
         let path = self.data.as_deref().or(config.data.as_deref());
         Ok((open_data(path, &options)?, own))
     }
@@ -326,10 +318,6 @@ fn between(first: &Measured, other: &Measured) -> McNemar {
     let [first, other] = [first, other].map(|measured| measured.predictions.are_right());
     let only = |own: &[bool], others: &[bool]| own.iter().zip(others).filter(|(own, other)| **own && !**other).count();
     mcnemar(only(&first, &other) as u64, only(&other, &first) as u64)
-}
-
-fn same_place(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The parts of the data that `split` names.

@@ -12,4 +12,4 @@ mod tests;
 pub use args::TrainArgs;
 pub use given::{complete, complete_range, explained};
 pub use lr_range::LrRangeArgs;
-pub use run::sized_as;
+pub use run::{Job, sized_as};

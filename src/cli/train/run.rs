@@ -91,7 +91,7 @@ pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Con
     let images = sized_as(&card, config.images);
     let config = RunConfig { images, ..config };
     let normalisation = |_: &RunConfig, _: &Dataset| Ok(card.normalisation.clone());
-    let (job, mut session) = Job::prepare(config, normalisation, folder.read_kernels()?)?;
+    let (job, mut session) = Job::prepare(config, data_of, normalisation, folder.read_kernels()?)?;
     ensure!(
         card.classes == job.splits.classes(),
         "the data has changed: the run in {} tells {} apart, and the classes of the data are {}",
@@ -130,6 +130,11 @@ pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Con
     job.run(session, folder, Some(progress), console)
 }
 
+/// The data that a configuration names.
+fn data_of(config: &RunConfig) -> Result<Splits> {
+    Ok(open_data(config.data.as_deref(), &config.images)?)
+}
+
 /// The options by which images are brought to the size that a model was trained for.
 pub fn sized_as(card: &Card, options: OpenOptions) -> OpenOptions {
     let [height, width, channels] = card.input;
@@ -150,7 +155,12 @@ pub struct Job {
 
 impl Job {
     /// What a new run is about, with its session at its beginning.
-    pub fn begin(mut config: RunConfig) -> Result<(Self, Session)> {
+    pub fn begin(config: RunConfig) -> Result<(Self, Session)> {
+        Self::begin_on(config, data_of)
+    }
+
+    /// As [`Job::begin`], on the data that `open` gives.
+    pub fn begin_on(mut config: RunConfig, open: impl FnOnce(&RunConfig) -> Result<Splits>) -> Result<(Self, Session)> {
         let pretrained = config.pretrained.as_deref().map(pretrained::open).transpose()?;
         if let Some(pretrained) = &pretrained {
             // Grey images are as bright in each channel of weights for colours.
@@ -162,7 +172,7 @@ impl Job {
             let fitting = pretrained.as_ref().filter(|weights| weights.channels() == train.image_size().channels);
             config.normalise.resolve(train, fitting.map(|pretrained| pretrained.normalisation().0))
         };
-        let (mut job, mut session) = Self::prepare(config, normalisation, Choices::default())?;
+        let (mut job, mut session) = Self::prepare(config, open, normalisation, Choices::default())?;
         if let Some(pretrained) = &pretrained {
             let begun = session.begin_with(pretrained, job.splits.classes())?;
             job.begun = Some(format!("{}: {begun}{}", pretrained.path().display(), job.normalised(pretrained)));
@@ -172,13 +182,14 @@ impl Job {
 
     fn prepare(
         mut config: RunConfig,
+        open: impl FnOnce(&RunConfig) -> Result<Splits>,
         normalisation: impl Fn(&RunConfig, &Dataset) -> Result<Normalisation>,
         kernels: Choices,
     ) -> Result<(Self, Session)> {
         // First what needs no data: opening that can take a while.
         config.check().map_err(Error::msg)?;
         let executor = devices::open(&config.device, config.tune, kernels)?;
-        let splits = open_data(config.data.as_deref(), &config.images)?;
+        let splits = open(&config)?;
         // What is odd about the data is odd in each fold.
         if config.images.fold.is_none_or(|fold| fold == 1) {
             warn(splits.findings.iter().map(ToString::to_string));
