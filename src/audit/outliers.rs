@@ -107,12 +107,17 @@ mod tests {
     #[test]
     fn what_lies_apart_from_its_class_is_found_even_beside_another_class() {
         // Two classes, each in a direction of its own, and one of the first class that lies with the second.
-        let direction = |class: usize, number: usize| {
-            let [a, b] = [10.0, 0.3 + (number * number % 11) as f32 / 10.0];
-            if class == 0 { [a, b, 0.0] } else { [0.0, b, a] }
+        let mut state = 12_345u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (f64::from(state) / f64::from(1u32 << 31) - 1.0) as f32
         };
-        let mut embeddings: Vec<f32> = (0..60).flat_map(|at| direction(at % 2, at)).collect();
-        embeddings.extend(direction(1, 4));
+        let mut direction = |class: usize| {
+            let mut vector: [f32; 8] = std::array::from_fn(|_| noise());
+            vector[class] += 10.0;
+            vector
+        };
+        let embeddings: Vec<f32> = (0..61).flat_map(|at| direction(if at == 60 { 1 } else { at % 2 })).collect();
         let labels = (0..61).map(|at| if at == 60 { 0 } else { at % 2 }).collect();
         let predictions = Predictions {
             classes: vec!["a".into(), "b".into()],
@@ -124,7 +129,7 @@ mod tests {
         };
         let found = outliers(&predictions);
         assert_eq!(found.iter().map(|outlier| outlier.image).collect::<Vec<_>>(), [60]);
-        assert!(found[0].distance > 0.5 && found[0].usual < 0.01, "{found:?}");
+        assert!(found[0].distance > 0.5 && found[0].usual < 0.05, "{found:?}");
         assert_eq!(outliers(&Predictions { embeddings: Vec::new(), ..predictions }), []);
     }
 

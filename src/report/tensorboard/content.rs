@@ -55,7 +55,7 @@ pub fn histogram(values: &[f32]) -> Histogram {
 /// recall (tensorboard/plugins/pr_curve/summary.py).
 pub fn precision_recall(class: &str, ranking: &Ranking) -> SummaryValue {
     let (positives, negatives) = (ranking.positives() as f32, ranking.negatives() as f32);
-    let mut rows = vec![Vec::with_capacity(THRESHOLDS); 6];
+    let mut rows = vec![Vec::new(); 6];
     for at in 0..THRESHOLDS {
         let threshold = at as f32 / (THRESHOLDS - 1) as f32;
         let last = ranking.points().partition_point(|point| point.threshold >= threshold);
