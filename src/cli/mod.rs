@@ -5,6 +5,7 @@ mod bench;
 mod bench_data;
 mod check;
 mod clean;
+mod compare;
 mod completions;
 mod config;
 mod console;
@@ -70,6 +71,7 @@ enum Command {
     Clean(Box<clean::CleanArgs>),
     Predict(predict::PredictArgs),
     Report(report::ReportArgs),
+    Compare(compare::CompareArgs),
     Explain(explain::ExplainArgs),
     Devices(devices::DevicesArgs),
     Models(models::ModelsArgs),
@@ -143,6 +145,7 @@ impl Cli {
             Command::Clean(args) => args.run(console),
             Command::Predict(args) => args.run(console),
             Command::Report(args) => args.run(console),
+            Command::Compare(args) => args.run(console),
             Command::Explain(args) => args.run(console),
             Command::Devices(args) => args.run(console),
             Command::Models(args) => args.run(console),

@@ -20,6 +20,11 @@ impl<const N: usize> Table<N> {
         }
     }
 
+    /// The rows so far.
+    pub fn cells(&self) -> &[[String; N]] {
+        &self.rows
+    }
+
     /// Adds a row, a cell a column.
     pub fn row(&mut self, cells: [String; N]) {
         self.rows.push(cells);

@@ -217,10 +217,7 @@ impl<'a> Trainer<'a> {
                 continue;
             }
             let rate = self.learning_rate(self.session.step());
-            let looks = self.looks_into(self.session.step() + 1);
-            if looks {
-                self.session.watch()?;
-            }
+            let looks = self.looks_into(self.session.step() + 1) && self.watch()?;
             let finished = self.session.train_step_on(&mut group, rate)?;
             if let Some(batch) = group.first().filter(|_| looks) {
                 self.look(batch, rate)?;
@@ -254,6 +251,19 @@ impl<'a> Trainer<'a> {
     fn looks_into(&self, step: u64) -> bool {
         let is_due = |every: u64| step == 1 || step == self.total || step.is_multiple_of(every);
         self.look_every.is_some_and(is_due) && !self.observers.is_empty()
+    }
+
+    /// Makes ready to look into the network; where there is no memory for that, it is left out from now on.
+    fn watch(&mut self) -> Result<bool, TrainError> {
+        match self.session.watch() {
+            Ok(()) => Ok(true),
+            Err(TrainError::Executor(ExecutorError::OutOfMemory { .. })) => {
+                tracing::warn!("there is not enough memory to look into the network: the run goes on without");
+                self.look_every = None;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Tells observers what happens inside of the network after a step on this batch.

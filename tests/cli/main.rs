@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod browser;
 mod clean;
+mod compare;
 mod damage;
 mod devices;
 mod distil;

@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 
 use super::summary;
 use crate::cli::{
+    compare::flatten,
     config::{RunConfig, open_data},
     console::{Console, Flags},
     devices, eval, interrupt, pretrained, report,
@@ -507,19 +508,6 @@ impl Observer for Doctor {
         self.diagnosis.on_epoch(report, control)?;
         self.tell();
         Ok(())
-    }
-}
-
-/// Settings in tables by their paths, such as `recipe.epochs`.
-fn flatten(prefix: &str, value: &Value, into: &mut Map<String, Value>) {
-    match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            flatten(&path, value, into);
-        }),
-        value => {
-            into.insert(prefix.into(), value.clone());
-        }
     }
 }
 

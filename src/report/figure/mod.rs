@@ -49,7 +49,7 @@ pub enum Chart {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// Its name in files.
-    pub name: &'static str,
+    pub name: String,
     /// Its title.
     pub title: String,
     /// What it shows, in words, for those who do not see it.
@@ -61,6 +61,21 @@ pub struct Figure {
 type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 impl Figure {
+    /// Curves over the epochs of a run, or of several.
+    pub fn over_epochs(words: &str, lines: Vec<Line>) -> Self {
+        let ends = |line: &Line| match (line.points.first(), line.points.last()) {
+            (Some((_, first)), Some((_, last))) => {
+                format!("{} from {} to {}", line.name, number(*first), number(*last))
+            }
+            _ => format!("{}: no epoch", line.name),
+        };
+        let text = lines.iter().map(ends).collect::<Vec<_>>().join(", ");
+        let epochs = lines.iter().map(|line| line.points.len()).max().unwrap_or(0);
+        let chart = LineChart { x: "epoch".into(), y: words.into(), lines, ..LineChart::default() };
+        let text = format!("Over {epochs} epochs: {text}.");
+        Self { name: words.replace(' ', "-"), title: capital(words), text, chart: Chart::Lines(chart) }
+    }
+
     /// As SVG.
     pub fn svg(&self) -> String {
         let mut text = String::new();
@@ -113,6 +128,22 @@ impl Figure {
     }
 }
 
+/// With a capital letter.
+fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
+}
+
+/// As a person reads it, with four digits.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if !(1e-3..1e5).contains(&size) => format!("{value:.2e}"),
+        size if size >= 100.0 => format!("{value:.0}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
 /// Text of a size in pixels.
 fn style(size: i32) -> TextStyle<'static> {
     TextStyle::from(("sans-serif", size).into_font()).color(&TEXT)
@@ -126,7 +157,7 @@ mod tests {
         let lines = vec![Line { name: "training".into(), points }];
         let chart = LineChart { x: "epoch".into(), y: "loss".into(), lines, log, ..LineChart::default() };
         Figure {
-            name: "loss",
+            name: "loss".into(),
             title: "Loss".into(),
             text: "falls from 2 to 1 <in 2 epochs>".into(),
             chart: Chart::Lines(chart),
@@ -168,7 +199,8 @@ mod tests {
                     .map(|row| (0..classes).map(|at| f64::from(u8::from(row == at))).collect())
                     .collect(),
             };
-            let figure = Figure { name: "confusion", title: "C".into(), text: "t".into(), chart: Chart::Heat(map) };
+            let figure =
+                Figure { name: "confusion".into(), title: "C".into(), text: "t".into(), chart: Chart::Heat(map) };
             let svg = figure.svg();
             assert!(svg.len() < 4_000_000 && svg.contains("predicted"), "{classes}: {}", svg.len());
         }

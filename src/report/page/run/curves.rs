@@ -31,11 +31,11 @@ pub fn figures(judged: &Judged<'_>) -> Vec<Figure> {
         };
         let precision = ranked.iter().map(|of| line(of, of.1.average_precision(), precision_recall(&of.1))).collect();
         let roc = ranked.iter().map(|of| line(of, of.1.area_under_roc(), roc(&of.1))).collect();
-        let of = |name, title: &str, x: &str, y: &str, figure: &str, lines: Vec<Line>| {
+        let of = |name: &str, title: &str, x: &str, y: &str, figure: &str, lines: Vec<Line>| {
             let words: Vec<&str> = lines.iter().map(|line: &Line| line.name.as_str()).collect();
             let text = format!("{title} {which}, with its {figure}: {}.", words.join(", "));
             let chart = LineChart { x: x.into(), y: y.into(), lines, shares: true, log: false };
-            Figure { name, title: title.into(), text, chart: Chart::Lines(chart) }
+            Figure { name: name.into(), title: title.into(), text, chart: Chart::Lines(chart) }
         };
         figures.push(of(
             "precision-recall",
@@ -85,5 +85,5 @@ fn calibration(judged: &Judged<'_>) -> Option<Figure> {
     );
     let lines = vec![Line { name: "accuracy".into(), points }];
     let chart = LineChart { x: "confidence".into(), y: "accuracy".into(), lines, shares: true, log: false };
-    Some(Figure { name: "calibration", title: "Calibration".into(), text, chart: Chart::Lines(chart) })
+    Some(Figure { name: "calibration".into(), title: "Calibration".into(), text, chart: Chart::Lines(chart) })
 }

@@ -33,7 +33,7 @@ pub fn figure(judged: &Judged<'_>) -> Option<Figure> {
         text += &format!("; taken most often for another: {}", most.join(", "));
     }
     Some(Figure {
-        name: "confusion",
+        name: "confusion".into(),
         title: "Confusion matrix, shares of each true class".into(),
         text: text + ".",
         chart: Chart::Heat(chart),

@@ -128,11 +128,17 @@ impl RunReport<'_> {
                 |side: &str, named: &str| Line { name: named.into(), points: history.curve(&format!("{side}_{key}")) };
             let lines = [line("train", "training"), line("val", "validation")];
             let words = key.replace('_', " ");
-            figures.push(over_epochs(name, &words, lines.into_iter().filter(|line| !line.points.is_empty()).collect()));
+            figures.push(named(
+                name,
+                Figure::over_epochs(&words, lines.into_iter().filter(|line| !line.points.is_empty()).collect()),
+            ));
         }
         for (name, key) in [("learning-rate", "learning_rate"), ("speed", "images_per_second")] {
             let words = key.replace('_', " ");
-            figures.push(over_epochs(name, &words, vec![Line { name: words.clone(), points: history.curve(key) }]));
+            figures.push(named(
+                name,
+                Figure::over_epochs(&words, vec![Line { name: words.clone(), points: history.curve(key) }]),
+            ));
         }
         figures
     }
@@ -154,10 +160,15 @@ impl RunReport<'_> {
         };
         let gradients: Vec<Line> = chosen.iter().map(line).collect();
         let update = vec![Line { name: "all weights".into(), points: over(&|vitals| Some(vitals.update_ratio())) }];
-        let figure = |name, title: &str, y: &str, lines: Vec<Line>| {
+        let figure = |name: &str, title: &str, y: &str, lines: Vec<Line>| {
             let text = lines.iter().map(at_the_end).collect::<Vec<_>>().join("; ");
             let chart = LineChart { x: "step".into(), y: y.into(), lines, log: true, shares: false };
-            Figure { name, title: title.into(), text: format!("At the last step: {text}."), chart: Chart::Lines(chart) }
+            Figure {
+                name: name.into(),
+                title: title.into(),
+                text: format!("At the last step: {text}."),
+                chart: Chart::Lines(chart),
+            }
         };
         vec![
             figure("gradients", "Gradients", "root mean square", gradients),
@@ -191,37 +202,13 @@ impl RunReport<'_> {
     }
 }
 
-/// A figure of a run over its epochs.
-fn over_epochs(name: &'static str, words: &str, lines: Vec<Line>) -> Figure {
-    let ends = |line: &Line| match (line.points.first(), line.points.last()) {
-        (Some((_, first)), Some((_, last))) => format!("{} from {} to {}", line.name, number(*first), number(*last)),
-        _ => format!("{}: no epoch", line.name),
-    };
-    let text = lines.iter().map(ends).collect::<Vec<_>>().join(", ");
-    let epochs = lines.iter().map(|line| line.points.len()).max().unwrap_or(0);
-    let (title, y) = (capital(words), words.to_string());
-    let chart = LineChart { x: "epoch".into(), y, lines, ..LineChart::default() };
-    Figure { name, title, text: format!("Over {epochs} epochs: {text}."), chart: Chart::Lines(chart) }
+/// The same under another name.
+fn named(name: &str, figure: Figure) -> Figure {
+    Figure { name: name.into(), ..figure }
 }
 
 fn at_the_end(line: &Line) -> String {
     line.points.last().map_or_else(String::new, |(_, last)| format!("{} {last:.1e}", line.name))
-}
-
-/// With a capital letter.
-fn capital(words: &str) -> String {
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
-}
-
-/// As a person reads it, with four digits.
-fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        size if !(1e-3..1e5).contains(&size) => format!("{value:.2e}"),
-        size if size >= 100.0 => format!("{value:.0}"),
-        _ => format!("{value:.4}"),
-    }
 }
 
 /// A figure that is not defined is no such thing, and not a number.
