@@ -8,7 +8,7 @@ use super::{Table, grouped};
 use crate::{
     graph::{Graph, GraphError},
     models::Model,
-    nn::{Builder, Mode, Parameter, Parameters, Role},
+    nn::{Applied, Builder, Mode, Parameter, Parameters, Role},
     tensor::{DType, TensorType},
 };
 
@@ -55,20 +55,25 @@ impl LayerRow {
     }
 }
 
+/// The network of a model in inference on one normalised image, with its parameters and layers.
+pub(super) fn of_one_image(model: &Model) -> Result<(Graph, Parameters, Vec<Applied>), GraphError> {
+    let mut graph = Graph::new();
+    let mut parameters = Parameters::new(usize::MAX);
+    let [height, width, channels] = model.input;
+    let images = graph.feed("images", TensorType::f32([1, height, width, channels]));
+    let mut builder = Builder::new(&mut graph, &mut parameters, Mode::Inference, None);
+    model.network.forward(&mut builder, images)?;
+    let layers = builder.finish().layers;
+    Ok((graph, parameters, layers))
+}
+
 impl Summary {
     /// Of `model`.
     ///
     /// # Errors
     /// If the model cannot take such images.
     pub fn of(model: &Model) -> Result<Self, GraphError> {
-        let mut graph = Graph::new();
-        let mut parameters = Parameters::new(usize::MAX);
-        let [height, width, channels] = model.input;
-        let images = graph.feed("images", TensorType::f32([1, height, width, channels]));
-        let mut builder = Builder::new(&mut graph, &mut parameters, Mode::Inference, None);
-        model.network.forward(&mut builder, images)?;
-        let applied = builder.finish().layers;
-
+        let (graph, parameters, applied) = of_one_image(model)?;
         let mut layers: Vec<LayerRow> = applied
             .iter()
             .map(|layer| LayerRow::new(&layer.path, layer.kind, graph.shape(layer.output).get(1..).unwrap_or_default()))

@@ -5,12 +5,10 @@ use super::proto::{
     TensorProto, TensorShape,
 };
 use crate::{
-    graph::{Graph, GraphError, Source},
+    graph::{GraphError, Source},
     metrics::Ranking,
     models::Model,
-    nn::{Builder, Mode, Parameters},
-    report::page::Judged,
-    tensor::TensorType,
+    report::{page::Judged, summary::of_one_image},
 };
 
 use prost::Message;
@@ -96,12 +94,7 @@ pub fn mistakes(judged: &Judged<'_>) -> Vec<SummaryValue> {
 
 /// The network of a model for one image, a node an operation under the name of its layer.
 pub fn graph(model: &Model) -> Result<GraphDef, GraphError> {
-    let mut graph = Graph::new();
-    let mut parameters = Parameters::new(usize::MAX);
-    let [height, width, channels] = model.input;
-    let images = graph.feed("images", TensorType::f32([1, height, width, channels]));
-    let mut builder = Builder::new(&mut graph, &mut parameters, Mode::Inference, None);
-    model.network.forward(&mut builder, images)?;
+    let (graph, ..) = of_one_image(model)?;
     let name = |at: usize| {
         let node = &graph.nodes()[at];
         let what = match &node.source {
