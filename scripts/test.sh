@@ -45,6 +45,8 @@ if [[ -z ${VK_ICD_FILENAMES:-}${VK_DRIVER_FILES:-} ]]; then
     [[ -z $driver ]] || export VK_ICD_FILENAMES=$driver
 fi
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
+# What lavapipe compiles runs for a moment: a third of the time goes into making it faster.
+export GALLIVM_PERF=${GALLIVM_PERF:-nopt}
 export GABOR_TEST_GPU=${GABOR_TEST_GPU:-required}
 export GABOR_TEST_BROWSER=${GABOR_TEST_BROWSER:-required}
 if [[ -z ${GABOR_TEST_PYTHON:-} ]] && command -v python3 >/dev/null; then

@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     error::Error,
     io::{self, Write},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Result;
@@ -11,25 +12,35 @@ use clap::{
     Arg, Command,
     builder::styling::{AnsiColor, Style},
 };
-use gabor::report::grouped;
+use gabor::report::{EventLog, grouped};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Where a command writes: figures for people, or one JSON object.
+/// Where a command writes: figures for people, or JSON.
 #[derive(Clone, Copy)]
 pub struct Console {
     quiet: bool,
     json: bool,
+    tui: bool,
 }
 
 impl Console {
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, json: false }
+        Self { quiet, json: false, tui: false }
     }
 
     /// With `json`, standard output is left to the object, and text goes to standard error.
     pub fn json(self, json: bool) -> Self {
         Self { json, ..self }
+    }
+
+    /// With `tui`, a run is shown on the whole terminal.
+    pub fn tui(self, tui: bool) -> Self {
+        Self { tui, ..self }
+    }
+
+    pub fn is_tui(self) -> bool {
+        self.tui
     }
 
     /// Whether the account of what happens is shown at all.
@@ -61,6 +72,11 @@ impl Console {
         }
     }
 
+    /// Where events go, an object a line: with `--json`.
+    pub fn events(self) -> Option<EventLog<impl Write>> {
+        self.json.then(|| EventLog::new(anstream::stdout()))
+    }
+
     /// Writes a line of the account of what happens.
     pub fn note(self, line: impl std::fmt::Display) -> Result<()> {
         Ok(writeln!(self.lines(), "{}", printable(&line.to_string()))?)
@@ -85,6 +101,63 @@ impl Console {
         serde_json::to_writer(&mut out, object).map_err(io::Error::from)?;
         writeln!(out)?;
         Ok(out.flush()?)
+    }
+}
+
+/// What is written to standard error while a dashboard has the terminal.
+static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+
+fn held() -> MutexGuard<'static, Option<Vec<u8>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Standard error, for warnings: they wait while they are [`Held`].
+pub struct Warnings;
+
+impl Write for Warnings {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match held().as_mut() {
+            Some(waiting) => waiting.write(bytes),
+            None => anstream::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Holds warnings back until it is dropped, which writes them.
+pub struct Held;
+
+impl Held {
+    pub fn begin() -> Self {
+        held().get_or_insert_default();
+        Self
+    }
+
+    /// Whether warnings wait.
+    pub fn is_on() -> bool {
+        held().is_some()
+    }
+
+    /// Those that wait, as plain text.
+    pub fn messages() -> String {
+        let text = held().as_ref().map_or_else(String::new, |waiting| String::from_utf8_lossy(waiting).into_owned());
+        anstream::adapter::strip_str(&text).to_string()
+    }
+
+    /// Writes those that wait; from now on none does.
+    pub fn release() {
+        let waiting = held().take().unwrap_or_default();
+        // There is nobody to tell that nobody can be told.
+        let _ = anstream::stderr().write_all(&waiting);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        Self::release();
     }
 }
 

@@ -8,7 +8,7 @@ use gabor::{
     device::{self, Device},
     gpu::{AdapterInfo, DeviceChoice},
     kernel::InstructionSet,
-    plan::{Choices, Executor, Tuning},
+    plan::{Choices, Executor, Tuning, TuningProgress},
 };
 use serde_json::json;
 
@@ -20,8 +20,21 @@ pub fn open_device(choice: &str) -> Result<Device> {
 }
 
 /// An executor on the device that --device names, with kernels chosen as --tune says where `known` does not say it.
-pub fn open(choice: &str, tuning: Tuning, known: Choices) -> Result<Box<dyn Executor>> {
-    Ok(open_device(choice)?.executor(tuning, known))
+pub fn open(choice: &str, tuning: Tuning, known: Choices, console: Console) -> Result<Box<dyn Executor>> {
+    let mut executor = open_device(choice)?.executor(tuning, known);
+    let mut bar = None;
+    executor.on_tuning(Box::new(move |progress: TuningProgress| {
+        let shown = bar.get_or_insert_with(|| console.bar("timing kernels", progress.calls));
+        let [elapsed, budget] = [progress.elapsed, progress.budget].map(|time| time.as_secs_f64());
+        shown.set_length(progress.calls as u64);
+        shown.set_position(progress.timed as u64);
+        shown.set_message(format!("{elapsed:.1} s of {budget:.0} s"));
+        if progress.ended {
+            shown.finish_and_clear();
+            bar = None;
+        }
+    }));
+    Ok(executor)
 }
 
 /// List the devices that --device can name

@@ -11,6 +11,7 @@ use gabor::{
 };
 
 use super::{
+    console::Console,
     devices,
     run_folder::{WeightsChoice, kernels_beside, weights_file},
 };
@@ -39,8 +40,8 @@ impl InferenceArgs {
     }
 
     /// The model of a weights file, for batches of so many images.
-    pub fn load(&self, weights: &Path, batch: usize) -> Result<Classifier> {
-        let executor = devices::open(&self.device, self.tune, kernels_beside(weights)?)?;
+    pub fn load(&self, weights: &Path, batch: usize, console: Console) -> Result<Classifier> {
+        let executor = devices::open(&self.device, self.tune, kernels_beside(weights)?, console)?;
         Ok(Classifier::load_for(weights, executor, &Inferred { batch, views: self.tta, embeddings: false })?)
     }
 }

@@ -172,7 +172,7 @@ impl Verbosity {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .with_writer(|| console::Warnings)
             .with_ansi(io::stderr().is_terminal())
             .with_target(false)
             .without_time()

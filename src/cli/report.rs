@@ -89,6 +89,7 @@ pub fn write(folder: &Path, told: &Told<'_>) -> Result<PathBuf> {
         title: folder.file_name().map_or(told.card.model.clone(), |name| name.to_string_lossy().into_owned()),
         facts: facts(told, &history),
         findings: findings.lines().map(String::from).collect(),
+        classes: &told.card.classes,
         history,
         vitals: read_vitals(&folder.join(VITALS))?,
         judged: told.judged.map(|(part, evaluation, predictions, images)| Judged {
@@ -101,12 +102,13 @@ pub fn write(folder: &Path, told: &Told<'_>) -> Result<PathBuf> {
     };
     let figures = folder.join(FIGURES);
     fs::create_dir_all(&figures).with_context(|| format!("cannot make {}", figures.display()))?;
-    for figure in report.figures() {
+    let (page, drawn) = report.page();
+    for figure in drawn {
         write_whole(&figures.join(format!("{}.svg", figure.name)), figure.svg().as_bytes())?;
         write_whole(&figures.join(format!("{}.png", figure.name)), &figure.png())?;
     }
     let path = folder.join(REPORT);
-    write_whole(&path, report.html().as_bytes())?;
+    write_whole(&path, page.as_bytes())?;
     Ok(path)
 }
 

@@ -7,14 +7,14 @@ use super::{
     profile::profile,
     program::{Arenas, Program, variable},
     readback::Readback,
-    tune::{Tuner, tune},
+    tune::{Tell, Tuner, tune},
     wait::block_on,
 };
 use crate::{
     graph::{Graph, Variable, VariableId, Variables},
     plan::{
         BufferKind, Choices, Executor, ExecutorError, Outputs, Plan, PlanOptions, ProgramId, Target, Timing, Tuned,
-        Tuning,
+        Tuning, TuningProgress,
     },
     tensor::{Tensor, TensorType},
 };
@@ -233,6 +233,10 @@ impl Executor for GpuExecutor {
             self.gpu.queue.submit([]);
         });
         written.map_err(|error| self.error(error, 0))
+    }
+
+    fn on_tuning(&mut self, tell: Box<dyn FnMut(TuningProgress) + Send>) {
+        self.tuner.tell = Some(Tell(tell));
     }
 
     fn tune(&mut self, graph: &Graph, variables: &Variables, options: PlanOptions) -> Result<Tuned, ExecutorError> {

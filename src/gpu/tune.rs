@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -17,7 +18,8 @@ use super::{Gpu, GpuExecutor, cache, profile::profile, shader};
 use crate::{
     graph::{Graph, Variables},
     plan::{
-        BufferKind, Choices, Executor, ExecutorError, Plan, PlanOptions, ProgramId, Target, Tuned, Tuning, Work, call,
+        BufferKind, Choices, Executor, ExecutorError, Plan, PlanOptions, ProgramId, Target, Tuned, Tuning,
+        TuningProgress, Work, call,
     },
     tensor::{DType, Tensor, TensorType, f16},
 };
@@ -35,6 +37,9 @@ fn budget(tuning: Tuning) -> Duration {
 /// which takes a processor that runs the shaders longest.
 const ROUND: usize = 12;
 const SOFTWARE_ROUND: usize = 3;
+
+/// Steps that tell at the end whether what was found is faster: the first one and another, of both choices.
+const LAST_STEPS: u32 = 4;
 
 /// Share of the step below which a call is not worth the time of a quick tuning.
 const NEGLIGIBLE: f64 = 0.01;
@@ -65,6 +70,17 @@ pub(super) struct Tuner {
     pub choices: Choices,
     cached: BTreeMap<String, Entry>,
     cache: Option<PathBuf>,
+    /// Who wants to know how far it is.
+    pub tell: Option<Tell>,
+}
+
+/// Takes how far tuning is.
+pub(super) struct Tell(pub Box<dyn FnMut(TuningProgress) + Send>);
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell")
+    }
 }
 
 /// A call that more than one kernel can compute.
@@ -93,7 +109,7 @@ impl Tuner {
     pub fn new(gpu: &Gpu, tuning: Tuning, known: Choices) -> Self {
         let cache = gpu.cache_folder().filter(|_| tuning != Tuning::Off).map(|folder| folder.join(cache_name(gpu)));
         let cached = cache.as_deref().map(read_cache).unwrap_or_default();
-        Self { tuning, left: budget(tuning), choices: known, cached, cache }
+        Self { tuning, left: budget(tuning), choices: known, cached, cache, tell: None }
     }
 
     /// Takes the choice that the cache has for a call; false where it has none that is good enough.
@@ -183,7 +199,7 @@ pub(super) async fn tune(
     let mut open: Vec<Call> =
         all.into_iter().filter(|call| tuner.choices.get(&call.name).is_none() && !tuner.recall(call)).collect();
     if !open.is_empty() {
-        match bench.choose(&mut open, variables, &tuner.choices, tuner.tuning, &mut tuner.left).await {
+        match bench.choose(&mut open, variables, tuner).await {
             Ok(timed) => tuned.timed = timed,
             // Another copy of the step may not fit beside what there is: for this run the estimate has to do.
             Err(ExecutorError::OutOfMemory { .. }) => {
@@ -219,24 +235,33 @@ impl Bench<'_> {
         &mut self,
         open: &mut [Call],
         variables: &Variables,
-        known: &Choices,
-        tuning: Tuning,
-        left: &mut Duration,
+        tuner: &mut Tuner,
     ) -> Result<usize, ExecutorError> {
-        if left.is_zero() {
+        let Tuner { tuning, left: budget, choices: known, tell, .. } = tuner;
+        if budget.is_zero() {
             return Ok(0);
         }
+        let whole = *budget;
+        let mut tell = |calls, timed, elapsed, ended| {
+            if let Some(Tell(tell)) = tell {
+                tell(TuningProgress { calls, timed, elapsed, budget: whole, ended });
+            }
+        };
+        tell(open.len(), 0, Duration::ZERO, false);
         self.executor.declare(variables)?;
         let program = self.load(known)?;
+        // Drivers finish compiling in the first run.
+        self.profile(program, |_| true).await?;
         let times = self.in_turns(&[program], |_| true).await?.remove(0);
         self.executor.programs.clear();
         let start = Instant::now();
-        let deadline = start + *left;
         for call in open.iter_mut() {
             call.time = call.in_steps(&times);
         }
         let step: Duration = times.values().sum();
         open.sort_by_key(|call| std::cmp::Reverse(call.time));
+        // Whether all is worth it takes some whole steps with each choice.
+        let deadline = (start + *budget).checked_sub(step * LAST_STEPS).unwrap_or(start);
         let worth = match tuning {
             Tuning::Full => open.len(),
             _ => open.iter().take_while(|call| call.time.as_secs_f64() > NEGLIGIBLE * step.as_secs_f64()).count(),
@@ -244,6 +269,7 @@ impl Bench<'_> {
         let mut timed = 0;
         let size = if self.executor.gpu().limits().software { SOFTWARE_ROUND } else { ROUND };
         for round in open[..worth].chunks_mut(size) {
+            tell(worth, timed, start.elapsed(), false);
             if Instant::now() >= deadline {
                 break;
             }
@@ -254,7 +280,8 @@ impl Bench<'_> {
         if finished.iter().any(|call| call.best != 0) && !self.gains(finished, known).await? {
             finished.iter_mut().for_each(|call| call.best = 0);
         }
-        *left = left.saturating_sub(start.elapsed());
+        tell(worth, timed, start.elapsed(), true);
+        *budget = budget.saturating_sub(start.elapsed());
         Ok(timed)
     }
 
@@ -263,10 +290,13 @@ impl Bench<'_> {
         let most = calls.iter().map(|call| call.kernels.len()).max().unwrap_or(0);
         let steps: HashSet<usize> = calls.iter().flat_map(|call| &call.steps).copied().collect();
         let (mut alternatives, mut programs) = (vec![0], vec![self.load(known)?]);
+        // What making one ready took, as the next one will.
+        let mut longest = Duration::ZERO;
         for alternative in 1..most {
-            if Instant::now() >= deadline {
+            if Instant::now() + longest >= deadline {
                 break;
             }
+            let start = Instant::now();
             let mut choices = known.clone();
             for call in calls.iter().filter(|call| alternative < call.kernels.len()) {
                 choices.set(&call.name, &call.kernels[alternative]);
@@ -288,6 +318,7 @@ impl Bench<'_> {
                 Err(ExecutorError::OutOfMemory { .. }) if programs.len() > 1 => break,
                 Err(error) => return Err(error),
             }
+            longest = start.elapsed().max(longest);
         }
         let times = self.in_turns(&programs, |step| steps.contains(&step)).await?;
         self.executor.programs.clear();

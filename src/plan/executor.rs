@@ -72,6 +72,21 @@ pub struct Tuned {
     pub time: Duration,
 }
 
+/// How far tuning is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TuningProgress {
+    /// Different calls whose kernels are to be timed.
+    pub calls: usize,
+    /// Of these, the ones that are done.
+    pub timed: usize,
+    /// Time since the kernels were ready that would run without tuning.
+    pub elapsed: Duration,
+    /// How long that may take.
+    pub budget: Duration,
+    /// Whether it has ended, be it for want of time.
+    pub ended: bool,
+}
+
 /// Something that replays plans. Variables belong to the executor and are shared by all plans that it has loaded.
 pub trait Executor: Send {
     /// Name of the device, as a person knows it.
@@ -110,6 +125,11 @@ pub trait Executor: Send {
     fn tune(&mut self, graph: &Graph, variables: &Variables, options: PlanOptions) -> Result<Tuned, ExecutorError> {
         let _ = (graph, variables, options);
         Ok(Tuned::default())
+    }
+
+    /// Tells how far [`Executor::tune`] is, as it goes on.
+    fn on_tuning(&mut self, tell: Box<dyn FnMut(TuningProgress) + Send>) {
+        drop(tell);
     }
 
     /// Prepares a plan: allocates its buffers and makes its pipelines. Its variables must have been declared.

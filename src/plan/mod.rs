@@ -11,7 +11,7 @@ mod placement;
 mod table;
 
 pub use choices::{Choices, Tuning, call};
-pub use executor::{Executor, ExecutorError, Outputs, ProgramId, Timing, Tuned};
+pub use executor::{Executor, ExecutorError, Outputs, ProgramId, Timing, Tuned, TuningProgress};
 pub use memory::MemoryUse;
 pub use passes::PassReport;
 

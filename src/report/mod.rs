@@ -2,7 +2,10 @@
 //! and models layer by layer.
 
 mod csv_log;
+#[cfg(feature = "cli")]
+mod dashboard;
 mod diagnosis;
+mod events;
 #[cfg(feature = "cli")]
 pub mod figure;
 mod history;
@@ -18,7 +21,10 @@ mod tensorboard;
 mod vitals_log;
 
 pub use csv_log::{EpochLog, StepLog};
+#[cfg(feature = "cli")]
+pub use dashboard::{About, Dashboard};
 pub use diagnosis::{Diagnosis, ImageLosses, Symptom};
+pub use events::EventLog;
 pub use history::History;
 pub use plot::{Curve, LogPlot};
 #[cfg(feature = "cli")]

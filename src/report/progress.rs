@@ -139,7 +139,7 @@ fn shown(prefix: &str, metric: Option<&Metric>) -> String {
 }
 
 /// A duration as `m:ss` or `h:mm:ss`.
-fn clock(duration: Duration) -> String {
+pub(super) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }

@@ -62,9 +62,26 @@ pub fn grouped(number: usize) -> String {
     text
 }
 
+/// The end of a text of more than `length` characters: names of layers and paths differ there.
+#[cfg(feature = "cli")]
+pub(super) fn ending(text: &str, length: usize) -> String {
+    let count = text.chars().count();
+    if count <= length {
+        return text.into();
+    }
+    format!("…{}", text.chars().skip(count + 1 - length).collect::<String>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(feature = "cli")]
+    fn a_long_name_shows_its_end() {
+        assert_eq!(ending("conv1.weight", 22), "conv1.weight");
+        assert_eq!(ending("train/cat/1.jpg", 6), "…1.jpg");
+    }
 
     #[test]
     fn columns_line_up() {

@@ -75,7 +75,8 @@ mod tests {
             update: 1e-3,
         };
         let rectifier = Rectifier { layer: "conv1".into(), zeros: 0.5, dead: 1, channels: 8 };
-        Vitals { step, learning_rate: 0.1, parameters: vec![parameter], rectifiers: vec![rectifier] }
+        let (parameters, rectifiers) = (vec![parameter], vec![rectifier]);
+        Vitals { step, learning_rate: 0.1, parameters, rectifiers, class_losses: vec![Some(0.5), None] }
     }
 
     #[test]

@@ -7,6 +7,9 @@ use serde::{Serialize, Serializer};
 use super::Metric;
 use crate::metrics::{Interval, Reliability};
 
+/// Figures that are named in a line.
+const IN_A_LINE: usize = 2;
+
 /// How well a model does on a set of images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Evaluation {
@@ -92,9 +95,10 @@ impl Evaluation {
 }
 
 impl fmt::Display for Evaluation {
-    /// All figures in a line.
+    /// The most important figures in a line.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.metrics.iter().try_for_each(|metric| write!(f, "{metric}, "))?;
+        let defined = self.metrics.iter().filter(|metric| !metric.value.is_nan());
+        defined.take(IN_A_LINE).try_for_each(|metric| write!(f, "{metric}, "))?;
         write!(f, "loss {:.4} on {} images", self.loss, self.images)
     }
 }
@@ -105,14 +109,18 @@ mod tests {
 
     #[test]
     fn figures_are_fields() {
-        let metrics = vec![Metric::share("accuracy", 0.5), Metric::share("top-5 accuracy", 1.0)];
+        let metrics = vec![
+            Metric::share("accuracy", 0.5),
+            Metric::share("top-5 accuracy", 1.0),
+            Metric::share("balanced accuracy", 0.25),
+        ];
         let of_class = vec![Metric::share("accuracy", f64::NAN)];
         let per_class = vec![ClassFigures { class: "cat".into(), images: 0, metrics: of_class }];
         let evaluation = Evaluation { images: 2, loss: 0.25, metrics, per_class, ..Evaluation::default() };
         assert_eq!(evaluation.to_string(), "accuracy 50.00%, top-5 accuracy 100.00%, loss 0.2500 on 2 images");
         assert_eq!(
             serde_json::to_string(&evaluation).unwrap(),
-            r#"{"images":2,"loss":0.25,"accuracy":0.5,"top5_accuracy":1.0,"per_class":[{"class":"cat","images":0,"accuracy":null}]}"#
+            r#"{"images":2,"loss":0.25,"accuracy":0.5,"top5_accuracy":1.0,"balanced_accuracy":0.25,"per_class":[{"class":"cat","images":0,"accuracy":null}]}"#
         );
     }
 }

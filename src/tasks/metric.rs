@@ -41,9 +41,10 @@ impl Metric {
         self.name.replace('-', "").replace(' ', "_").to_lowercase()
     }
 
-    /// Its value as a person reads it.
+    /// Its value as a person reads it; `-` where it is undefined.
     pub fn shown(&self) -> String {
         match self.unit {
+            _ if self.value.is_nan() => "-".into(),
             Unit::Share => format!("{:.2}%", 100.0 * self.value),
             Unit::Number => format!("{:.4}", self.value),
         }
@@ -68,5 +69,6 @@ mod tests {
             ("top-5 accuracy 98.76%".to_string(), "top5_accuracy".to_string())
         );
         assert_eq!(Metric::number("Distance", 2.0).to_string(), "Distance 2.0000");
+        assert_eq!(Metric::share("AUC", f64::NAN).to_string(), "AUC -");
     }
 }

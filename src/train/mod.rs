@@ -4,6 +4,7 @@ mod batch;
 mod budget;
 mod callbacks;
 mod checkpoint;
+mod class_losses;
 mod diagnose;
 mod distil;
 mod effect;
@@ -11,6 +12,7 @@ mod error;
 mod evaluate;
 mod forward;
 mod graphs;
+mod monitor;
 mod observer;
 mod pretrained;
 mod range;
@@ -35,12 +37,13 @@ pub use forward::{Inferred, NetworkGraph, inference_graph, inference_graph_of, n
 pub use graphs::{
     BlockUpdate, GradientSums, TrainingState, gradient_graph, reading_graph, stage_graph, training_graph, update_graph,
 };
+pub use monitor::{check_monitor, monitored};
 pub use observer::{Control, EpochReport, Observer, StepReport};
 pub use pretrained::{Begun, Pretrained};
 pub use range::{RangePoint, RangeReport, RangeTest};
 pub use recipe::Recipe;
 pub use schedule::Schedule;
 pub use session::{ImageLoss, Session, StepFigures};
-pub use trainer::{Outcome, StopReason, Trainer, check_monitor, monitored};
+pub use trainer::{Outcome, StopReason, Trainer};
 pub use views::augmented;
 pub use vitals::{ParameterVitals, Rectifier, Vitals};

@@ -11,12 +11,16 @@ use std::{
 
 use super::{
     BEST, Control, EarlyStopping, EpochReport, Kept, LAST, Measure, ModelCheckpoint, Observer, Progress, RESUME,
-    ReduceLrOnPlateau, Session, StepReport, TrainError, checkpoint::prune, session::StepFigures, speed::Speed,
+    ReduceLrOnPlateau, Session, StepReport, TrainError,
+    checkpoint::prune,
+    class_losses::ClassLosses,
+    monitor::{check_monitor, means},
+    session::StepFigures,
+    speed::Speed,
 };
 use crate::{
-    data::{Batch, DataError, Dataset, Loader},
+    data::{Batch, DataError, Loader},
     plan::ExecutorError,
-    tasks::{Metric, Unit},
 };
 
 /// Runs a session over data: steps, validation, checkpoints, and the observers that follow them.
@@ -33,6 +37,8 @@ pub struct Trainer<'a> {
     control: Control,
     /// Learning rate of the last step that was reported.
     learning_rate: f64,
+    /// The losses since the network was looked into, where they are those of images of one label.
+    class_losses: Option<ClassLosses>,
     progress: Progress,
     speed: Speed,
     total: u64,
@@ -68,6 +74,7 @@ impl<'a> Trainer<'a> {
         let steps = session.recipe().steps_an_epoch(train.batches());
         let total = session.recipe().total_steps(train.batches());
         session.set_total_steps(total);
+        let mixes_labels = session.augmentation().mixes_labels();
         Self {
             session,
             train,
@@ -80,6 +87,7 @@ impl<'a> Trainer<'a> {
             stop: Arc::new(AtomicBool::new(false)),
             control: Control::default(),
             learning_rate: 0.0,
+            class_losses: (!mixes_labels).then(|| ClassLosses::of(train.dataset())),
             progress: Progress { batches: steps, ..Progress::default() },
             speed: Speed::new(),
             total,
@@ -219,11 +227,11 @@ impl<'a> Trainer<'a> {
             let rate = self.learning_rate(self.session.step());
             let looks = self.looks_into(self.session.step() + 1) && self.watch()?;
             let finished = self.session.train_step_on(&mut group, rate)?;
+            self.report(finished)?;
             if let Some(batch) = group.first().filter(|_| looks) {
                 self.look(batch, rate)?;
             }
             group.drain(..).for_each(|batch| train.recycle(batch));
-            self.report(finished)?;
             let submitted = self.session.step();
             if submitted >= self.total {
                 break;
@@ -268,7 +276,8 @@ impl<'a> Trainer<'a> {
 
     /// Tells observers what happens inside of the network after a step on this batch.
     fn look(&mut self, batch: &Batch, learning_rate: f64) -> Result<(), TrainError> {
-        if let Some(vitals) = self.session.vitals(batch, learning_rate)? {
+        if let Some(mut vitals) = self.session.vitals(batch, learning_rate)? {
+            vitals.class_losses = self.class_losses.as_mut().map_or_else(Vec::new, ClassLosses::take);
             for observer in &mut self.observers {
                 observer.on_vitals(&vitals, &mut self.control)?;
             }
@@ -392,6 +401,9 @@ impl<'a> Trainer<'a> {
             self.progress.metric_sums.resize(figures.metric_sums.len(), 0.0);
             self.progress.metric_sums.iter_mut().zip(&figures.metric_sums).for_each(|(sum, new)| *sum += new);
             let images = figures.losses.len();
+            if let Some(classes) = &mut self.class_losses {
+                classes.take_in(self.train.dataset().labels(), &figures.losses);
+            }
             self.progress.images += images;
             self.speed.add(images);
             let report = StepReport {
@@ -494,42 +506,6 @@ impl<'a> Trainer<'a> {
         }
         Ok(())
     }
-}
-
-/// Checks that epochs with these validation images have the figure by which the recipe compares them.
-///
-/// # Errors
-/// With the figures that they have.
-pub fn check_monitor(session: &Session, validation: Option<&Dataset>) -> Result<(), TrainError> {
-    Measure::of(session.recipe().monitor.as_deref(), 0.0, &comparable(session, validation)).map(drop)
-}
-
-/// The figure by which epochs are compared, with this value.
-pub fn monitored(session: &Session, validation: Option<&Dataset>, value: f64) -> Metric {
-    let metrics = comparable(session, validation);
-    let named = match session.recipe().monitor.as_deref() {
-        Some(name) => metrics.into_iter().find(|metric| metric.name == name || metric.key() == name),
-        None => metrics.into_iter().next(),
-    };
-    named.map_or_else(|| Metric::number("loss", value), |metric| Metric { value, ..metric })
-}
-
-/// The figures of an epoch, without values.
-fn comparable(session: &Session, validation: Option<&Dataset>) -> Vec<Metric> {
-    match validation {
-        Some(set) => session.model().task.tally(set.classes()).finish(0, 0.0).metrics,
-        None => means(session.metrics(), &vec![0.0; session.metrics().len()], 1),
-    }
-}
-
-/// The means of figures over so many images.
-fn means(metrics: &[(&'static str, Unit)], sums: &[f64], images: usize) -> Vec<Metric> {
-    let mean = |(&(name, unit), sum): (&(&'static str, Unit), &f64)| Metric {
-        name: name.into(),
-        value: sum / images.max(1) as f64,
-        unit,
-    };
-    metrics.iter().zip(sums).map(mean).collect()
 }
 
 /// Fails where weights of an observer cannot have this name.

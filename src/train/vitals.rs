@@ -35,6 +35,10 @@ pub struct Vitals {
     pub parameters: Vec<ParameterVitals>,
     /// Each rectifier, in the order in which they are applied.
     pub rectifiers: Vec<Rectifier>,
+    /// Mean training loss of each class since the look before, in the order of the data set's classes; none of a class whose images
+    /// did not come. Empty where labels are mixed, as losses are those of no class then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_losses: Vec<Option<f64>>,
 }
 
 /// A parameter that is trained. Norms are Euclidean.

@@ -191,7 +191,7 @@ fn the_networks_of_a_run_of_folds_are_asked() {
     place.run(&format!("{train} --folds 3 --out folds")).expect_code(0);
     let asked = place.run("clean --run folds --only labels,outliers --json").expect_code(0);
     assert!(!asked.err.contains("training without"), "{asked:#?}");
-    let result: Value = serde_json::from_str(&asked.out).unwrap();
+    let result = asked.json();
     assert_eq!(result["images"], 120);
     let labels: BTreeSet<(String, String)> = found(&result, "labels").into_iter().collect();
     let expected = moved.map(|(from, _, name)| (format!("{name}-moved.png"), from.to_string()));

@@ -19,6 +19,7 @@ fn evaluation_has_the_figures_of_training() {
     assert_eq!(result["per_class"][1]["class"], "down");
     let confusion: Vec<Vec<u64>> = serde_json::from_value(result["confusion"].clone()).unwrap();
     assert_eq!(confusion.iter().map(|row| row.iter().sum::<u64>()).collect::<Vec<_>>(), [4, 4, 4]);
+    assert_eq!(result["confusion_normalised"][1][2], confusion[1][2] as f64 / 4.0);
 
     for (split, images) in [("train", 84), ("val", 24), ("test", 12), ("all", 120)] {
         let result = place.json(&format!("eval run --split {split} --weights last --device cpu --json"));
@@ -42,6 +43,17 @@ fn each_prediction_is_written_and_models_are_compared() {
     assert!((evaluated["accuracy"].as_f64().unwrap() - right / 120.0).abs() < 1e-9, "{evaluated}");
     let wrong = evaluated["mistakes"].as_array().unwrap().len().min(20);
     assert_eq!(wrong, (120 - right as usize).min(20));
+
+    // The last point of a class's curves is that of all images.
+    place.run("eval run --device cpu --split val --curves curves.csv --page val.html").expect_code(0);
+    let curves = place.read("curves.csv");
+    assert!(curves.starts_with("class,threshold,precision,recall,false_positive_rate\nacross,"), "{curves}");
+    let last = curves.lines().rfind(|row| row.starts_with("across,")).unwrap();
+    assert!(last.ends_with(",0.3333333333333333,1,1"), "{last}");
+    let page = place.read("val.html");
+    assert!(page.contains("On 24 validation images:") && page.contains("id=\"mistakes\""), "{page}");
+    let all = place.run("eval run --device cpu --split all --page all.html");
+    all.expect_error(&["--page shows one part", "--split train"]);
 
     // Another that was hardly trained, and on images of another size.
     let other = "train shapes --device cpu --image-size 16 --max-steps 1 --out other";
@@ -116,7 +128,7 @@ fn predictions_are_ranked_and_unreadable_images_reported() {
     fs::write(place.path("broken.png"), b"no image").unwrap();
     let finished = place.run("predict run shapes/down/001.png broken.png shapes/across/002.png --json --device cpu");
     let finished = finished.expect_error(&["broken.png"]);
-    let result: serde_json::Value = serde_json::from_str(&finished.out).unwrap();
+    let result = finished.json();
     let images = result["images"].as_array().unwrap();
     assert_eq!(images.len(), 3);
     assert_eq!(images[0]["predictions"][0]["class"], "down");
@@ -147,4 +159,32 @@ fn broken_or_missing_weights_are_named() {
     place.run("predict run shapes/down/001.png --top 0").expect_code(2);
     fs::write(place.path("run/best.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
     place.run("eval run --device cpu").expect_error(&["best.safetensors", "written by another program"]);
+}
+
+#[test]
+fn a_class_without_test_images_has_no_figures() {
+    let place = Workplace::new();
+    shapes(&place.path("data/train"), 20);
+    shapes(&place.path("data/test"), 4);
+    fs::remove_dir_all(place.path("data/test/plain")).unwrap();
+    let trained = place.run("train data --device cpu --epochs 2 --out run").expect_code(0);
+    assert!(trained.out.contains("on 8 images") && !trained.out.contains("NaN"), "{trained:#?}");
+    assert!(!place.read("run/report.html").contains("NaN"));
+    let result = place.json("eval run --device cpu --json");
+    let plain = &result["per_class"][2];
+    assert_eq!((&plain["class"], &plain["images"]), (&"plain".into(), &0.into()));
+    for undefined in
+        ["/per_class/2/recall", "/per_class/2/auc", "/per_class/2/average_precision", "/confusion_normalised/2"]
+    {
+        assert_eq!(result.pointer(undefined), Some(&serde_json::Value::Null), "{undefined} in {result}");
+    }
+    let shown = place.run("eval run --device cpu").expect_code(0).out;
+    assert!(shown.contains("plain") && !shown.contains("NaN"), "{shown}");
+
+    // One that there is nothing to learn of.
+    shapes(&place.path("other/train"), 4);
+    fs::create_dir_all(place.path("other/test/spots")).unwrap();
+    fs::copy(place.path("data/test/down/000.png"), place.path("other/test/spots/000.png")).unwrap();
+    let failed = place.run("train other --device cpu");
+    failed.expect_error(&["other/test/spots is a class that the training set does not have"]);
 }

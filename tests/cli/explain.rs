@@ -112,7 +112,7 @@ fn what_is_not_there_is_left_out_and_told() {
     fs::rename(place.path("shapes"), place.path("moved")).unwrap();
     let finished = place.run("explain run moved/down/001.png --device cpu --json").expect_code(0);
     assert!(finished.err.contains("no nearest images: the training images cannot be read"), "{finished:#?}");
-    let result: Value = serde_json::from_str(&finished.out).unwrap();
+    let result = finished.json();
     assert_eq!((&result["left_out"][0]["method"], list(&result["left_out"]).len()), (&"nearest".into(), 1));
     assert!(result["images"][0]["gradcam"]["largest"].as_f64().is_some());
     assert!(place.read("run/explain/explain.html").contains("nearest images: the training images cannot be read"));

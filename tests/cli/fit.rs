@@ -33,7 +33,7 @@ fn wide_images_are_learned_as_well_as_square_ones() {
     let train = |folder: &str| {
         let flags = "--image-size 24 --device cpu --epochs 10 --lr 0.003 --json";
         let finished = place.run(&format!("train {folder} --out run-{folder} {flags}")).expect_code(0);
-        let result: serde_json::Value = serde_json::from_str(&finished.out).unwrap();
+        let result = finished.json();
         (result["best"]["accuracy"].as_f64().unwrap(), finished.err)
     };
     let (square, told) = train("square");

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use serde_json::Value;
-
 use crate::support::Workplace;
 
 const TRAIN: &str = "train shapes --device cpu --batch-size 32 --lr 0.003 --epochs 2 --folds 3";
@@ -41,7 +39,7 @@ fn each_fold_is_trained_and_the_figures_are_over_all() {
     fs::remove_dir_all(place.path("run/fold-2")).unwrap();
     let again = place.run("train --resume run --device cpu --json").expect_code(0);
     assert!(again.err.contains("fold 2 of 3") && !again.err.contains("fold 3 of 3"), "{again:#?}");
-    let again: Value = serde_json::from_str(&again.out).unwrap();
+    let again = again.json();
     assert_eq!(again["mean"]["val"], result["mean"]["val"]);
     assert!(place.bytes("run/fold-2/last.safetensors") == weights);
 

@@ -25,3 +25,4 @@ mod summary;
 mod support;
 mod tensorboard;
 mod train;
+mod tui;

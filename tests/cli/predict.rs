@@ -39,6 +39,10 @@ fn folders_patterns_and_lists_name_images() {
     assert!(lines.len() == 4 && lines[0] == "shapes/down/001.png" && lines[3].ends_with("%  plain"), "{said}");
 
     fs::create_dir(place.path("empty")).unwrap();
+    // Of another size, in colour, with transparency: brought to what the model takes.
+    image::RgbaImage::from_pixel(40, 30, image::Rgba([200, 10, 10, 100])).save(place.path("other.png")).unwrap();
+    let other = place.json("predict run other.png --device cpu --json");
+    assert!(other["images"][0]["predictions"][0]["probability"].as_f64().unwrap() > 0.3, "{other}");
     place.run("predict run empty").expect_error(&["empty holds no image"]);
     place.run("predict run none/*.png").expect_error(&["no file matches none/*.png"]);
     place.run("predict run none.png --device cpu").expect_error(&["none.png"]);

@@ -14,9 +14,18 @@ fn a_run_has_a_page_that_a_browser_and_a_screen_reader_take() {
         assert!(page.contains(words), "{words} is not in the page");
     }
     assert!(!page.contains("NaN"), "a figure that is not defined is shown as a number");
-    for figure in
-        ["loss", "metric", "learning-rate", "speed", "gradients", "updates", "confusion", "roc", "calibration"]
-    {
+    for figure in [
+        "loss",
+        "metric",
+        "learning-rate",
+        "speed",
+        "gradients",
+        "updates",
+        "class-loss",
+        "confusion",
+        "roc",
+        "calibration",
+    ] {
         assert!(place.read(&format!("run/figures/{figure}.svg")).starts_with("<svg"), "{figure}");
         let picture = image::open(place.path(&format!("run/figures/{figure}.png"))).unwrap();
         assert!(picture.to_luma8().pixels().any(|pixel| pixel.0[0] < 128), "{figure} is empty");

@@ -44,8 +44,7 @@ impl Workplace {
 
     /// Runs it, which must succeed, and reads the one JSON object that it prints.
     pub fn json(&self, args: &str) -> Value {
-        let finished = self.run(args).expect_code(0);
-        serde_json::from_str(&finished.out).unwrap_or_else(|error| panic!("{error}: {}", finished.out))
+        self.run(args).expect_code(0).json()
     }
 
     /// Starts it.
@@ -78,6 +77,15 @@ impl Finished {
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// The object that it printed; the last one of a run, which prints one for each event.
+    pub fn json(&self) -> Value {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let mut objects: Vec<Value> = self.out.lines().map(parse).collect();
+        let last = objects.pop().unwrap_or_default();
+        assert!(objects.iter().all(|event| event["event"].is_string()), "{self:#?}");
+        last
     }
 
     pub fn expect_code(self, code: i32) -> Self {

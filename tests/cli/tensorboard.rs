@@ -27,6 +27,7 @@ fn tensorboard_reads_its_files() {
         .flat_map(|(_, points)| points.as_array().unwrap().iter().map(|point| point[0].as_u64().unwrap()))
         .collect();
     assert!(looked.starts_with(&[1, 5, 10, 12]), "{looked:?}");
+    assert_eq!(read["scalars"]["class_loss/down"].as_array().unwrap().len(), 4, "{read}");
     let histogram = read["histograms"].as_object().unwrap().values().next().unwrap();
     assert!(histogram["num"].as_f64().unwrap() > 0.0 && histogram["num"] == histogram["buckets"], "{read}");
     let image = read["images"].as_object().unwrap().values().next().unwrap();

@@ -1,5 +1,7 @@
 use std::fs;
 
+use serde_json::Value;
+
 use crate::support::{Workplace, rows_without_time};
 
 const TRAIN: &str = "train shapes --device cpu --batch-size 16 --lr 0.003 --augment none";
@@ -34,16 +36,35 @@ fn a_run_learns_and_leaves_its_folder() {
 }
 
 #[test]
-fn json_is_one_object_and_the_rest_goes_to_standard_error() {
+fn json_is_an_object_for_each_event_and_the_rest_goes_to_standard_error() {
     let place = Workplace::with_shapes();
-    let result = place.json(&format!("{TRAIN} --epochs 2 --model lenet5 --image-size 28 --json --out here"));
+    let train = format!("{TRAIN} --epochs 2 --model lenet5 --image-size 28 --json --look-every 5 --out here");
+    let finished = place.run(&train).expect_code(0);
+    let events: Vec<Value> = finished.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |name: &str| events.iter().filter(|event| event["event"] == name).cloned().collect::<Vec<_>>();
+    let begun = &events[0];
+    assert_eq!((&begun["event"], &begun["run"], &begun["model"]), (&"run".into(), &"here".into(), &"lenet5".into()));
+    assert_eq!((&begun["settings"]["recipe.epochs"], &begun["images"]["test"]), (&2.into(), &12.into()));
+    let steps: Vec<u64> = named("step").iter().map(|step| step["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, (1..=12).collect::<Vec<u64>>());
+    let looked = named("vitals");
+    assert_eq!(looked.iter().map(|vitals| vitals["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 5, 10, 12]);
+    assert!(looked[1]["parameters"][0]["gradient"].as_f64().unwrap() > 0.0, "{}", looked[1]);
+    let losses = looked[1]["class_losses"].as_array().unwrap();
+    assert!(losses.len() == begun["classes"].as_array().unwrap().len() && losses[0].as_f64().unwrap() > 0.0);
+    let epochs = named("epoch");
+    assert!(epochs.len() == 2 && epochs[1]["val"]["accuracy"].is_number(), "{epochs:?}");
+    assert_eq!(named("checkpoint").last().unwrap()["step"], 12);
+    let result = finished.json();
+    assert_eq!(result["event"], "result");
+    assert_eq!(result["train"]["loss"], epochs[1]["train"]["loss"]);
     assert_eq!(result["model"], "lenet5");
     assert_eq!((&result["epochs"], &result["steps"]), (&2.into(), &12.into()));
     assert_eq!(result["run"], "here");
     assert_eq!(result["finished"], true);
     assert_eq!(result["test"]["images"], 12);
     for figure in ["/train/loss", "/train/accuracy", "/val/loss", "/val/accuracy", "/test/loss", "/test/accuracy"] {
-        assert!(result.pointer(figure).is_some_and(serde_json::Value::is_number), "{figure} in {result}");
+        assert!(result.pointer(figure).is_some_and(Value::is_number), "{figure} in {result}");
     }
     assert!(result["images_per_second"].as_f64().unwrap() > 0.0 && result["seconds"].as_f64().unwrap() > 0.0);
     assert!(result["device"].as_str().unwrap().contains("CPU"));
@@ -156,11 +177,12 @@ fn figures_are_written_for_tensorboard() {
 fn what_is_wrong_with_how_a_run_goes_is_told() {
     let place = Workplace::with_shapes();
     let healthy = place.run(&format!("{TRAIN} --epochs 8 --json --out healthy")).expect_code(0);
-    let figures: serde_json::Value = serde_json::from_str(&healthy.out).unwrap();
+    let figures = healthy.json();
     assert!(figures["symptoms"] == serde_json::json!([]) && !healthy.err.contains("WARN"), "{healthy:#?}");
     let slow = "train shapes --device cpu --batch-size 4 --epochs 4 --lr 0 --augment none";
     let slow = place.run(&format!("{slow} --json --out slow")).expect_code(0);
-    let figures: serde_json::Value = serde_json::from_str(&slow.out).unwrap();
+    let figures = slow.json();
+    assert!(slow.out.lines().any(|line| line.contains("\"finding\"") && line.contains("hardly falls")), "{slow:#?}");
     assert!(figures["symptoms"][0].as_str().unwrap().contains("hardly falls"), "{figures}");
     assert_eq!(slow.err.matches("try a higher `learning_rate` (--lr)").count(), 1, "{slow:#?}");
 }

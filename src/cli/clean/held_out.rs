@@ -55,7 +55,7 @@ impl HeldOut {
             };
             // By the number of the fold it is known what was warned of before.
             let images = OpenOptions { folds: Some(folds), fold: Some(number), ..config.images.clone() };
-            let (job, mut session) = Job::begin_on(RunConfig { images, ..config.clone() }, |_| Ok(splits))?;
+            let (job, mut session) = Job::begin_on(RunConfig { images, ..config.clone() }, |_| Ok(splits), console)?;
             train_to_the_end(&job, &mut session, console)?;
             all.ask_session(&job, session, held_out, console)?;
         }
@@ -95,7 +95,7 @@ impl HeldOut {
     fn ask(&mut self, config: &RunConfig, weights: &Path, sets: Vec<Dataset>, console: Console) -> Result<()> {
         let batch = config.recipe.batch_size();
         let load = |embeddings| -> Result<Classifier, anyhow::Error> {
-            let executor = devices::open(&config.device, config.tune, kernels_beside(weights)?)?;
+            let executor = devices::open(&config.device, config.tune, kernels_beside(weights)?, console)?;
             Ok(Classifier::load_for(weights, executor, &Inferred { batch, embeddings, ..Inferred::default() })?)
         };
         let mut classifier = match load(self.without_embeddings.is_none()) {

@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 use gabor::{
     data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, Splits},
     metrics::{McNemar, mcnemar, temperature},
+    report::page::Judged,
     tasks::{self, Evaluation, Predictions, Task},
     train::{Card, keep_temperature, read_card, write_whole},
 };
@@ -41,7 +42,8 @@ use super::{
 #[command(after_help = "Examples:
   gabor eval runs/resnet18-1
   gabor eval runs/resnet18-1 --split val --weights last
-  gabor eval runs/resnet18-1 --csv predictions.csv
+  gabor eval runs/resnet18-1 --csv predictions.csv --curves curves.csv
+  gabor eval runs/resnet18-1 new-flowers --page new-flowers.html
   gabor eval runs/resnet18-1 --calibrate
   gabor eval runs/resnet18-1 --against runs/resnet18-2 --against runs/vit_tiny-1
   gabor eval runs/resnet18-1/best.safetensors new-flowers --json
@@ -70,6 +72,13 @@ pub struct EvalArgs {
     /// Write what is said of each image to this file: its class, the one that it is taken for, the probability of each, the loss
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Write the curves of precision against recall and of ROC to this CSV file: for each class and each probability that an image
+    /// was given, what is right and wrong from there on
+    #[arg(long, value_name = "FILE")]
+    curves: Option<PathBuf>,
+    /// Write the figures with curves and the mistakes as pictures to this file, a page for a browser
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -150,7 +159,7 @@ struct Measuring<'a> {
 
 impl Measuring<'_> {
     fn measure(&self, weights: PathBuf, card: Card, sets: Vec<Dataset>, console: Console) -> Result<Measured> {
-        let mut classifier = self.inference.load(&weights, self.batch)?;
+        let mut classifier = self.inference.load(&weights, self.batch, console)?;
         let options = LoaderOptions { strict: self.strict, ..LoaderOptions::new(self.batch) };
         let loader = |set| Ok(Loader::new(with_classes(set, &card.classes)?, options.clone())?);
         let loaders = sets.into_iter().map(loader).collect::<Result<Vec<Loader>>>()?;
@@ -171,6 +180,28 @@ struct Measured {
     evaluation: Evaluation,
 }
 
+impl Measured {
+    /// A page of its figures on these images.
+    fn page(&self, split: Split, images: &Dataset) -> String {
+        let facts = [
+            ("model", self.card.model.clone()),
+            ("weights", self.weights.display().to_string()),
+            ("data", images.name().to_string()),
+            ("device", self.device.clone()),
+        ];
+        let Self { evaluation, predictions, .. } = self;
+        let judged = Judged { part: split.of(), evaluation, predictions, images };
+        let title = format!("{} on {}", self.card.model, images.name());
+        judged.page(&title, &facts.map(|(name, fact)| (name.to_string(), fact)))
+    }
+}
+
+/// The counts of a row over their sum; none where that is 0.
+fn shares(row: &[u64]) -> Option<Vec<f64>> {
+    let sum: u64 = row.iter().sum();
+    (sum > 0).then(|| row.iter().map(|count| *count as f64 / sum as f64).collect())
+}
+
 impl EvalArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let console = console.json(self.json);
@@ -185,19 +216,31 @@ impl EvalArgs {
         let card = read_card(&weights)?;
         let (splits, own) = self.open(&config, &card)?;
         let split = self.choose(&splits, own);
-        let mut first = self.measure(weights, card, &config, splits, split, console)?;
+        let sets_of_first = sets(splits, split)?;
+        let images = match (&self.page, &sets_of_first[..]) {
+            (None, _) => None,
+            (Some(_), [set]) => Some(with_classes(set.clone(), &card.classes)?),
+            (Some(_), _) => bail!("--page shows one part of the data: give --split train, val or test with it"),
+        };
+        let mut first = self.measure(weights, card, &config, sets_of_first, console)?;
         if self.calibrate {
             first = calibrated(first, console)?;
         }
         if let Some(path) = &self.csv {
             write_whole(path, &predictions::csv(&first.predictions)?)?;
         }
+        if let Some(path) = &self.curves {
+            write_whole(path, &predictions::curves(&first.predictions)?)?;
+        }
+        if let (Some(path), Some(images)) = (&self.page, &images) {
+            write_whole(path, first.page(split, images).as_bytes())?;
+        }
         let mut others = Vec::new();
         for run in &self.against {
             let weights = self.inference.weights_of(run)?;
             let card = read_card(&weights)?;
             let (splits, _) = self.open(&config, &card)?;
-            let other = self.measure(weights, card, &config, splits, split, console)?;
+            let other = self.measure(weights, card, &config, sets(splits, split)?, console)?;
             ensure!(
                 other.predictions.images == first.predictions.images,
                 "{} is not measured on the same images as {}: some of them changed or became unreadable meanwhile",
@@ -243,13 +286,12 @@ impl EvalArgs {
         weights: PathBuf,
         card: Card,
         config: &RunConfig,
-        splits: Splits,
-        split: Split,
+        sets: Vec<Dataset>,
         console: Console,
     ) -> Result<Measured> {
         let batch = self.batch_size.map_or(config.recipe.batch_size(), |batch| batch as usize);
         let of = Measuring { inference: &self.inference, batch, strict: config.images.strict };
-        of.measure(weights, card, sets(splits, split)?, console)
+        of.measure(weights, card, sets, console)
     }
 
     fn figures(&self, measured: &Measured, split: Split) -> Result<Value> {
@@ -267,6 +309,9 @@ impl EvalArgs {
             (figures.as_object_mut(), serde_json::to_value(&measured.evaluation)?)
         {
             figures.extend(found);
+        }
+        if let Some(matrix) = &measured.evaluation.confusion {
+            figures["confusion_normalised"] = matrix.iter().map(|row| json!(shares(row))).collect();
         }
         Ok(figures)
     }

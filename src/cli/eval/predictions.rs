@@ -3,11 +3,33 @@
 use anyhow::Result;
 use gabor::{
     data::Label,
+    metrics::Point,
     tasks::{Predictions, THRESHOLD},
 };
 
 /// What stands between the classes of an image that is of several.
 const SEPARATOR: &str = "|";
+
+/// The curves of each class as CSV: the class, a probability, and of saying that the images of this probability or more are of the
+/// class the precision, the recall (true positive rate) and the false positive rate; empty where there is no image to have one of.
+pub fn curves(predictions: &Predictions) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["class", "threshold", "precision", "recall", "false_positive_rate"])?;
+    for class in 0..predictions.width() {
+        let ranking = predictions.ranking(class);
+        let share = |part: u64, of: u64| if of > 0 { (part as f64 / of as f64).to_string() } else { String::new() };
+        for Point { threshold, right, wrong } in ranking.points() {
+            writer.write_record([
+                predictions.class(class),
+                threshold.to_string(),
+                share(*right, right + wrong),
+                share(*right, ranking.positives()),
+                share(*wrong, ranking.negatives()),
+            ])?;
+        }
+    }
+    Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}
 
 /// Predictions as CSV: the image, what it is and what it is taken for, the probability of that, the loss, and the probability
 /// of each class.

@@ -73,9 +73,9 @@ pub fn of(split: Split, evaluation: &Evaluation) -> String {
     text
 }
 
-/// A value of a figure; what is undefined as `-`.
+/// A value of a figure.
 fn shown(metric: &Metric, value: f64) -> String {
-    if value.is_nan() { "-".to_string() } else { Metric { value, ..metric.clone() }.shown() }
+    Metric { value, ..metric.clone() }.shown()
 }
 
 /// A model and others on the same images; nothing where there are no others.

@@ -98,7 +98,7 @@ impl PredictArgs {
         let decoder = ImageDecoder { size, fit: card.fit, limits: DecodeLimits::default() };
         let images = files::find(&self.images)?;
         let batch = images.len().min(BATCH);
-        let mut classifier = self.inference.load(&weights, batch)?;
+        let mut classifier = self.inference.load(&weights, batch, console)?;
 
         let bar = match images.len() > batch {
             true => console.bar("predicting", images.len()),

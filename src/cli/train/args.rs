@@ -45,9 +45,12 @@ pub struct TrainArgs {
     /// Go on though the images are not those that the run began with
     #[arg(long, help_heading = "Run", group = "with_resume")]
     allow_changed_data: bool,
-    /// Print one JSON object at the end, and nothing else on standard output
+    /// Print what happens as JSON, an object a line: run, step, vitals, epoch, checkpoint, finding and, at the end, result
     #[arg(long, help_heading = "Run", group = "with_resume")]
     json: bool,
+    /// Show curves, speed, findings and the hardest images on the whole terminal
+    #[arg(long, help_heading = "Run", group = "with_resume", conflicts_with = "json")]
+    tui: bool,
 }
 
 /// What is trained, on what, how and where.
@@ -92,7 +95,8 @@ const SGD_MOMENTUM: f64 = 0.9;
 
 impl TrainArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        let console = console.json(self.json);
+        ensure!(!self.tui || console.shows_progress(), "--tui shows what --quiet does not: give one of them");
+        let console = console.json(self.json).tui(self.tui);
         self.settings.use_threads()?;
         if let Some(folder) = &self.resume {
             let folder = RunFolder::of_stopped_run(folder)?;

@@ -47,7 +47,7 @@ impl LrRangeArgs {
         let figures = plot.with_extension("csv");
         ensure!(!figures.exists(), "{} is there already: give --out another name, or remove it", figures.display());
 
-        let (job, mut session) = Job::begin(self.settings.of_new_run()?)?;
+        let (job, mut session) = Job::begin(self.settings.of_new_run()?, console)?;
         let loader = job.training_loader()?;
         let bar = console.bar("raising the learning rate", range.steps);
         let report = range.run(&mut session, &loader, &mut |done| bar.set_position(done as u64))?;

@@ -1,33 +1,29 @@
 //! A run from its configuration to its result.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use gabor::{
     data::{Dataset, Fingerprints, Loader, LoaderOptions, Normalisation, OpenOptions, Order, Splits},
     models::{Architecture, Teacher},
     plan::Choices,
-    report::{Diagnosis, EpochLog, ProgressBar, StepLog, TensorBoardLog, VitalsLog, page},
-    tasks::{self, Evaluation, Predictions},
-    train::{
-        Card, Control, EpochReport, Observer, Outcome, Pretrained, Progress, Session, StepReport, StopReason,
-        TrainError, Trainer, Vitals, check_monitor, read_card,
-    },
+    report::{About, Diagnosis, EpochLog, ProgressBar, StepLog, TensorBoardLog, VitalsLog},
+    tasks,
+    train::{Card, Outcome, Pretrained, Progress, Session, StopReason, Trainer, check_monitor, read_card},
 };
-
 use serde_json::{Map, Value};
 
-use super::summary;
+use super::{
+    doctor::{Doctor, warn},
+    judged::Judged,
+    summary,
+    tui::Tui,
+};
 use crate::cli::{
     compare::flatten,
     config::{RunConfig, open_data},
-    console::{Console, Flags},
-    devices, eval, interrupt, pretrained, report,
+    console::Console,
+    devices, interrupt, pretrained,
     run_folder::{RunFolder, read_data, weights_file},
     values::Normalise,
 };
@@ -44,7 +40,9 @@ pub struct Ended {
 impl Ended {
     /// Prints it, and gives the exit code that says so.
     pub fn tell(&self, console: Console) -> Result<ExitCode> {
-        console.result(&self.figures, &self.text)?;
+        let mut figures = self.figures.clone();
+        figures["event"] = "result".into();
+        console.result(&figures, &self.text)?;
         Ok(if self.finished { ExitCode::SUCCESS } else { ExitCode::from(interrupt::EXIT_CODE) })
     }
 }
@@ -62,7 +60,7 @@ pub fn start_like(
     console: Console,
 ) -> Result<Ended> {
     config.make_paths_absolute();
-    let (job, session) = Job::begin(config)?;
+    let (job, session) = Job::begin(config, console)?;
     if let Some(earlier) = earlier
         && let Some(data) = read_data(earlier)?
         && let Some(change) = job.fingerprints().changes_since_fold(&data)
@@ -92,7 +90,7 @@ pub fn resume(config: RunConfig, folder: &RunFolder, allowed: bool, console: Con
     let images = sized_as(&card, config.images);
     let config = RunConfig { images, ..config };
     let normalisation = |_: &RunConfig, _: &Dataset| Ok(card.normalisation.clone());
-    let (job, mut session) = Job::prepare(config, data_of, normalisation, folder.read_kernels()?)?;
+    let (job, mut session) = Job::prepare(config, data_of, normalisation, folder.read_kernels()?, console)?;
     ensure!(
         card.classes == job.splits.classes(),
         "the data has changed: the run in {} tells {} apart, and the classes of the data are {}",
@@ -156,12 +154,16 @@ pub struct Job {
 
 impl Job {
     /// What a new run is about, with its session at its beginning.
-    pub fn begin(config: RunConfig) -> Result<(Self, Session)> {
-        Self::begin_on(config, data_of)
+    pub fn begin(config: RunConfig, console: Console) -> Result<(Self, Session)> {
+        Self::begin_on(config, data_of, console)
     }
 
     /// As [`Job::begin`], on the data that `open` gives.
-    pub fn begin_on(mut config: RunConfig, open: impl FnOnce(&RunConfig) -> Result<Splits>) -> Result<(Self, Session)> {
+    pub fn begin_on(
+        mut config: RunConfig,
+        open: impl FnOnce(&RunConfig) -> Result<Splits>,
+        console: Console,
+    ) -> Result<(Self, Session)> {
         let pretrained = config.pretrained.as_deref().map(pretrained::open).transpose()?;
         if let Some(pretrained) = &pretrained {
             // Grey images are as bright in each channel of weights for colours.
@@ -173,7 +175,7 @@ impl Job {
             let fitting = pretrained.as_ref().filter(|weights| weights.channels() == train.image_size().channels);
             config.normalise.resolve(train, fitting.map(|pretrained| pretrained.normalisation().0))
         };
-        let (mut job, mut session) = Self::prepare(config, open, normalisation, Choices::default())?;
+        let (mut job, mut session) = Self::prepare(config, open, normalisation, Choices::default(), console)?;
         if let Some(pretrained) = &pretrained {
             let begun = session.begin_with(pretrained, job.splits.classes())?;
             job.begun = Some(format!("{}: {begun}{}", pretrained.path().display(), job.normalised(pretrained)));
@@ -186,10 +188,11 @@ impl Job {
         open: impl FnOnce(&RunConfig) -> Result<Splits>,
         normalisation: impl Fn(&RunConfig, &Dataset) -> Result<Normalisation>,
         kernels: Choices,
+        console: Console,
     ) -> Result<(Self, Session)> {
         // First what needs no data: opening that can take a while.
         config.check().map_err(Error::msg)?;
-        let executor = devices::open(&config.device, config.tune, kernels)?;
+        let executor = devices::open(&config.device, config.tune, kernels, console)?;
         let splits = open(&config)?;
         // What is odd about the data is odd in each fold.
         if config.images.fold.is_none_or(|fold| fold == 1) {
@@ -261,6 +264,9 @@ impl Job {
         console: Console,
     ) -> Result<Ended> {
         console.note(summary::of_run(self, &session, folder, resumed.as_ref()))?;
+        if let Some(mut events) = console.events() {
+            events.write("run", summary::begun(self, &session, folder, resumed.as_ref())?)?;
+        }
         let mut board = self.board(folder, resumed.as_ref())?;
         if let Some(board) = &mut board {
             board.graph(session.model())?;
@@ -268,10 +274,9 @@ impl Job {
         if resumed.is_none() {
             folder.forget_findings()?;
         }
-        let mut doctor = Doctor { diagnosis: self.diagnosis(&session), told: 0, folder: folder.path().into() };
+        let mut doctor = Doctor::new(self.diagnosis(&session), folder.path().into(), console);
         let outcome = self.train(&mut session, folder, resumed, (&mut doctor, board.as_mut()), console)?;
-        doctor.diagnosis.on_end();
-        doctor.tell();
+        let symptoms = doctor.end()?;
         let finished = outcome.reason != StopReason::Stopped;
         let judged = if finished { self.judge(&mut session, folder, &outcome.progress, console)? } else { None };
         let test = judged.as_ref().filter(|judged| judged.is_test).map(|judged| judged.evaluation.clone());
@@ -283,8 +288,7 @@ impl Job {
         }
         let text = summary::of_outcome(self, &session, folder, &outcome, test.as_ref());
         let mut figures = summary::figures(self, &session, folder, &outcome, test.as_ref());
-        let found = doctor.diagnosis.found();
-        figures["symptoms"] = found.iter().map(ToString::to_string).collect::<Vec<String>>().into();
+        figures["symptoms"] = symptoms.into();
         Ok(Ended { finished, figures, text })
     }
 
@@ -306,9 +310,13 @@ impl Job {
             .total_steps(train.batches())
             .div_ceil(self.config.recipe.steps_an_epoch(train.batches()) as u64);
         let mut vitals = VitalsLog::open(&folder.vitals(), resumed.as_ref())?;
-        let mut bar = console
-            .shows_progress()
-            .then(|| ProgressBar::new(count, self.config.recipe.steps_an_epoch(train.batches()), console.lines()));
+        let mut events = console.events();
+        let batches = self.config.recipe.steps_an_epoch(train.batches());
+        let title = format!("{} on {}, {}", session.model().name, self.config.data_name(), session.device());
+        let about = || About { title, epochs: count, batches, images: self.splits.train.clone() };
+        let mut tui = if console.is_tui() { Tui::open(about())? } else { None };
+        let has_bar = console.shows_progress() && tui.is_none();
+        let mut bar = has_bar.then(|| ProgressBar::new(count, batches, console.lines()));
 
         let mut trainer = Trainer::new(session, &train)
             .checkpoints(folder.path(), Duration::from_secs_f64(self.config.checkpoint_every))
@@ -328,6 +336,12 @@ impl Job {
         }
         if let Some(bar) = &mut bar {
             trainer = trainer.observer(bar);
+        }
+        if let Some(tui) = &mut tui {
+            trainer = trainer.observer(&mut tui.dashboard);
+        }
+        if let Some(events) = &mut events {
+            trainer = trainer.observer(events);
         }
         trainer = trainer.observer(&mut vitals).observer(doctor);
         if let Some(validation) = &validation {
@@ -355,7 +369,7 @@ impl Job {
         Ok(Loader::new(self.splits.train.clone(), options)?)
     }
 
-    fn loader(&self, set: Dataset) -> Result<Loader> {
+    pub(super) fn loader(&self, set: Dataset) -> Result<Loader> {
         let strict = self.config.images.strict;
         Ok(Loader::new(set, LoaderOptions { strict, ..LoaderOptions::new(self.config.recipe.batch_size()) })?)
     }
@@ -392,49 +406,12 @@ impl Job {
         }
         let mut settings = Map::new();
         flatten("", &serde_json::to_value(&self.config)?, &mut settings);
-        Ok(Some(TensorBoardLog::create(folder.path(), &settings, resumed.map(|progress| progress.step))?))
-    }
-
-    /// Writes the page of the run. The run is whole without it: what hinders it is only told.
-    fn report(&self, session: &Session, folder: &RunFolder, progress: &Progress, judged: &Judged) {
-        let part = if judged.is_test { "test" } else { "validation" };
-        let written = report::write(
+        Ok(Some(TensorBoardLog::create(
             folder.path(),
-            &report::Told {
-                card: &session.card(&self.splits.train, progress),
-                config: &self.config,
-                device: &session.device(),
-                images: &eval::counts(&self.splits),
-                judged: Some((part, &judged.evaluation, &judged.predictions, &judged.images)),
-            },
-        );
-        if let Err(error) = written {
-            tracing::warn!(
-                "the report was not written: {error:#}. The run is whole without it; gabor report {} writes it",
-                folder.path().display()
-            );
-        }
-    }
-
-    /// How the weights of the best epoch do on the test images, or the validation images where there are none.
-    fn judge(
-        &self,
-        session: &mut Session,
-        folder: &RunFolder,
-        progress: &Progress,
-        console: Console,
-    ) -> Result<Option<Judged>> {
-        let is_test = self.splits.test.is_some();
-        let Some(images) = self.splits.test.clone().or_else(|| self.splits.val.clone()) else { return Ok(None) };
-        if progress.best.is_some() && progress.best_epoch < progress.step.div_ceil(progress.batches.max(1) as u64) {
-            session.load_weights(&folder.best())?;
-        }
-        let bar = console.bar(if is_test { "testing" } else { "judging" }, images.len());
-        let loader = self.loader(images.clone())?;
-        let predictions = session.predictions(&loader, &mut |done| bar.set_position(done as u64))?;
-        bar.finish_and_clear();
-        let evaluation = session.model().task.judge(&predictions);
-        Ok(Some(Judged { is_test, evaluation, predictions, images }))
+            self.splits.classes(),
+            &settings,
+            resumed.map(|progress| progress.step),
+        )?))
     }
 }
 
@@ -451,68 +428,4 @@ pub fn find_teacher(config: &mut RunConfig) -> Result<Option<(Teacher, Card)>> {
     );
     config.teacher_sha256 = Some(digest);
     Ok(Some((teacher, read_card(&file)?)))
-}
-
-/// How the model of a run does at its end.
-struct Judged {
-    /// Whether the images are those for testing, and not for validation.
-    is_test: bool,
-    evaluation: Evaluation,
-    predictions: Predictions,
-    images: Dataset,
-}
-
-impl Judged {
-    fn shown(&self) -> page::Judged<'_> {
-        let Self { is_test, evaluation, predictions, images } = self;
-        page::Judged { part: if *is_test { "test" } else { "val" }, evaluation, predictions, images }
-    }
-}
-
-/// Tells what is wrong with how a run goes, as soon as it is found.
-struct Doctor {
-    diagnosis: Diagnosis,
-    told: usize,
-    /// The run's, which keeps it.
-    folder: PathBuf,
-}
-
-impl Doctor {
-    fn tell(&mut self) {
-        let new: Vec<String> = self.diagnosis.found()[self.told..].iter().map(ToString::to_string).collect();
-        if new.is_empty() {
-            return;
-        }
-        if let Err(error) = report::add_findings(&self.folder, &new) {
-            tracing::warn!("{error:#}");
-        }
-        warn(new);
-        self.told = self.diagnosis.found().len();
-    }
-}
-
-impl Observer for Doctor {
-    fn on_step(&mut self, report: &StepReport, control: &mut Control) -> Result<(), TrainError> {
-        self.diagnosis.on_step(report, control)?;
-        self.tell();
-        Ok(())
-    }
-
-    fn on_vitals(&mut self, vitals: &Vitals, control: &mut Control) -> Result<(), TrainError> {
-        self.diagnosis.on_vitals(vitals, control)?;
-        self.tell();
-        Ok(())
-    }
-
-    fn on_epoch(&mut self, report: &EpochReport, control: &mut Control) -> Result<(), TrainError> {
-        self.diagnosis.on_epoch(report, control)?;
-        self.tell();
-        Ok(())
-    }
-}
-
-/// Says on standard error what is odd about data or settings.
-fn warn(findings: impl IntoIterator<Item = String>) {
-    let flags = Flags::of(crate::cli::command().find_subcommand("train"));
-    findings.into_iter().for_each(|finding| tracing::warn!("{}", flags.named(&finding)));
 }

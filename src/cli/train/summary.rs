@@ -2,16 +2,18 @@
 
 use std::fmt::Write;
 
+use anyhow::Result;
 use gabor::{
+    data::Dataset,
     plan::Tuned,
     report::grouped,
     tasks::{Evaluation, Metric},
     train::{Outcome, Progress, Recipe, Session, StopReason, monitored},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::run::Job;
-use crate::cli::run_folder::RunFolder;
+use crate::cli::{compare::flatten, run_folder::RunFolder};
 
 const MIB: f64 = (1 << 20) as f64;
 
@@ -74,6 +76,26 @@ pub fn of_run(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<
         let _ = write!(text, ", resumed after step {}", progress.step);
     }
     text
+}
+
+/// The same as JSON, with the settings.
+pub fn begun(job: &Job, session: &Session, folder: &RunFolder, resumed: Option<&Progress>) -> Result<Value> {
+    let splits = &job.splits;
+    let images = |set: &Option<Dataset>| set.as_ref().map(Dataset::len);
+    let mut settings = Map::new();
+    flatten("", &serde_json::to_value(&job.config)?, &mut settings);
+    Ok(json!({
+        "run": folder.path(),
+        "data": job.config.data_name(),
+        "classes": splits.classes(),
+        "images": {"train": splits.train.len(), "val": images(&splits.val), "test": images(&splits.test)},
+        "findings": splits.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "model": session.model().name,
+        "parameters": session.parameters().trained(),
+        "device": session.device(),
+        "after_step": resumed.map(|progress| progress.step),
+        "settings": settings,
+    }))
 }
 
 /// How the run ended.

@@ -2,13 +2,18 @@
 
 use plotters::{
     coord::Shift,
-    prelude::{ChartBuilder, Circle, Color, DrawingArea, DrawingBackend, LineSeries, PathElement, SeriesLabelPosition},
+    prelude::{ChartBuilder, Circle, Color, DrawingArea, DrawingBackend, LineSeries, PathElement, Text},
 };
 
-use super::{BACK, CURVES, Drawn, FAINT, TEXT, style};
+use super::{CURVES, Drawn, FAINT, SIZE, TEXT, style};
+use crate::report::table::ending;
 
 /// Points up to which each is marked.
 const MARKED: usize = 30;
+
+/// Width of the legend beside a chart, in pixels, and the characters of a name that fit into it.
+const LEGEND: u32 = 200;
+const NAME: usize = 22;
 
 /// The largest share of a range that is left free at its ends.
 const FREE: f64 = 0.04;
@@ -54,10 +59,22 @@ impl LineChart {
             true => (0.0..1.0, 0.0..1.0),
             false => (range(all().map(|point| point.0)), range(all().map(|point| point.1))),
         };
-        let mut chart = ChartBuilder::on(area);
+        let span = up.end - up.start;
+        let has_legend = self.lines.len() > 1 || self.lines.iter().any(|line| line.name != self.y);
+        let (area, legend) = match has_legend {
+            true => area.split_horizontally((SIZE.0 - LEGEND) as i32),
+            false => (area.clone(), area.clone()),
+        };
+        let mut chart = ChartBuilder::on(&area);
         let chart = chart.margin(12).x_label_area_size(44).y_label_area_size(72);
         let mut chart = chart.build_cartesian_2d(across, up)?;
-        let label = |value: &f64| if self.log { shown(10f64.powf(*value)) } else { shown(*value) };
+        let label = |value: &f64| if self.log { format!("{:.1e}", 10f64.powf(*value)) } else { shown(*value, span) };
+        // There are only whole epochs and steps.
+        let label_across = |value: &f64| match self.shares {
+            false if value.fract() != 0.0 => String::new(),
+            false => format!("{value:.0}"),
+            true => shown(*value, 1.0),
+        };
         chart
             .configure_mesh()
             .x_desc(&*self.x)
@@ -68,29 +85,22 @@ impl LineChart {
             .bold_line_style(FAINT)
             .light_line_style(FAINT.mix(0.0))
             .y_label_formatter(&label)
-            .x_label_formatter(&|value| shown(*value))
+            .x_label_formatter(&label_across)
             .draw()?;
         if self.shares {
             chart.draw_series([PathElement::new(vec![(0.0, 0.0), (1.0, 1.0)], FAINT)])?;
         }
-        for ((line, points), (colour, _)) in self.lines.iter().zip(&points).zip(CURVES.iter().cycle()) {
+        for (points, (colour, _)) in points.iter().zip(CURVES.iter().cycle()) {
             let stroke = colour.stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(points.iter().copied(), stroke))?
-                .label(&line.name)
-                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], stroke));
+            chart.draw_series(LineSeries::new(points.iter().copied(), stroke))?;
             if points.len() <= MARKED {
                 chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
             }
         }
-        if self.lines.len() > 1 || self.lines.iter().any(|line| line.name != self.y) {
-            chart
-                .configure_series_labels()
-                .position(if self.shares { SeriesLabelPosition::LowerMiddle } else { SeriesLabelPosition::UpperRight })
-                .background_style(BACK.mix(0.0))
-                .border_style(FAINT)
-                .label_font(style(14))
-                .draw()?;
+        let rows = (24..).step_by(22);
+        for ((line, y), (colour, _)) in self.lines.iter().zip(rows).zip(CURVES.iter().cycle()).filter(|_| has_legend) {
+            legend.draw(&PathElement::new(vec![(4, y), (22, y)], colour.stroke_width(2)))?;
+            legend.draw(&Text::new(ending(&line.name, NAME), (28, y - 7), style(14)))?;
         }
         Ok(())
     }
@@ -106,13 +116,30 @@ fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     low - free..high + free
 }
 
-/// A number on an axis.
-fn shown(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        size if !(1e-3..1e5).contains(&size) => format!("{value:.0e}"),
-        size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
-        size if size >= 1.0 => format!("{value:.1}"),
-        _ => format!("{value:.3}").trim_end_matches('0').into(),
+/// A number on an axis of this span, with as many digits as tell it from those beside it.
+fn shown(value: f64, span: f64) -> String {
+    let size = value.abs();
+    // What an axis has at 0 may be a little off it.
+    if size < 1e-9 * span {
+        return "0".into();
+    }
+    if !(1e-3..1e5).contains(&size) {
+        return format!("{value:.1e}");
+    }
+    let decimals = (1.0 - span.log10().floor()).clamp(0.0, 6.0) as usize;
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_on_an_axis_differ() {
+        let axis = |span: f64, values: &[f64]| values.iter().map(|value| shown(*value, span)).collect::<Vec<_>>();
+        assert_eq!(axis(0.02, &[0.97, 0.975, 0.98]), ["0.970", "0.975", "0.980"]);
+        assert_eq!(axis(2.0, &[0.0, 0.5, 1.5]), ["0", "0.5", "1.5"]);
+        assert_eq!(axis(4000.0, &[500.0, 1000.0]), ["500", "1000"]);
+        assert_eq!(axis(1e-3, &[1e-3, 9e-4, 9.5e-4]), ["0.0010", "9.0e-4", "9.5e-4"]);
     }
 }

@@ -30,23 +30,25 @@ use crate::{
 
 /// Writes what TensorBoard shows of a run into an event file: `train/loss`, `train/learning_rate` and `train/images_per_second` of
 /// each step, the figures of each epoch as `epoch/train_NAME` and `epoch/val_NAME`, norms of gradients and updates as
-/// `gradient/NAME` and `update/NAME`, weights as histograms of each epoch whose checkpoint is in the folder, those of the test images
+/// `gradient/NAME` and `update/NAME`, the loss of each class as `class_loss/NAME`, weights as histograms of each epoch whose checkpoint is in the folder, those of the test images
 /// as `test/NAME` with the precision-recall curve of each class and the worst mistakes as pictures, the network's graph, and the
 /// settings of the run for its table of hyperparameters.
 pub struct TensorBoardLog {
     folder: PathBuf,
     path: PathBuf,
     file: File,
+    classes: Vec<String>,
 }
 
 impl TensorBoardLog {
-    /// Begins a file in `folder`, with the settings of the run by their names. A run that goes on after the step `after` begins
+    /// Begins a file in `folder`, of a run over these classes, with its settings by their names. A run that goes on after the step `after` begins
     /// another file, before which what earlier ones say of later steps does not count.
     ///
     /// # Errors
     /// If it cannot be written; likewise in the other methods.
     pub fn create(
         folder: &Path,
+        classes: &[String],
         settings: &serde_json::Map<String, serde_json::Value>,
         after: Option<u64>,
     ) -> Result<Self, TrainError> {
@@ -59,7 +61,7 @@ impl TensorBoardLog {
         let name = |number: u64| folder.join(format!("events.out.tfevents.{:010}.{number}", now() as u64));
         let path = (0..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
         let file = File::create_new(&path).map_err(failed(&path))?;
-        let mut log = Self { folder: folder.into(), path, file };
+        let mut log = Self { folder: folder.into(), path, file, classes: classes.into() };
         log.write(0, What::FileVersion("brain.Event:2".into()))?;
         if let Some(step) = after {
             log.write(step + 1, What::SessionLog(SessionLog { status: 1 }))?;
@@ -153,14 +155,18 @@ impl Observer for TensorBoardLog {
 
     fn on_vitals(&mut self, vitals: &Vitals, _: &mut Control) -> Result<(), TrainError> {
         let of = |parameter: &ParameterVitals| {
-            let update = parameter.update / parameter.weight.max(f64::MIN_POSITIVE);
-            [
-                (format!("gradient/{}", parameter.name), parameter.gradient),
-                (format!("update/{}", parameter.name), update),
-            ]
+            // Of weights that are 0, as biases are at first, no change is a part.
+            let update = (parameter.weight > 0.0).then(|| parameter.update / parameter.weight);
+            [("gradient", Some(parameter.gradient)), ("update", update)]
+                .into_iter()
+                .filter_map(|(figure, value)| Some((format!("{figure}/{}", parameter.name), value?)))
+                .collect::<Vec<_>>()
         };
         let zeros = |at: &Rectifier| (format!("zeros/{}", at.layer), at.zeros);
-        let scalars = vitals.parameters.iter().flat_map(of).chain(vitals.rectifiers.iter().map(zeros)).collect();
+        let losses = self.classes.iter().zip(&vitals.class_losses).take(CURVES);
+        let class_loss = |(class, loss): (&String, &Option<f64>)| Some((format!("class_loss/{class}"), (*loss)?));
+        let inside = vitals.parameters.iter().flat_map(of).chain(vitals.rectifiers.iter().map(zeros));
+        let scalars = inside.chain(losses.filter_map(class_loss)).collect();
         self.write_scalars(vitals.step, scalars)
     }
 
@@ -180,7 +186,7 @@ impl Observer for TensorBoardLog {
     }
 }
 
-/// Classes of which curves are written.
+/// Classes of which curves and losses are written.
 const CURVES: usize = 100;
 
 fn hparam(value: &serde_json::Value) -> Option<HParam> {
@@ -249,10 +255,42 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let failed = TensorBoardLog::create(&file.join("run"), &[], &serde_json::Map::new(), None);
+        assert!(failed.err().unwrap().to_string().contains("file/run"));
+    }
+
+    #[test]
+    fn the_change_of_weights_that_are_0_is_no_part_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = TensorBoardLog::create(folder.path(), &["cat".into()], &serde_json::Map::new(), None).unwrap();
+        let parameter = |name: &str, weight| ParameterVitals {
+            name: name.into(),
+            shape: [2].into(),
+            gradient: 0.5,
+            weight,
+            update: 0.25,
+        };
+        let vitals = Vitals {
+            step: 3,
+            parameters: vec![parameter("bias", 0.0), parameter("weight", 0.5)],
+            class_losses: vec![Some(2.0)],
+            ..Vitals::default()
+        };
+        log.on_vitals(&vitals, &mut Control::default()).unwrap();
+        let expected =
+            [("gradient/bias", 0.5), ("gradient/weight", 0.5), ("update/weight", 0.5), ("class_loss/cat", 2.0)];
+        assert_eq!(scalars(events(folder.path()).last().unwrap()), expected);
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let settings = json!({"model": "lenet5", "recipe.epochs": 3, "nothing": null});
-        let mut log = TensorBoardLog::create(folder.path(), settings.as_object().unwrap(), None).unwrap();
+        let mut log = TensorBoardLog::create(folder.path(), &[], settings.as_object().unwrap(), None).unwrap();
         let step = StepReport {
             step: 7,
             epoch: 1,
@@ -292,7 +330,7 @@ mod tests {
         assert_eq!(kinds, [Kind::Text("lenet5".into()), Kind::Number(3.0)]);
 
         // One that goes on has a file of its own, which says from where on.
-        TensorBoardLog::create(folder.path(), settings.as_object().unwrap(), Some(5)).unwrap();
+        TensorBoardLog::create(folder.path(), &[], settings.as_object().unwrap(), Some(5)).unwrap();
         let begun = events(folder.path());
         assert_eq!((begun[1].step, &begun[1].what), (6, &Some(What::SessionLog(SessionLog { status: 1 }))));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);

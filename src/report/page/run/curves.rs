@@ -1,7 +1,10 @@
 //! Precision against recall, ROC and calibration.
 
-use super::{Chart, Figure, Judged, Line, LineChart};
-use crate::metrics::{Point, Ranking};
+use super::Judged;
+use crate::{
+    metrics::{Point, Ranking},
+    report::figure::{Chart, Figure, Line, LineChart},
+};
 
 /// Classes whose curves are drawn: those of the lowest average precision.
 const CLASSES: usize = 6;

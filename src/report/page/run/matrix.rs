@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{Chart, Figure, HeatMap, Judged, Section, mistakes::Pair, shown};
-use crate::tasks::Evaluation;
+use super::{Judged, Section, mistakes::Pair};
+use crate::{
+    report::figure::{Chart, Figure, HeatMap},
+    tasks::Evaluation,
+};
 
 /// Classes up to which a matrix is a table, whose cells can be followed.
 const TABLE: usize = 40;
@@ -41,9 +44,8 @@ pub fn figure(judged: &Judged<'_>) -> Option<Figure> {
 }
 
 /// The matrix as a table whose cells lead to the mistakes, or drawn where there are many classes.
-pub fn section(judged: &Judged<'_>, pairs: &BTreeMap<(usize, usize), Pair>) -> Option<Section> {
+pub fn section(judged: &Judged<'_>, figure: &Figure, pairs: &BTreeMap<(usize, usize), Pair>) -> Option<Section> {
     let matrix = judged.evaluation.confusion.as_ref()?;
-    let figure = figure(judged)?;
     let classes = &judged.predictions.classes;
     let content = html! {
         @if matrix.len() <= TABLE {
@@ -111,7 +113,7 @@ pub fn classes(evaluation: &Evaluation) -> Markup {
                         tr {
                             th scope="row" { (class.class) }
                             td { @if class.images == 0 { "no such image" } @else { (class.images) } }
-                            @for metric in &class.metrics { td { (shown(metric)) } }
+                            @for metric in &class.metrics { td { (metric.shown()) } }
                         }
                     }
                 }

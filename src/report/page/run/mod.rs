@@ -1,6 +1,7 @@
 //! The page of a run: how it went, and what its model gets wrong.
 
 mod curves;
+mod inside;
 mod matrix;
 mod mistakes;
 
@@ -11,14 +12,11 @@ use crate::{
     data::Dataset,
     report::{
         History,
-        figure::{Chart, Figure, HeatMap, Line, LineChart},
+        figure::{Figure, Line},
     },
     tasks::{Evaluation, Metric, Predictions},
     train::Vitals,
 };
-
-/// Parameters whose gradients are drawn.
-const DRAWN: usize = 6;
 
 /// What is known of a run.
 pub struct RunReport<'a> {
@@ -28,6 +26,8 @@ pub struct RunReport<'a> {
     pub facts: Vec<(String, String)>,
     /// What was found wrong with it.
     pub findings: Vec<String>,
+    /// The names of its classes.
+    pub classes: &'a [String],
     /// Its epochs.
     pub history: History,
     /// What happened inside of the network.
@@ -50,60 +50,64 @@ pub struct Judged<'a> {
     pub images: &'a Dataset,
 }
 
-impl RunReport<'_> {
-    /// All figures, those of the training first.
-    pub fn figures(&self) -> Vec<Figure> {
-        let mut figures = self.training();
-        figures.extend(self.inside());
-        if let Some(judged) = &self.judged {
-            figures.extend(matrix::figure(judged));
-            figures.extend(curves::figures(judged));
-        }
-        figures
+impl Judged<'_> {
+    /// A page of these figures alone, with what is known of the model and the images.
+    pub fn page(&self, title: &str, facts: &[(String, String)]) -> String {
+        let content = html! { (self.summary()) (table_of("The model", facts)) };
+        let mut sections = vec![Section::new("summary", "Summary", content)];
+        sections.extend(self.sections().0);
+        page(title, &sections)
     }
 
-    /// The whole page.
-    pub fn html(&self) -> String {
-        let mut sections = vec![Section::new("summary", "Summary", self.summary())];
-        sections.push(Section::new("findings", "Findings", self.told()));
-        sections.push(Section::new("training", "Training", drawn(&self.training())));
-        let inside = self.inside();
-        if !inside.is_empty() {
-            sections.push(Section::new(
-                "inside",
-                "Inside of the network",
-                html! { (drawn(&inside)) (self.rectifiers()) },
-            ));
+    /// The classes, what is taken for what, curves and mistakes, and the figures in them.
+    fn sections(&self) -> (Vec<Section>, Vec<Figure>) {
+        let (matrix, curves, pairs) = (matrix::figure(self), curves::figures(self), mistakes::pairs(self));
+        let mut sections = vec![Section::new("classes", "Classes", matrix::classes(self.evaluation))];
+        sections.extend(matrix.as_ref().and_then(|figure| matrix::section(self, figure, &pairs)));
+        if !curves.is_empty() {
+            sections.push(Section::new("curves", "Curves", drawn(&curves)));
         }
-        if let Some(judged) = &self.judged {
-            let pairs = mistakes::pairs(judged);
-            sections.push(Section::new("classes", "Classes", matrix::classes(judged.evaluation)));
-            sections.extend(matrix::section(judged, &pairs));
-            let curves = curves::figures(judged);
-            if !curves.is_empty() {
-                sections.push(Section::new("curves", "Curves", drawn(&curves)));
-            }
-            sections.push(Section::new("mistakes", "Mistakes", mistakes::section(judged, &pairs)));
-        }
-        let config = html! { pre tabindex="0" aria-label="Configuration" { (self.config) } };
-        sections.push(Section::new("configuration", "Configuration", config));
-        page(&self.title, &sections)
+        sections.push(Section::new("mistakes", "Mistakes", mistakes::section(self, &pairs)));
+        (sections, matrix.into_iter().chain(curves).collect())
     }
 
     fn summary(&self) -> Markup {
-        let judged = self.judged.as_ref();
+        let Self { part, evaluation, .. } = self;
         html! {
-            @if let Some(Judged { part, evaluation, .. }) = judged {
-                p { "On " (evaluation.images) " " (part) " images:" }
-                ul.cards {
-                    @for metric in evaluation.metrics.iter().take(8) { (card(metric, evaluation)) }
-                    li.card { b { (format!("{:.4}", evaluation.loss)) } "loss" }
-                }
+            p { "On " (evaluation.images) " " (part) " images:" }
+            ul.cards {
+                @for metric in evaluation.metrics.iter().take(8) { (card(metric, evaluation)) }
+                li.card { b { (format!("{:.4}", evaluation.loss)) } "loss" }
             }
-            table {
-                caption { "The run" }
-                tbody { @for (name, value) in &self.facts { tr { th scope="row" { (name) } td.words { (value) } } } }
-            }
+        }
+    }
+}
+
+impl RunReport<'_> {
+    /// The whole page, and the figures in it.
+    pub fn page(&self) -> (String, Vec<Figure>) {
+        let (training, inside) = (self.training(), inside::figures(&self.vitals));
+        let judged = self.judged.as_ref();
+        let (of_images, drawn_of_images) = judged.map(Judged::sections).unwrap_or_default();
+
+        let mut sections = vec![Section::new("summary", "Summary", self.summary())];
+        sections.push(Section::new("findings", "Findings", self.told()));
+        sections.push(Section::new("training", "Training", drawn(&training)));
+        if !inside.is_empty() {
+            let content = html! { (drawn(&inside)) (inside::rectifiers(&self.vitals)) };
+            sections.push(Section::new("inside", "Inside of the network", content));
+        }
+        sections.extend(of_images);
+        let config = html! { pre tabindex="0" aria-label="Configuration" { (self.config) } };
+        sections.push(Section::new("configuration", "Configuration", config));
+        let figures = training.into_iter().chain(inside).chain(drawn_of_images);
+        (page(&self.title, &sections), figures.collect())
+    }
+
+    fn summary(&self) -> Markup {
+        html! {
+            @if let Some(judged) = &self.judged { (judged.summary()) }
+            (table_of("The run", &self.facts))
         }
     }
 
@@ -140,64 +144,16 @@ impl RunReport<'_> {
                 Figure::over_epochs(&words, vec![Line { name: words.clone(), points: history.curve(key) }]),
             ));
         }
+        figures.extend(inside::class_losses(&self.vitals, self.classes));
         figures
     }
+}
 
-    /// Norms of gradients and what steps changed, over the steps.
-    fn inside(&self) -> Vec<Figure> {
-        let Some(last) = self.vitals.last() else { return Vec::new() };
-        // Weights alone, evenly over the network.
-        let weights: Vec<usize> =
-            (0..last.parameters.len()).filter(|at| last.parameters[*at].shape.rank() > 1).collect();
-        let count = weights.len().min(DRAWN);
-        let chosen: Vec<usize> = (0..count).map(|at| weights[at * (weights.len() - 1) / (count - 1).max(1)]).collect();
-        let over = |of: &dyn Fn(&Vitals) -> Option<f64>| -> Vec<(f64, f64)> {
-            self.vitals.iter().filter_map(|vitals| Some((vitals.step as f64, of(vitals)?))).collect()
-        };
-        let line = |at: &usize| Line {
-            name: last.parameters[*at].name.clone(),
-            points: over(&|vitals| Some(vitals.parameters.get(*at)?.gradient_rms())),
-        };
-        let gradients: Vec<Line> = chosen.iter().map(line).collect();
-        let update = vec![Line { name: "all weights".into(), points: over(&|vitals| Some(vitals.update_ratio())) }];
-        let figure = |name: &str, title: &str, y: &str, lines: Vec<Line>| {
-            let text = lines.iter().map(at_the_end).collect::<Vec<_>>().join("; ");
-            let chart = LineChart { x: "step".into(), y: y.into(), lines, log: true, shares: false };
-            Figure {
-                name: name.into(),
-                title: title.into(),
-                text: format!("At the last step: {text}."),
-                chart: Chart::Lines(chart),
-            }
-        };
-        vec![
-            figure("gradients", "Gradients", "root mean square", gradients),
-            figure("updates", "Change of the weights by a step, over their norm", "ratio", update),
-        ]
-    }
-
-    /// What rectifiers leave at 0.
-    fn rectifiers(&self) -> Markup {
-        let rectifiers = self.vitals.last().map_or(&[][..], |vitals| &vitals.rectifiers);
-        html! {
-            @if !rectifiers.is_empty() {
-                details {
-                    summary { "What the rectifiers (ReLU) leave at 0" }
-                    table {
-                        caption { "At the last step" }
-                        thead { tr { th scope="col" { "layer" } th scope="col" { "zeros" } th scope="col" { "dead channels" } } }
-                        tbody {
-                            @for rectifier in rectifiers {
-                                tr {
-                                    th scope="row" { (rectifier.layer) }
-                                    td { (format!("{:.1}%", 100.0 * rectifier.zeros)) }
-                                    td { (rectifier.dead) " of " (rectifier.channels) }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
+fn table_of(caption: &str, facts: &[(String, String)]) -> Markup {
+    html! {
+        table {
+            caption { (caption) }
+            tbody { @for (name, value) in facts { tr { th scope="row" { (name) } td.words { (value) } } } }
         }
     }
 }
@@ -207,23 +163,14 @@ fn named(name: &str, figure: Figure) -> Figure {
     Figure { name: name.into(), ..figure }
 }
 
-fn at_the_end(line: &Line) -> String {
-    line.points.last().map_or_else(String::new, |(_, last)| format!("{} {last:.1e}", line.name))
-}
-
-/// A figure that is not defined is no such thing, and not a number.
-fn shown(metric: &Metric) -> String {
-    if metric.value.is_nan() { "-".into() } else { metric.shown() }
-}
-
 fn card(metric: &Metric, evaluation: &Evaluation) -> Markup {
     let range = evaluation.intervals.get(&metric.key()).map(|range| {
-        let [low, high] = [range.low, range.high].map(|value| shown(&Metric { value, ..metric.clone() }));
+        let [low, high] = [range.low, range.high].map(|value| Metric { value, ..metric.clone() }.shown());
         format!("{low} to {high}")
     });
     html! {
         li.card {
-            b { (shown(metric)) }
+            b { (metric.shown()) }
             (metric.name)
             @if let Some(range) = range { br; span.faint { (range) } }
         }

@@ -1,6 +1,8 @@
 //! Several classes an image: binary cross-entropy of each class.
 
-use super::{ClassFigures, Evaluation, Metric, Objective, SampleMetric, Samples, Tally, Task, Unit};
+mod judge;
+
+use super::{ClassFigures, Evaluation, Metric, Objective, Predictions, SampleMetric, Samples, Tally, Task, Unit};
 use crate::{
     data::Label,
     graph::{Graph, GraphError, Value},
@@ -88,6 +90,16 @@ impl Task for MultiLabel {
     fn tally(&self, classes: &[String]) -> Box<dyn Tally> {
         Box::new(Scores { classes: classes.to_vec(), scores: vec![Vec::new(); self.classes], exact: 0 })
     }
+
+    fn judge(&self, predictions: &Predictions) -> Evaluation {
+        let mut tally = self.tally(&predictions.classes);
+        predictions.iter().for_each(|(answer, label)| tally.add(answer, label));
+        Evaluation {
+            intervals: judge::intervals(predictions),
+            mistakes: judge::mistakes(predictions),
+            ..tally.finish(predictions.len(), predictions.loss())
+        }
+    }
 }
 
 /// For each class the probability that each image was given, and whether it is of the class.
@@ -145,7 +157,7 @@ impl Tally for Scores {
 }
 
 /// Decisions at the threshold, by what was decided and what is.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Counts {
     true_positive: u64,
     false_positive: u64,
@@ -172,6 +184,11 @@ impl Counts {
         self.false_positive += other.false_positive;
         self.false_negative += other.false_negative;
         self.true_negative += other.true_negative;
+    }
+
+    /// Whether no decision is wrong.
+    fn are_right(&self) -> bool {
+        self.false_positive + self.false_negative == 0
     }
 
     fn positives(&self) -> u64 {
