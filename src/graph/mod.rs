@@ -13,7 +13,7 @@ pub use backward::Backward;
 pub use error::{GraphError, ShapeError};
 pub use example::Example;
 pub use file::{GraphFileError, MakeOp, load, save};
-pub use op::{DynOp, Op, Reader, Subsumed};
+pub use op::{DynOp, Op, Prepared, Reader, Subsumed};
 pub use variables::{Variable, VariableId, Variables};
 
 use std::sync::Arc;

@@ -79,6 +79,13 @@ pub trait Op: Any + Debug + Send + Sync {
         signature.outputs.iter().map(|t| t.elements() as u64).sum()
     }
 
+    /// What the CPU kernel rearranges of an input, such as the weight of a convolution, as an operation of its own: where that
+    /// input stays the same from run to run, it runs once.
+    fn cpu_prepared(&self, inputs: &[&TensorType]) -> Option<Prepared> {
+        let _ = inputs;
+        None
+    }
+
     /// Elements of scratch memory that the CPU kernel wants.
     fn cpu_scratch(&self, signature: &Signature) -> usize {
         let _ = signature;
@@ -102,6 +109,17 @@ pub enum Reader<'a> {
     Pointwise(&'a Expr),
     /// Any other operation; it reads the output as its first input. Its outputs follow the output.
     Op(&'a dyn DynOp),
+}
+
+/// An operation in two: see [`Op::cpu_prepared`].
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The input that is rearranged.
+    pub input: usize,
+    /// What does so: of that input alone, with one output.
+    pub by: Arc<dyn DynOp>,
+    /// What takes the result in the input's place, and computes the same.
+    pub op: Arc<dyn DynOp>,
 }
 
 /// An output that another operation makes by itself: see [`Op::subsumes`].

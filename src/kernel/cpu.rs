@@ -52,8 +52,13 @@ pub(crate) const LINE: usize = 16;
 
 /// Scratch memory from the first cache line on that begins in it, at most [`LINE`] elements less.
 pub(crate) fn aligned<T>(scratch: &mut [T]) -> &mut [T] {
-    let at = scratch.as_ptr().align_offset(64).min(LINE).min(scratch.len());
+    let at = misaligned(scratch);
     &mut scratch[at..]
+}
+
+/// Elements before the first cache line that begins in memory, at most [`LINE`].
+pub(crate) fn misaligned<T>(memory: &[T]) -> usize {
+    memory.as_ptr().align_offset(64).min(LINE).min(memory.len())
 }
 
 /// Does `work` for each task on all threads, each with `each` elements of the scratch memory to itself.

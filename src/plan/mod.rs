@@ -300,7 +300,7 @@ impl Plan {
         report: Option<&mut Vec<PassReport>>,
     ) -> Result<Self, PlanError> {
         let mut ir = Ir::new(graph);
-        passes::run(&mut ir, &options, report);
+        passes::run(&mut ir, &options, target, report);
         lower::lower(&ir, target, options)
     }
 

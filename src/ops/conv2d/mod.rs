@@ -4,6 +4,7 @@ mod cpu;
 mod examples;
 mod geometry;
 mod gpu;
+mod packed;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use super::{
     window::Padding,
 };
 use crate::{
-    graph::{Attributes, Backward, DynOp, Graph, GraphError, Op, Reader, ShapeError, Value},
+    graph::{Attributes, Backward, DynOp, Graph, GraphError, Op, Prepared, Reader, ShapeError, Value},
     kernel::{self, Expr, Signature},
     tensor::{Real, TensorType},
 };
@@ -192,6 +193,10 @@ impl Op for Conv2d {
     fn flop(&self, signature: &Signature) -> u64 {
         let per_element = self.epilogue.as_ref().map_or(0, Expr::operations);
         self.known(signature).flop() + per_element * signature.outputs[0].elements() as u64
+    }
+
+    fn cpu_prepared(&self, inputs: &[&TensorType]) -> Option<Prepared> {
+        packed::prepared(self, inputs)
     }
 
     fn cpu_scratch(&self, signature: &Signature) -> usize {

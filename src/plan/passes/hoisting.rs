@@ -3,19 +3,22 @@
 
 use crate::{graph::Source, plan::ir::Ir};
 
-pub(super) fn run(ir: &mut Ir) {
-    // Where a run changes variables, all that depends on them changes with it.
-    if !ir.assigns.is_empty() {
-        return;
-    }
+/// Of each node whether it is the same from run to run.
+pub(super) fn fixed(ir: &Ir) -> Vec<bool> {
     let mut fixed = vec![false; ir.nodes.len()];
-    for (at, node) in ir.nodes.iter().enumerate() {
+    // Where a run changes variables, all that depends on them changes with it.
+    for (at, node) in ir.nodes.iter().enumerate().filter(|_| ir.assigns.is_empty()) {
         fixed[at] = match &node.source {
             Source::Variable { .. } | Source::Constant(_) => true,
             Source::Feed(_) => false,
             Source::Op(op) => op.packs().is_none() && node.inputs.iter().all(|input| fixed[input.node]),
         };
     }
+    fixed
+}
+
+pub(super) fn run(ir: &mut Ir) {
+    let fixed = fixed(ir);
     let (first, rest): (Vec<usize>, Vec<usize>) = (0..ir.nodes.len()).partition(|at| fixed[*at]);
     ir.prepared = first.len();
     ir.reorder(&[first, rest].concat());

@@ -4,6 +4,7 @@ mod common_subexpressions;
 mod consumer_fusion;
 mod dead_code;
 mod hoisting;
+mod preparation;
 mod producer;
 mod producer_duplication;
 mod producer_fusion;
@@ -13,30 +14,35 @@ mod subsumption;
 use std::collections::BTreeMap;
 
 use super::{
-    PlanOptions,
+    PlanOptions, Target,
     ir::{Ir, Node, Uses},
 };
 
 /// A rewriting of a graph that leaves its results as they are.
 struct Pass {
     name: &'static str,
-    /// Whether a plan of these options takes it.
-    applies: fn(&PlanOptions) -> bool,
+    /// Whether a plan of these options for this target takes it.
+    applies: fn(&PlanOptions, &Target) -> bool,
     run: fn(&mut Ir),
 }
 
 /// All passes, in the order in which they run. Fusion leaves nodes behind that nothing reads any more; what counts nodes
 /// comes after these are gone.
-const PASSES: [Pass; 9] = [
-    Pass { name: "dead-code elimination", applies: |_| true, run: dead_code::run },
-    Pass { name: "common subexpressions", applies: |options| options.fuse, run: common_subexpressions::run },
-    Pass { name: "subsumption", applies: |options| options.fuse, run: subsumption::run },
-    Pass { name: "producer fusion", applies: |options| options.fuse, run: producer_fusion::run },
-    Pass { name: "producer duplication", applies: |options| options.fuse, run: producer_duplication::run },
-    Pass { name: "consumer fusion", applies: |options| options.fuse, run: consumer_fusion::run },
-    Pass { name: "dead-code elimination", applies: |options| options.fuse, run: dead_code::run },
-    Pass { name: "rematerialisation", applies: |options| options.recompute, run: rematerialisation::run },
-    Pass { name: "hoisting", applies: |options| options.prepare, run: hoisting::run },
+const PASSES: [Pass; 10] = [
+    Pass { name: "dead-code elimination", applies: |_, _| true, run: dead_code::run },
+    Pass { name: "common subexpressions", applies: |options, _| options.fuse, run: common_subexpressions::run },
+    Pass { name: "subsumption", applies: |options, _| options.fuse, run: subsumption::run },
+    Pass { name: "producer fusion", applies: |options, _| options.fuse, run: producer_fusion::run },
+    Pass { name: "producer duplication", applies: |options, _| options.fuse, run: producer_duplication::run },
+    Pass { name: "consumer fusion", applies: |options, _| options.fuse, run: consumer_fusion::run },
+    Pass { name: "dead-code elimination", applies: |options, _| options.fuse, run: dead_code::run },
+    Pass { name: "rematerialisation", applies: |options, _| options.recompute, run: rematerialisation::run },
+    Pass {
+        name: "preparation",
+        applies: |options, target| options.prepare && *target == Target::Cpu,
+        run: preparation::run,
+    },
+    Pass { name: "hoisting", applies: |options, _| options.prepare, run: hoisting::run },
 ];
 
 /// What one pass did to a graph.
@@ -57,8 +63,8 @@ pub struct PassReport {
 }
 
 /// Runs the passes that `options` ask for. `report` gets what each did.
-pub(super) fn run(ir: &mut Ir, options: &PlanOptions, mut report: Option<&mut Vec<PassReport>>) {
-    for pass in PASSES.iter().filter(|pass| (pass.applies)(options)) {
+pub(super) fn run(ir: &mut Ir, options: &PlanOptions, target: &Target, mut report: Option<&mut Vec<PassReport>>) {
+    for pass in PASSES.iter().filter(|pass| (pass.applies)(options, target)) {
         let before = report.is_some().then(|| Summary::of(ir));
         (pass.run)(ir);
         if let (Some(before), Some(report)) = (before, report.as_mut()) {
@@ -116,7 +122,7 @@ mod tests {
         let y = graph.relu(y).unwrap();
         graph.output("y", y);
         let (mut ir, mut report) = (Ir::new(&graph), Vec::new());
-        run(&mut ir, &PlanOptions::default(), Some(&mut report));
+        run(&mut ir, &PlanOptions::default(), &Target::Cpu, Some(&mut report));
         let fusion = report.iter().find(|pass| pass.name == "producer fusion").unwrap();
         assert_eq!((fusion.nodes, fusion.bytes), ([3, 2], [64, 32]));
         assert_eq!(fusion.removed, [("relu".to_string(), 1), ("tanh".to_string(), 1)]);
@@ -127,12 +133,13 @@ mod tests {
     fn a_pass_runs_where_its_option_is_set() {
         let names = |options: PlanOptions| {
             let (mut ir, mut report) = (Ir::new(&Graph::new()), Vec::new());
-            run(&mut ir, &options, Some(&mut report));
+            run(&mut ir, &options, &Target::Cpu, Some(&mut report));
             report.into_iter().map(|pass| pass.name).collect::<Vec<_>>()
         };
         assert!(names(PlanOptions::default()).contains(&"consumer fusion"));
         assert!(!names(PlanOptions { fuse: false, ..PlanOptions::default() }).contains(&"consumer fusion"));
         assert!(names(PlanOptions { recompute: true, ..PlanOptions::default() }).contains(&"rematerialisation"));
         assert!(names(PlanOptions::inference()).contains(&"hoisting"));
+        assert!(names(PlanOptions::inference()).contains(&"preparation"));
     }
 }

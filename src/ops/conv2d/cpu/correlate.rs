@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     kernel::{
-        cpu::{LINE, Shared, aligned, share_out},
+        cpu::{LINE, Shared, aligned, misaligned, share_out},
         vector,
     },
     ops::{
@@ -50,6 +50,13 @@ pub(super) struct Correlation {
     pub source_channels: usize,
     pub target_channels: usize,
     pub weight: WeightLayout,
+}
+
+/// A weight as it is, or packed.
+#[derive(Clone, Copy)]
+enum Weight<'a, T> {
+    Plain(&'a [T]),
+    Packed(&'a [T]),
 }
 
 /// Distances in the weight `[kernel height, kernel width, in_channels / groups, out_channels]`.
@@ -174,12 +181,63 @@ impl Correlation {
 
     pub fn scratch(&self) -> usize {
         if let Some(winograd) = winograd::Correlation::of(self) {
-            return winograd.scratch();
+            return LINE + winograd.packed() + winograd.memory();
         }
         if self.by_columns() {
             return LINE + rayon::current_num_threads() * self.of_columns(MOST_LANES).iter().sum::<usize>();
         }
         LINE + self.packed_total(MOST_LANES) + rayon::current_num_threads() * self.cut().strip.max(1)
+    }
+
+    /// [`Correlation::scratch`] of a weight that is packed once.
+    pub fn packed_scratch(&self) -> usize {
+        if let Some(winograd) = winograd::Correlation::packed_once(self) {
+            return LINE + winograd.memory();
+        }
+        if self.by_columns() {
+            return LINE + rayon::current_num_threads() * self.of_columns(0).iter().sum::<usize>();
+        }
+        LINE + rayon::current_num_threads() * self.cut().strip.max(1)
+    }
+
+    /// Elements of a weight that is packed once; `None` where it is read as it is.
+    pub fn packed_elements(&self) -> Option<usize> {
+        if self.depthwise() {
+            return None;
+        }
+        let winograd = winograd::Correlation::packed_once(self);
+        Some(LINE + winograd.map_or_else(|| self.packed_total(MOST_LANES), |winograd| winograd.packed()))
+    }
+
+    /// Packs the weight for all runs by [`Correlation::run_packed`].
+    pub fn pack_once<T: Real>(&self, weight: &[T], packed: &mut [T]) {
+        let packed = aligned(packed);
+        match winograd::Correlation::packed_once(self) {
+            Some(winograd) => winograd.pack(weight, &mut packed[..winograd.packed()]),
+            None => {
+                let lanes = vector::lanes::<T>();
+                self.pack(weight, &mut packed[..self.packed_total(lanes)], lanes);
+            }
+        }
+    }
+
+    /// [`Correlation::run`] with the weight as [`Correlation::pack_once`] has packed it, at the same place.
+    pub fn run_packed<T: Real>(
+        &self,
+        source: &[T],
+        packed: &[T],
+        target: &mut [T],
+        scratch: &mut [T],
+        finish: impl Fn(&mut [T], usize) + Sync,
+    ) {
+        let (packed, memory) = (&packed[misaligned(packed)..], aligned(scratch));
+        if let Some(winograd) = winograd::Correlation::packed_once(self) {
+            return winograd.run(source, packed, target, memory, finish);
+        }
+        if self.by_columns() {
+            return self.run_by_columns(source, Weight::Packed(packed), target, memory, finish);
+        }
+        self.run_by_positions(source, &packed[..self.packed_total(vector::lanes::<T>())], target, memory, finish);
     }
 
     /// Computes the target and calls `finish` with each strip of it and the strip's first element.
@@ -191,17 +249,34 @@ impl Correlation {
         scratch: &mut [T],
         finish: impl Fn(&mut [T], usize) + Sync,
     ) {
+        let scratch = aligned(scratch);
         if let Some(winograd) = winograd::Correlation::of(self) {
-            return winograd.run(source, weight, target, scratch, finish);
+            let (packed, memory) = scratch.split_at_mut(winograd.packed());
+            winograd.pack(weight, packed);
+            return winograd.run(source, packed, target, memory, finish);
         }
         if self.by_columns() {
-            return self.run_by_columns(source, weight, target, scratch, finish);
+            return self.run_by_columns(source, Weight::Plain(weight), target, scratch, finish);
+        }
+        if self.depthwise() {
+            return self.run_by_positions(source, weight, target, scratch, finish);
         }
         let lanes = vector::lanes::<T>();
-        let (packed, strips) = aligned(scratch).split_at_mut(self.packed_total(lanes));
-        if !self.depthwise() {
-            self.pack(weight, packed, lanes);
-        }
+        let (packed, memory) = scratch.split_at_mut(self.packed_total(lanes));
+        self.pack(weight, packed, lanes);
+        self.run_by_positions(source, packed, target, memory, finish);
+    }
+
+    /// [`Correlation::run`] where threads divide the target's positions, with the weight packed, or as it is where each channel
+    /// has its own.
+    fn run_by_positions<T: Real>(
+        &self,
+        source: &[T],
+        weight: &[T],
+        target: &mut [T],
+        memory: &mut [T],
+        finish: impl Fn(&mut [T], usize) + Sync,
+    ) {
         let cut = self.cut();
         let [height, width, channels] = self.target();
         let step = self.phases[0][0].step;
@@ -214,38 +289,41 @@ impl Correlation {
             let chunk = if cut.images > 1 { images.len() } else { cut.blocks * block };
             images.chunks_mut(chunk).enumerate().map(move |(part, chunk)| (first, count, part * cut.blocks, chunk))
         });
-        let packed = &*packed;
-        share_out(tasks, strips, cut.strip.max(1), |(first, count, start, chunk), memory| {
+        share_out(tasks, memory, cut.strip.max(1), |(first, count, start, chunk), memory| {
             let images = &source[first * source_image..(first + count) * source_image];
             let blocks = start..(start + cut.blocks).min(height.div_ceil(step));
             let region = Region::of(&self.phases, blocks.clone());
             let strip = Strip::new(images, self.source(), &region, memory);
-            self.strip(&strip, count, blocks, if self.depthwise() { weight } else { packed }, chunk);
+            self.strip(&strip, count, blocks, weight, chunk);
             finish(chunk, first * image + start * block);
         });
     }
 
-    /// [`Correlation::run`] where threads divide the target's channels. Each packs what it needs of the weight itself, panel
-    /// by panel, just before it is used.
+    /// [`Correlation::run`] where threads divide the target's channels. Where the weight is not packed, each packs what it needs of
+    /// it itself, panel by panel, just before it is used.
     fn run_by_columns<T: Real>(
         &self,
         source: &[T],
-        weight: &[T],
+        weight: Weight<'_, T>,
         target: &mut [T],
-        scratch: &mut [T],
+        memory: &mut [T],
         finish: impl Fn(&mut [T], usize) + Sync,
     ) {
         let lanes = vector::lanes::<T>();
         let [height, width, channels] = self.target();
-        let memory = self.of_columns(lanes);
+        let is_packed = matches!(weight, Weight::Packed(_));
+        let each = self.of_columns(if is_packed { 0 } else { lanes });
         let region = Region::of(&self.phases, 0..height);
         let target = Shared::new(target);
-        share_out((0..channels).step_by(COLUMNS), aligned(scratch), memory.iter().sum(), |from, scratch| {
-            let (strip, rest) = scratch.split_at_mut(memory[0]);
-            let (packed, results) = rest.split_at_mut(memory[1]);
+        share_out((0..channels).step_by(COLUMNS), memory, each.iter().sum(), |from, memory| {
+            let (strip, rest) = memory.split_at_mut(each[0]);
+            let (own, results) = rest.split_at_mut(each[1]);
             let strip = Strip::new(source, self.source(), &region, strip);
             let used = COLUMNS.min(channels - from);
+            let mut of_phase = 0;
             for phase in &self.phases {
+                let start = of_phase;
+                of_phase += self.packed(phase, lanes);
                 let blocks = 0..phase[0].count;
                 if blocks.is_empty() || phase[1].count == 0 {
                     continue;
@@ -256,8 +334,15 @@ impl Correlation {
                 let runs = self.runs(phase, corner, down, across);
                 for first in (0..used).step_by(VECTORS * lanes) {
                     let columns = (used - first).min(VECTORS * lanes);
-                    let packed = &mut packed[..self.steps(phase) * columns.next_multiple_of(lanes)];
-                    self.pack_panel(weight, phase, (from + first) * self.weight.target, columns, lanes, packed);
+                    let elements = self.steps(phase) * columns.next_multiple_of(lanes);
+                    let packed = match weight {
+                        Weight::Packed(packed) => &packed[start + self.steps(phase) * (from + first)..][..elements],
+                        Weight::Plain(weight) => {
+                            let panel = &mut own[..elements];
+                            self.pack_panel(weight, phase, (from + first) * self.weight.target, columns, lanes, panel);
+                            panel
+                        }
+                    };
                     let rows = Positions { to_first: positions.to_first + first, ..positions };
                     let panel = Panel { rows, runs: &runs, columns, accumulate: false };
                     vector::run(panel, strip.data, packed, results);

@@ -19,7 +19,31 @@ pub(super) fn forward_scratch(geometry: &Geometry) -> usize {
 }
 
 pub(super) fn forward<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, args: Args<'_, T>) {
-    correlate(&Correlation::forward(geometry), epilogue, args);
+    let correlation = Correlation::forward(geometry);
+    correlate(epilogue, args, |source, weight, target, scratch, finish| {
+        correlation.run(source, weight, target, scratch, finish);
+    });
+}
+
+/// Elements of the packed weight of a forward pass; `None` where it is read as it is.
+pub(super) fn packed_elements(geometry: &Geometry) -> Option<usize> {
+    Correlation::forward(geometry).packed_elements()
+}
+
+pub(super) fn pack_weight<T: Real>(geometry: &Geometry, weight: &[T], packed: &mut [T]) {
+    Correlation::forward(geometry).pack_once(weight, packed);
+}
+
+pub(super) fn packed_scratch(geometry: &Geometry) -> usize {
+    Correlation::forward(geometry).packed_scratch()
+}
+
+/// [`forward`] of a weight that [`pack_weight`] has packed.
+pub(super) fn forward_packed<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, args: Args<'_, T>) {
+    let correlation = Correlation::forward(geometry);
+    correlate(epilogue, args, |source, weight, target, scratch, finish| {
+        correlation.run_packed(source, weight, target, scratch, finish);
+    });
 }
 
 pub(super) fn grad_input_scratch(geometry: &Geometry) -> usize {
@@ -27,18 +51,28 @@ pub(super) fn grad_input_scratch(geometry: &Geometry) -> usize {
 }
 
 pub(super) fn grad_input<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, args: Args<'_, T>) {
-    correlate(&Correlation::backward(geometry), epilogue, args);
+    let correlation = Correlation::backward(geometry);
+    correlate(epilogue, args, |source, weight, target, scratch, finish| {
+        correlation.run(source, weight, target, scratch, finish);
+    });
 }
 
-/// The correlation of the first two inputs, and the epilogue of each strip of it.
-fn correlate<T: Real>(correlation: &Correlation, epilogue: Option<&Expr>, mut args: Args<'_, T>) {
+/// Called with each finished strip of a target and its first element.
+type Finish<'a, T> = &'a (dyn Fn(&mut [T], usize) + Sync);
+
+/// What `run` makes of the first two inputs, and the epilogue of each strip of it.
+fn correlate<T: Real>(
+    epilogue: Option<&Expr>,
+    mut args: Args<'_, T>,
+    run: impl FnOnce(&[T], &[T], &mut [T], &mut [T], Finish<'_, T>),
+) {
     let output = &args.outputs.ty(0).shape;
     let extra = 2..args.inputs.len();
     let shapes: Vec<&Shape> = std::iter::once(output).chain(extra.clone().map(|n| &args.inputs.ty(n).shape)).collect();
     let evaluator = epilogue.map(|expr| Evaluator::new(expr, &shapes, output));
     let values: Vec<Option<&[T]>> = std::iter::once(None).chain(extra.map(|n| Some(args.inputs.float(n)))).collect();
     let (source, weight, target) = (args.inputs.float(0), args.inputs.float(1), args.outputs.float(0));
-    correlation.run(source, weight, target, args.scratch, |strip, first| {
+    run(source, weight, target, args.scratch, &|strip, first| {
         if let Some(evaluator) = &evaluator {
             evaluator.run(&values, strip, first);
         }

@@ -11,10 +11,7 @@ use super::{
     transform::{Gather, Patch, Scatter, Weights},
 };
 use crate::{
-    kernel::{
-        cpu::{LINE, aligned, share_out},
-        vector,
-    },
+    kernel::{cpu::share_out, vector},
     ops::{
         conv2d::{
             cpu::correlate::{self, WeightLayout},
@@ -25,7 +22,11 @@ use crate::{
     tensor::Real,
 };
 
-/// Fewest positions that are worth transforming the weight for.
+/// What it takes to fetch a weight, in multiplications, where it is read once for all positions.
+const FETCH: f64 = 27.0;
+/// What it takes to transform a channel of a tile, in multiplications of one of its products.
+const TRANSFORM: f64 = 20.0;
+/// Fewest positions that are worth transforming the weight for, where that is done in each run.
 const FEWEST_POSITIONS: usize = 448;
 /// Most tiles of a block, which the weight is fetched for anew.
 const MOST_TILES: usize = 96;
@@ -49,16 +50,31 @@ pub(in super::super) struct Correlation {
 impl Correlation {
     /// This correlation, where it is one of 3 x 3 taps and faster so.
     pub fn of(correlation: &correlate::Correlation) -> Option<Self> {
+        let [height, width, _] = correlation.target();
+        let is_worth_it = correlation.batch * height * width >= FEWEST_POSITIONS;
+        Self::possible(correlation).filter(|_| is_worth_it)
+    }
+
+    /// The same where the weight is transformed once for many runs.
+    pub fn packed_once(correlation: &correlate::Correlation) -> Option<Self> {
+        let winograd = Self::possible(correlation)?;
+        let [height, width, target] = correlation.target();
+        let channels = [correlation.source()[2], target].map(|channels| channels as f64);
+        let positions = (correlation.batch * height * width) as f64;
+        let tiles = (correlation.batch * height.div_ceil(TILE) * width.div_ceil(TILE)) as f64;
+        // For each pair of channels.
+        let transforms = TRANSFORM * channels.iter().map(|channels| 1.0 / channels).sum::<f64>();
+        let (direct, tiled) = ((positions + FETCH) * 9.0, (tiles * (1.0 + transforms) + FETCH) * PRODUCTS as f64);
+        (tiled < direct).then_some(winograd)
+    }
+
+    fn possible(correlation: &correlate::Correlation) -> Option<Self> {
         let [axes] = correlation.phases[..] else { return None };
         let plain = |axis: &Axis| axis.taps == 3 && axis.stride == 1 && axis.step == 1 && axis.offset_step == 1;
         let (source, target) = (correlation.source(), correlation.target());
         let [height, width, channels] = target;
         let tiles = correlation.batch * height.div_ceil(TILE) * width.div_ceil(TILE);
-        if correlation.groups > 1
-            || !axes.iter().all(plain)
-            || correlation.batch * height * width < FEWEST_POSITIONS
-            || !enough([source[2], channels])
-        {
+        if correlation.groups > 1 || !axes.iter().all(plain) || !enough([source[2], channels]) {
             return None;
         }
         let fitting = BLOCK / (PRODUCTS * (source[2] + channels));
@@ -73,7 +89,7 @@ impl Correlation {
     }
 
     /// Elements of the transformed weight.
-    fn packed(&self) -> usize {
+    pub fn packed(&self) -> usize {
         PRODUCTS * self.source[2] * self.target[2]
     }
 
@@ -82,21 +98,20 @@ impl Correlation {
         PRODUCTS * self.pitches().iter().sum::<usize>() + self.source[2]
     }
 
-    pub fn scratch(&self) -> usize {
-        LINE + self.packed() + rayon::current_num_threads() * self.each()
+    /// Elements of memory of all tasks.
+    pub fn memory(&self) -> usize {
+        rayon::current_num_threads() * self.each()
     }
 
+    /// Computes the target with the weight as [`Correlation::pack`] transforms it.
     pub fn run<T: Real>(
         &self,
         source: &[T],
-        weight: &[T],
+        packed: &[T],
         target: &mut [T],
-        scratch: &mut [T],
+        memory: &mut [T],
         finish: impl Fn(&mut [T], usize) + Sync,
     ) {
-        let (packed, memory) = aligned(scratch).split_at_mut(self.packed());
-        self.pack(weight, packed);
-        let packed = &*packed;
         let (source_image, image) = (self.source.iter().product::<usize>(), self.target.iter().product::<usize>());
         let row = TILE * self.target[1] * self.target[2];
         let chunk = if self.cut.images > 1 { image } else { self.cut.rows * row };
@@ -134,7 +149,7 @@ impl Correlation {
     }
 
     /// Transforms the weight to `[panels, 16, source channels, columns of a panel]`.
-    fn pack<T: Real>(&self, weight: &[T], packed: &mut [T]) {
+    pub fn pack<T: Real>(&self, weight: &[T], packed: &mut [T]) {
         let [rows, columns] = self.axes.map(|axis| axis.each_tap().map(|(tap, _)| tap).collect::<Vec<usize>>());
         let (panel, channels) = (VECTORS * vector::lanes::<T>(), self.source[2]);
         packed.par_chunks_mut(PRODUCTS * channels * panel).enumerate().for_each(|(at, packed)| {
