@@ -5,7 +5,7 @@ use pulp::Simd;
 use crate::kernel::vector::{Kernel, Vector};
 
 /// Rows of the gathered matrix's tile: with two vectors of columns, the accumulators fill most registers.
-const ROWS: usize = 12;
+pub(super) const ROWS: usize = 12;
 /// The same where the processor has 16 registers.
 const FEW_ROWS: usize = 6;
 /// Vectors of columns of a panel.
@@ -25,6 +25,25 @@ pub(super) trait Rows: Copy {
     fn count(&self) -> usize;
     /// For the rows from `first` on: where each begins in the gathered matrix, and its result's place in the output.
     fn place<const N: usize>(&self, first: usize) -> [(usize, usize); N];
+}
+
+/// Some of the rows of others.
+#[derive(Clone, Copy)]
+pub(super) struct Part<R> {
+    pub rows: R,
+    pub first: usize,
+    pub count: usize,
+}
+
+impl<R: Rows> Rows for Part<R> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    #[inline(always)]
+    fn place<const N: usize>(&self, first: usize) -> [(usize, usize); N] {
+        self.rows.place(self.first + first)
+    }
 }
 
 /// One panel of columns: `out[row, column] = sum over k of a[row, k] panel[k, column]` for all rows.

@@ -61,7 +61,7 @@ fn gauge(seen: &Seen) -> Gauge<'_> {
     Gauge::default()
         .ratio(ratio.clamp(0.0, 1.0))
         .label(label)
-        .gauge_style(Style::new().fg(Color::Blue).bg(Color::Black))
+        .gauge_style(Style::new().fg(Color::Cyan).bg(Color::Black))
 }
 
 /// Curves over the epochs.

@@ -21,7 +21,7 @@ use crate::{
     },
     ops::{
         conv2d::geometry::{Axis, Geometry},
-        panel::{Panel, Rows, Run, VECTORS},
+        panel::{Panel, Part, ROWS, Rows, Run, VECTORS},
     },
     tensor::Real,
 };
@@ -314,7 +314,7 @@ impl Correlation {
         let is_packed = matches!(weight, Weight::Packed(_));
         let each = self.of_columns(if is_packed { 0 } else { lanes });
         let region = Region::of(&self.phases, 0..height);
-        let target = Shared::new(target);
+        let shared = Shared::new(&mut *target);
         share_out((0..channels).step_by(COLUMNS), memory, each.iter().sum(), |from, memory| {
             let (strip, rest) = memory.split_at_mut(each[0]);
             let (own, results) = rest.split_at_mut(each[1]);
@@ -332,30 +332,41 @@ impl Correlation {
                 let (corner, positions) = self.positions(&strip, self.batch, phase, blocks, image);
                 let [down, across] = self.tap_distances(&strip, phase);
                 let runs = self.runs(phase, corner, down, across);
-                for first in (0..used).step_by(VECTORS * lanes) {
-                    let columns = (used - first).min(VECTORS * lanes);
-                    let elements = self.steps(phase) * columns.next_multiple_of(lanes);
-                    let packed = match weight {
-                        Weight::Packed(packed) => &packed[start + self.steps(phase) * (from + first)..][..elements],
-                        Weight::Plain(weight) => {
-                            let panel = &mut own[..elements];
-                            self.pack_panel(weight, phase, (from + first) * self.weight.target, columns, lanes, panel);
-                            panel
-                        }
-                    };
-                    let rows = Positions { to_first: positions.to_first + first, ..positions };
-                    let panel = Panel { rows, runs: &runs, columns, accumulate: false };
-                    vector::run(panel, strip.data, packed, results);
+                // A block of positions stays in the cache for all panels; one that packs goes through all of them at once.
+                let count = positions.count();
+                let block = if is_packed { self.block(count) } else { count };
+                for block in (0..count).step_by(block).map(|first| first..(first + block).min(count)) {
+                    for first in (0..used).step_by(VECTORS * lanes) {
+                        let columns = (used - first).min(VECTORS * lanes);
+                        let elements = self.steps(phase) * columns.next_multiple_of(lanes);
+                        let at = from + first;
+                        let packed = match weight {
+                            Weight::Packed(packed) => &packed[start + self.steps(phase) * at..][..elements],
+                            Weight::Plain(weight) => {
+                                let panel = &mut own[..elements];
+                                self.pack_panel(weight, phase, at * self.weight.target, columns, lanes, panel);
+                                panel
+                            }
+                        };
+                        let rows = Positions { to_first: positions.to_first + first, ..positions };
+                        let rows = Part { rows, first: block.start, count: block.len() };
+                        let panel = Panel { rows, runs: &runs, columns, accumulate: false };
+                        vector::run(panel, strip.data, packed, results);
+                    }
                 }
             }
             for (position, results) in results.chunks_exact(used).enumerate().take(self.batch * height * width) {
-                let at = position * channels + from;
                 // SAFETY: each task has channels of its own.
-                let part = unsafe { target.part(at, used) };
-                part.copy_from_slice(results);
-                finish(part, at);
+                unsafe { shared.part(position * channels + from, used) }.copy_from_slice(results);
             }
         });
+        finish_all(target, channels, finish);
+    }
+
+    /// Positions of which about as many source elements as [`STRIP`] has are read: equal parts of `count`, in whole tiles.
+    fn block(&self, count: usize) -> usize {
+        let most = (STRIP / 2 / self.source_channels).clamp(POSITIONS, count.max(POSITIONS));
+        count.div_ceil(count.div_ceil(most).max(1)).next_multiple_of(ROWS)
     }
 
     /// Computes one strip of the target.
@@ -513,6 +524,13 @@ impl Correlation {
             }
         }
     }
+}
+
+/// Calls `finish` with all of a target, in parts that are large enough to be worth a call.
+pub(super) fn finish_all<T: Real>(target: &mut [T], channels: usize, finish: impl Fn(&mut [T], usize) + Sync) {
+    const PART: usize = 4096;
+    let part = (PART / channels).max(1) * channels;
+    target.par_chunks_mut(part).enumerate().for_each(|(at, chunk)| finish(chunk, at * part));
 }
 
 /// Positions of a phase in a strip: images, rows and columns.

@@ -7,14 +7,17 @@
 use rayon::prelude::*;
 
 use super::{
-    Cut, Dense, GAP, PRODUCTS, TILE, enough,
+    Cut, Dense, GAP, PRODUCTS, TILE, Tiles, enough,
     transform::{Gather, Patch, Scatter, Weights},
 };
 use crate::{
-    kernel::{cpu::share_out, vector},
+    kernel::{
+        cpu::{Shared, share_out},
+        vector,
+    },
     ops::{
         conv2d::{
-            cpu::correlate::{self, WeightLayout},
+            cpu::correlate::{self, WeightLayout, finish_all},
             geometry::Axis,
         },
         panel::{Panel, Run, VECTORS},
@@ -26,6 +29,10 @@ use crate::{
 const FETCH: f64 = 27.0;
 /// What it takes to transform a channel of a tile, in multiplications of one of its products.
 const TRANSFORM: f64 = 20.0;
+/// Target channels of a task that owns some.
+const COLUMNS: usize = 64;
+/// Elements of all patches and of a task's products that threads divide channels up to, instead of tiles.
+const ALL: usize = 384 << 10;
 /// Fewest positions that are worth transforming the weight for, where that is done in each run.
 const FEWEST_POSITIONS: usize = 448;
 /// Most tiles of a block, which the weight is fetched for anew.
@@ -45,6 +52,8 @@ pub(in super::super) struct Correlation {
     target: [usize; 3],
     weight: WeightLayout,
     cut: Cut,
+    /// Whether threads divide the target's channels, and not the tiles.
+    by_columns: bool,
 }
 
 impl Correlation {
@@ -65,7 +74,9 @@ impl Correlation {
         // For each pair of channels.
         let transforms = TRANSFORM * channels.iter().map(|channels| 1.0 / channels).sum::<f64>();
         let (direct, tiled) = ((positions + FETCH) * 9.0, (tiles * (1.0 + transforms) + FETCH) * PRODUCTS as f64);
-        (tiled < direct).then_some(winograd)
+        let in_cache = PRODUCTS * (tiles as usize) * (winograd.source[2] + COLUMNS) <= ALL;
+        let by_columns = in_cache && target >= 2 * COLUMNS;
+        (tiled < direct).then_some(Self { by_columns, ..winograd })
     }
 
     fn possible(correlation: &correlate::Correlation) -> Option<Self> {
@@ -80,7 +91,7 @@ impl Correlation {
         let fitting = BLOCK / (PRODUCTS * (source[2] + channels));
         let block = (tiles / TASKS).min(fitting).clamp(LEAST_TILES, MOST_TILES);
         let cut = Cut::new(correlation.batch, [height, width], block);
-        Some(Self { axes, source, target, weight: correlation.weight, cut })
+        Some(Self { axes, source, target, weight: correlation.weight, cut, by_columns: false })
     }
 
     /// Elements of one product's matrix of patches and of results.
@@ -100,7 +111,68 @@ impl Correlation {
 
     /// Elements of memory of all tasks.
     pub fn memory(&self) -> usize {
-        rayon::current_num_threads() * self.each()
+        let each = if self.by_columns { self.of_columns().iter().sum() } else { self.each() };
+        rayon::current_num_threads() * each
+    }
+
+    /// Elements of memory of a task that owns channels: patches, products, zeros, and its part of the target.
+    fn of_columns(&self) -> [usize; 4] {
+        let tiles = self.all().count();
+        let [height, width, _] = self.target;
+        let matrices = [self.source[2], COLUMNS].map(|channels| PRODUCTS * (tiles * channels + GAP));
+        [matrices[0], matrices[1], self.source[2], self.cut.batch * height * width * COLUMNS]
+    }
+
+    /// All tiles.
+    fn all(&self) -> Tiles {
+        let [rows, columns] = self.cut.image;
+        Tiles { images: self.cut.batch, first_row: 0, rows, columns }
+    }
+
+    /// [`Correlation::run`] where threads divide the target's channels: few tiles are not worth fetching all weights for more than
+    /// once. Each transforms the patches for itself, which takes less than waiting for one that does it for all.
+    fn run_by_columns<T: Real>(
+        &self,
+        source: &[T],
+        packed: &[T],
+        target: &mut [T],
+        memory: &mut [T],
+        finish: impl Fn(&mut [T], usize) + Sync,
+    ) {
+        let [channels, targets] = [self.source[2], self.target[2]];
+        let (each, tiles) = (self.of_columns(), self.all());
+        let [pitch, results_pitch] = [channels, COLUMNS].map(|columns| tiles.count() * columns + GAP);
+        let shared = Shared::new(&mut *target);
+        share_out((0..targets).step_by(COLUMNS), memory, each.iter().sum(), |from, memory| {
+            let (patches, rest) = memory.split_at_mut(each[0]);
+            let (results, rest) = rest.split_at_mut(each[1]);
+            let (zeros, part) = rest.split_at_mut(each[2]);
+            zeros.fill(T::ZERO);
+            let offset = self.axes.map(|axis| axis.offset);
+            let scatter = Scatter { transform: Patch, tiles, image: self.source, offset, columns: channels, pitch };
+            vector::run(scatter, source, zeros, patches);
+            let used = COLUMNS.min(targets - from);
+            let columns = VECTORS * vector::lanes::<T>();
+            let rows = Dense { count: tiles.count(), pitch: [channels, used] };
+            for product in 0..PRODUCTS {
+                let runs = [Run { start: product * pitch, step: 1, count: channels }];
+                let results = &mut results[product * results_pitch..];
+                for first in (0..used).step_by(columns) {
+                    let width = columns.min(used - first);
+                    let weight = &packed[PRODUCTS * channels * (from + first) + product * channels * width..];
+                    let panel = Panel { rows, runs: &runs, columns: width, accumulate: false };
+                    vector::run(panel, patches, weight, &mut results[first..]);
+                }
+            }
+            let part = &mut part[..self.cut.batch * self.target[0] * self.target[1] * used];
+            let gather = Gather { tiles, width: self.target[1], channels: used, pitch: results_pitch };
+            vector::run(gather, results, &[], part);
+            for (position, results) in part.chunks_exact(used).enumerate() {
+                // SAFETY: each task has channels of its own.
+                unsafe { shared.part(position * targets + from, used) }.copy_from_slice(results);
+            }
+        });
+        finish_all(target, targets, finish);
     }
 
     /// Computes the target with the weight as [`Correlation::pack`] transforms it.
@@ -112,6 +184,9 @@ impl Correlation {
         memory: &mut [T],
         finish: impl Fn(&mut [T], usize) + Sync,
     ) {
+        if self.by_columns {
+            return self.run_by_columns(source, packed, target, memory, finish);
+        }
         let (source_image, image) = (self.source.iter().product::<usize>(), self.target.iter().product::<usize>());
         let row = TILE * self.target[1] * self.target[2];
         let chunk = if self.cut.images > 1 { image } else { self.cut.rows * row };
