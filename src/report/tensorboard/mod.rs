@@ -157,9 +157,9 @@ impl Observer for TensorBoardLog {
         let of = |parameter: &ParameterVitals| {
             // Of weights that are 0, as biases are at first, no change is a part.
             let update = (parameter.weight > 0.0).then(|| parameter.update / parameter.weight);
-            [("gradient", Some(parameter.gradient)), ("update", update)]
+            [("gradient/", Some(parameter.gradient)), ("update/", update)]
                 .into_iter()
-                .filter_map(|(figure, value)| Some((format!("{figure}/{}", parameter.name), value?)))
+                .filter_map(|(figure, value)| Some((format!("{figure}{}", parameter.name), value?)))
                 .collect::<Vec<_>>()
         };
         let zeros = |at: &Rectifier| (format!("zeros/{}", at.layer), at.zeros);
