@@ -19,10 +19,7 @@ pub(super) fn forward_scratch(geometry: &Geometry) -> usize {
 }
 
 pub(super) fn forward<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, args: Args<'_, T>) {
-    let correlation = Correlation::forward(geometry);
-    correlate(epilogue, args, |source, weight, target, scratch, finish| {
-        correlation.run(source, weight, target, scratch, finish);
-    });
+    packing(&Correlation::forward(geometry), epilogue, args);
 }
 
 /// Elements of the packed weight of a forward pass; `None` where it is read as it is.
@@ -51,7 +48,11 @@ pub(super) fn grad_input_scratch(geometry: &Geometry) -> usize {
 }
 
 pub(super) fn grad_input<T: Real>(geometry: &Geometry, epilogue: Option<&Expr>, args: Args<'_, T>) {
-    let correlation = Correlation::backward(geometry);
+    packing(&Correlation::backward(geometry), epilogue, args);
+}
+
+/// The correlation of the first two inputs, whose weight is packed in this run.
+fn packing<T: Real>(correlation: &Correlation, epilogue: Option<&Expr>, args: Args<'_, T>) {
     correlate(epilogue, args, |source, weight, target, scratch, finish| {
         correlation.run(source, weight, target, scratch, finish);
     });

@@ -4,6 +4,8 @@
 //! transformed weight, and transforms the products to its rows of the target, all in memory of its own that stays in the
 //! second-level cache.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{
@@ -147,23 +149,9 @@ impl Correlation {
             let (patches, rest) = memory.split_at_mut(each[0]);
             let (results, rest) = rest.split_at_mut(each[1]);
             let (zeros, part) = rest.split_at_mut(each[2]);
-            zeros.fill(T::ZERO);
-            let offset = self.axes.map(|axis| axis.offset);
-            let scatter = Scatter { transform: Patch, tiles, image: self.source, offset, columns: channels, pitch };
-            vector::run(scatter, source, zeros, patches);
             let used = COLUMNS.min(targets - from);
-            let columns = VECTORS * vector::lanes::<T>();
-            let rows = Dense { count: tiles.count(), pitch: [channels, used] };
-            for product in 0..PRODUCTS {
-                let runs = [Run { start: product * pitch, step: 1, count: channels }];
-                let results = &mut results[product * results_pitch..];
-                for first in (0..used).step_by(columns) {
-                    let width = columns.min(used - first);
-                    let weight = &packed[PRODUCTS * channels * (from + first) + product * channels * width..];
-                    let panel = Panel { rows, runs: &runs, columns: width, accumulate: false };
-                    vector::run(panel, patches, weight, &mut results[first..]);
-                }
-            }
+            self.transform(tiles, source, zeros, patches, pitch);
+            self.multiply([patches, packed], from..from + used, tiles.count(), results, [pitch, results_pitch]);
             let part = &mut part[..self.cut.batch * self.target[0] * self.target[1] * used];
             let gather = Gather { tiles, width: self.target[1], channels: used, pitch: results_pitch };
             vector::run(gather, results, &[], part);
@@ -196,31 +184,50 @@ impl Correlation {
             .enumerate();
         share_out(tasks, memory, self.each(), |(at, chunk), memory| {
             let (first, tiles) = self.cut.block(at);
-            let [channels, targets] = [self.source[2], self.target[2]];
+            let targets = self.target[2];
             let [pitch, results_pitch] = self.pitches();
             let (patches, rest) = memory.split_at_mut(PRODUCTS * pitch);
             let (results, zeros) = rest.split_at_mut(PRODUCTS * results_pitch);
-            zeros.fill(T::ZERO);
-            let offset = self.axes.map(|axis| axis.offset);
-            let scatter = Scatter { transform: Patch, tiles, image: self.source, offset, columns: channels, pitch };
             let images = &source[first * source_image..(first + tiles.images) * source_image];
-            vector::run(scatter, images, zeros, patches);
-            let columns = VECTORS * vector::lanes::<T>();
-            let rows = Dense { count: tiles.count(), pitch: [channels, targets] };
-            for product in 0..PRODUCTS {
-                let runs = [Run { start: product * pitch, step: 1, count: channels }];
-                let results = &mut results[product * results_pitch..];
-                for first in (0..targets).step_by(columns) {
-                    let used = columns.min(targets - first);
-                    let weight = &packed[PRODUCTS * channels * first + product * channels * used..];
-                    let panel = Panel { rows, runs: &runs, columns: used, accumulate: false };
-                    vector::run(panel, patches, weight, &mut results[first..]);
-                }
-            }
+            self.transform(tiles, images, zeros, patches, pitch);
+            self.multiply([patches, packed], 0..targets, tiles.count(), results, [pitch, results_pitch]);
             let gather = Gather { tiles, width: self.target[1], channels: targets, pitch: results_pitch };
             vector::run(gather, results, &[], chunk);
             finish(chunk, first * image + tiles.first_row * row);
         });
+    }
+
+    /// Transforms the patches of some tiles of `images` to `[16, tiles, source channels]`, `pitch` elements a matrix.
+    fn transform<T: Real>(&self, tiles: Tiles, images: &[T], zeros: &mut [T], patches: &mut [T], pitch: usize) {
+        zeros.fill(T::ZERO);
+        let offset = self.axes.map(|axis| axis.offset);
+        let columns = self.source[2];
+        let scatter = Scatter { transform: Patch, tiles, image: self.source, offset, columns, pitch };
+        vector::run(scatter, images, zeros, patches);
+    }
+
+    /// The 16 products of the transformed patches of `tiles` tiles with the weights of some target channels, to `[16, tiles, these
+    /// channels]`. The pitches are those of a matrix of patches and of results.
+    fn multiply<T: Real>(
+        &self,
+        [patches, packed]: [&[T]; 2],
+        targets: Range<usize>,
+        tiles: usize,
+        results: &mut [T],
+        [pitch, results_pitch]: [usize; 2],
+    ) {
+        let (channels, columns) = (self.source[2], VECTORS * vector::lanes::<T>());
+        let rows = Dense { count: tiles, pitch: [channels, targets.len()] };
+        for product in 0..PRODUCTS {
+            let runs = [Run { start: product * pitch, step: 1, count: channels }];
+            let results = &mut results[product * results_pitch..];
+            for first in targets.clone().step_by(columns) {
+                let used = columns.min(targets.end - first);
+                let weight = &packed[PRODUCTS * channels * first + product * channels * used..];
+                let panel = Panel { rows, runs: &runs, columns: used, accumulate: false };
+                vector::run(panel, patches, weight, &mut results[first - targets.start..]);
+            }
+        }
     }
 
     /// Transforms the weight to `[panels, 16, source channels, columns of a panel]`.
