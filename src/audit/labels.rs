@@ -93,6 +93,7 @@ mod tests {
             answers: rows.iter().flat_map(|(row, _)| *row).collect(),
             labels: Labels::Classes(rows.iter().map(|(_, label)| *label).collect()),
             losses: vec![0.0; rows.len()],
+            thresholds: Vec::new(),
             embeddings: Vec::new(),
         }
     }

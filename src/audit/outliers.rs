@@ -125,6 +125,7 @@ mod tests {
             answers: vec![0.5; 122],
             labels: Labels::Classes(labels),
             losses: vec![0.0; 61],
+            thresholds: Vec::new(),
             embeddings,
         };
         let found = outliers(&predictions);

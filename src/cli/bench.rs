@@ -49,9 +49,6 @@ pub struct BenchArgs {
     /// How to choose kernels on a GPU
     #[arg(long, value_name = "HOW", default_value = "off")]
     tune: Tuning,
-    /// Threads to compute with on the CPU [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
     /// Seconds for each figure, after a warm-up of a quarter of that
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
@@ -104,9 +101,6 @@ impl BenchArgs {
             return data.run(console);
         }
         let baseline = self.baseline.as_deref().map(read).transpose()?;
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
-        }
         if let Some(path) = &self.json {
             let folder = folder(path);
             ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());

@@ -32,9 +32,6 @@ pub struct BenchDataArgs {
     /// Seconds to read for, at least
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = super::bench::seconds)]
     seconds: f64,
-    /// Threads to read with [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -42,9 +39,6 @@ pub struct BenchDataArgs {
 
 impl BenchDataArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
-        }
         let options = OpenOptions { height_width: self.image_size, cache_bytes: 0, ..OpenOptions::default() };
         let splits = open_data(Some(&self.dir), &options)?;
         let sets: Vec<_> =

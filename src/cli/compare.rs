@@ -12,15 +12,16 @@ use gabor::{
     report::{
         History, Table,
         figure::{Figure, Line},
-        page::{Section, page},
+        page::{GENERATOR, Section, page},
     },
-    train::{Card, read_card, write_whole},
+    train::{Card, read_card},
 };
 use maud::html;
 use serde_json::{Map, Value, json};
 
 use super::{
     console::Console,
+    output::Output,
     run_folder::{METRICS, config_beside, weights_file},
 };
 
@@ -104,7 +105,7 @@ impl CompareArgs {
         let runs = self.runs.iter().map(|path| Run::read(path)).collect::<Result<Vec<Run>>>()?;
         let differing = differing(&runs);
         if let Some(path) = &self.page {
-            write_whole(path, whole(&runs, &differing).as_bytes())?;
+            Output::new(path, GENERATOR)?.write(whole(&runs, &differing).as_bytes())?;
         }
         let figures = json!({
             "runs": runs.iter().map(Run::figures).collect::<Vec<_>>(),

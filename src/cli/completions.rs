@@ -1,6 +1,9 @@
 //! `gabor completions`: what shells complete.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::Args;
@@ -19,7 +22,9 @@ pub struct CompletionsArgs {
 
 impl CompletionsArgs {
     pub fn run(self) -> Result<ExitCode> {
-        clap_complete::generate(self.shell, &mut super::command(), "gabor", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::command(), "gabor", &mut script);
+        io::stdout().lock().write_all(&script)?;
         Ok(ExitCode::SUCCESS)
     }
 }

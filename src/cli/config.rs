@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Error, Result, ensure};
 use gabor::{
-    data::{self, DataError, OpenOptions, SplitRatio, Splits},
+    data::{self, DataError, Fingerprints, OpenOptions, SplitRatio, Splits},
     models::Architecture,
     plan::Tuning,
     train::{Recipe, write_whole},
@@ -90,6 +90,11 @@ fn check_model(model: &Option<Architecture>) -> Result<(), String> {
 }
 
 impl RunConfig {
+    /// What tells its data from other data.
+    pub fn fingerprints(&self, splits: &Splits) -> Fingerprints {
+        splits.fingerprints(self.data.as_deref().unwrap_or(Path::new("")))
+    }
+
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut config: Self =

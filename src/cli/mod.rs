@@ -17,6 +17,7 @@ mod given;
 mod inference;
 mod interrupt;
 mod models;
+mod output;
 mod place;
 mod plan;
 mod predict;
@@ -60,6 +61,9 @@ struct Cli {
     command: Command,
     #[command(flatten)]
     verbosity: Verbosity,
+    /// Threads to compute with on the CPU, and to read images with [default: one a core]
+    #[arg(long, value_name = "N", global = true, display_order = 1000, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 #[derive(Subcommand)]
@@ -136,6 +140,9 @@ pub fn run() -> ExitCode {
 impl Cli {
     fn run(self) -> Result<ExitCode> {
         InstructionSet::chosen()?;
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+        }
         let console = Console::new(self.verbosity.quiet);
         match self.command {
             Command::Train(args) => args.run(console),

@@ -14,11 +14,14 @@ use gabor::{
     ops,
     plan::{Choices, Executor, PassReport, Plan, PlanOptions, Step, Tuning, Work},
     report::Table,
-    train::{Recipe, inference_graph, training_graph, write_whole},
+    train::{Recipe, inference_graph, training_graph},
 };
 use serde_json::{Value, json};
 
-use super::{console::Console, devices, values::ModelParser};
+use super::{console::Console, devices, output::Output, values::ModelParser};
+
+/// How each file of a graph begins.
+const GRAPH_MARK: &str = r#""format":"#;
 
 /// Print what will run: each step of a plan with its kernel, and the memory
 #[derive(Args)]
@@ -88,7 +91,7 @@ impl PlanArgs {
         let mut executor = self.step.executor(&self.step.device()?);
         let (graph, variables) = self.graph(executor.target().block_limit())?;
         if let Some(path) = &self.save_graph {
-            write_whole(path, graph::save(&graph, &variables)?.as_bytes())?;
+            Output::new(path, GRAPH_MARK)?.write(graph::save(&graph, &variables)?.as_bytes())?;
         }
         // Nothing is hoisted where a step changes variables.
         let prepare = self.graph.is_some() || self.step.mode == Mode::Infer;

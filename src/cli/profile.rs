@@ -7,10 +7,12 @@ use clap::Args;
 use gabor::{
     bench::{Profile, Roofline},
     models::Architecture,
-    train::write_whole,
 };
 
-use super::{console::Console, plan::StepArgs, values::ModelParser};
+use super::{console::Console, output::Output, plan::StepArgs, values::ModelParser};
+
+/// How each trace begins.
+const TRACE_MARK: &str = r#""displayTimeUnit":"#;
 
 /// Show where the time of a step goes: a table by dispatch and one by operation
 ///
@@ -41,13 +43,13 @@ pub struct ProfileArgs {
 
 impl ProfileArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
+        let trace = self.trace.as_deref().map(|path| Output::new(path, TRACE_MARK)).transpose()?;
         let device = self.step.device()?;
         let roofline = Roofline::probe(|| self.step.executor(&device))?;
         let mut program = self.step.program(&self.model, self.step.executor(&device))?;
         let profile = Profile::take(&mut program, roofline, self.runs.into())?;
-        if let Some(path) = &self.trace {
-            let trace = serde_json::to_string(&profile.trace())?;
-            write_whole(path, trace.as_bytes())?;
+        if let Some(output) = trace {
+            output.write(serde_json::to_string(&profile.trace())?.as_bytes())?;
         }
         console.json(self.json).result(&profile.json(), &profile)?;
         Ok(ExitCode::SUCCESS)

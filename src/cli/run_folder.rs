@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use gabor::{
-    data::Fingerprints,
+    data::{Fingerprints, Splits},
     plan::Choices,
     train::{BEST, LAST, RESUME, read_card, write_whole},
 };
@@ -295,6 +295,21 @@ pub fn config_beside(weights: &Path) -> Result<Option<RunConfig>> {
 /// What tells the data that the run in a folder began with from other data; none where it began before that was kept.
 pub fn read_data(folder: &Path) -> Result<Option<Fingerprints>> {
     read_json(&folder.join(DATA))
+}
+
+/// Warns where the data of the run that a weights file is of has changed since: it is divided anew, so that images that the model
+/// was trained on may be among those that it is measured on.
+pub fn warn_of_changes(weights: &Path, config: &RunConfig, splits: &Splits) -> Result<()> {
+    let Some(earlier) = read_data(weights.parent().unwrap_or(Path::new("")))? else { return Ok(()) };
+    let changes = config.fingerprints(splits).changes_since(&earlier).join(", ");
+    if !changes.is_empty() {
+        tracing::warn!(
+            "the data has changed since {} was trained: {changes}. It is divided anew, so that images that it was trained on may be \
+             among those that it is measured on: put the data back as it was, or measure it on other images by DATA",
+            weights.display()
+        );
+    }
+    Ok(())
 }
 
 /// The kernels that the run in the folder of a weights file computes with; none, where the file was taken elsewhere.

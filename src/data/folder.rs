@@ -172,6 +172,8 @@ impl Scan {
                     Ok(entry) => entry.into_path(),
                     // A link to nowhere is an image that cannot be read, counted and named as such when it is decoded.
                     Err(error) => match error.path() {
+                        // What a link to a folder around it leads to is found there.
+                        _ if error.loop_ancestor().is_some() => continue,
                         Some(path) if has_image_name(path) => path.into(),
                         path => {
                             let path = path.unwrap_or(folder).to_path_buf();
@@ -372,16 +374,30 @@ fn describe(folder: &Path) -> Result<String, DataError> {
 
 /// The image files in a folder at any depth, in the order of their names; what is hidden is left out.
 ///
+/// What cannot be looked into, such as a link to nowhere or a folder without permission, is among them, to be told with the images
+/// that cannot be read.
+///
 /// # Errors
-/// If a folder cannot be read.
+/// If the folder itself cannot be read.
 pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut images = Vec::new();
     let visible = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
     for entry in visible.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.path())) {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).to_path_buf();
-            DataError::Io { path, source: error.into() }
-        })?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            // What a link to a folder around it leads to is found there.
+            Err(error) if error.loop_ancestor().is_some() => continue,
+            Err(error) => match error.path() {
+                Some(path) if error.depth() > 0 => {
+                    images.push(path.into());
+                    continue;
+                }
+                path => {
+                    let path = path.unwrap_or(folder).to_path_buf();
+                    return Err(DataError::Io { path, source: error.into() });
+                }
+            },
+        };
         if !entry.file_type().is_dir() && has_image_name(entry.path()) {
             images.push(entry.into_path());
         }

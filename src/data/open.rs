@@ -30,7 +30,7 @@ crate::settings! {
         /// Whether an image is of one class or of several [default: as the file of labels looks].
         #[arg(long = "task", value_name = "NAME")]
         pub label_kind: Option<LabelKind> = None;
-        /// Size to convert images to: N or HxW [default: their own, or of many or large ones about as many pixels as 224x224].
+        /// Size to convert images to: N or HxW [default: their own, or of many or large ones at most about as many pixels as 224x224].
         #[arg(long = "image-size", value_name = "SIZE", value_parser = height_width)]
         pub height_width: Option<(usize, usize)> = None, check check_sides;
         /// 1 for grey, 3 for RGB [default: as the images are].

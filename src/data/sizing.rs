@@ -1,6 +1,6 @@
 //! The size that images are brought to and how, chosen by those that there are.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,8 @@ pub struct Sizing {
 enum Reason {
     Given,
     Own,
+    /// The size of nearly all of them.
+    Most,
     /// The proportions of images that have them in common, and this is their own size where they have that in common too.
     Proportions(Option<ImageSize>),
     Mixed,
@@ -84,8 +86,12 @@ impl Sizing {
                 0..=MANY_PIXELS => (first, Reason::Own),
                 _ => (sides_of(&natives[..1]), Reason::Proportions(Some(natives[0]))),
             },
+            (None, Some(_)) if let Some(size) = size_of_most(natives) => (size, Reason::Most),
             (None, Some(_)) if have_proportions(natives) => (sides_of(natives), Reason::Proportions(None)),
-            (None, _) => ((DEFAULT_SIDE, DEFAULT_SIDE), Reason::Mixed),
+            (None, _) => {
+                let side = rounded_up(median_area(natives).sqrt()).min(DEFAULT_SIDE);
+                ((side, side), Reason::Mixed)
+            }
         };
         let is_grey = !natives.is_empty() && natives.iter().all(|size| size.channels == 1);
         let channels = options.channels.unwrap_or(if is_grey { 1 } else { 3 });
@@ -116,6 +122,7 @@ impl fmt::Display for Sizing {
         match reason {
             Reason::Given => f.write_str("as asked for")?,
             Reason::Own => f.write_str("their own size")?,
+            Reason::Most => f.write_str("the size of nearly all")?,
             Reason::Proportions(None) => f.write_str("their proportions, as they are of many sizes")?,
             Reason::Proportions(Some(own)) => {
                 write!(f, "their proportions, as their own size of {}x{} is large", own.height, own.width)?;
@@ -144,6 +151,26 @@ fn median_aspect(natives: &[ImageSize]) -> Option<f64> {
     aspects.get(aspects.len() / 2).copied()
 }
 
+/// The median number of pixels of images; without any that of the default.
+fn median_area(natives: &[ImageSize]) -> f64 {
+    let mut areas: Vec<usize> = natives.iter().map(|size| size.height * size.width).collect();
+    areas.sort_unstable();
+    areas.get(areas.len() / 2).map_or((DEFAULT_SIDE * DEFAULT_SIDE) as f64, |area| *area as f64)
+}
+
+/// A side as networks reduce it, no shorter than it is.
+fn rounded_up(side: f64) -> usize {
+    (side.ceil() as usize).next_multiple_of(STEP)
+}
+
+/// Height and width that nearly all images have, where these are not many pixels.
+fn size_of_most(natives: &[ImageSize]) -> Option<(usize, usize)> {
+    let mut counts = BTreeMap::new();
+    natives.iter().for_each(|size| *counts.entry((size.height, size.width)).or_insert(0) += 1);
+    let (size, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    (f64::from(count) >= MOST * natives.len() as f64 && size.0 * size.1 <= MANY_PIXELS).then_some(size)
+}
+
 /// Whether images have their proportions in common.
 fn have_proportions(natives: &[ImageSize]) -> bool {
     let Some(median) = median_aspect(natives) else { return false };
@@ -151,10 +178,15 @@ fn have_proportions(natives: &[ImageSize]) -> bool {
     natives.iter().filter(is_alike).count() as f64 >= MOST * natives.len() as f64
 }
 
-/// Height and width of about the pixels of the default square, in the median proportions of images.
+/// Height and width of about the pixels of the default square, in the median proportions of images; of smaller images of about
+/// their own.
 fn sides_of(natives: &[ImageSize]) -> (usize, usize) {
     let wanted = median_aspect(natives).unwrap_or(1.0);
     let pixels = (DEFAULT_SIDE * DEFAULT_SIDE) as f64;
+    let own = median_area(natives);
+    if own < pixels {
+        return (rounded_up((own / wanted).sqrt()), rounded_up((own * wanted).sqrt()));
+    }
     let most = (1.1 * pixels) as usize / SHORTEST / STEP;
     let sides = || (SHORTEST / STEP..=most).map(|steps| steps * STEP);
     let pairs = sides().flat_map(|height| sides().map(move |width| (height, width)));
@@ -189,10 +221,10 @@ mod tests {
     fn images_are_padded_where_cropping_would_cut_much() {
         let auto = OpenOptions::default();
         let wide = of(&[(50, 200), (60, 200), (100, 100)], &auto);
-        assert_eq!((wide.size, wide.fit), (ImageSize::new(224, 224, 3), Fit::Pad));
+        assert_eq!((wide.size, wide.fit), (ImageSize::new(112, 112, 3), Fit::Pad));
         assert_eq!(
             wide.to_string(),
-            "224x224, as they are of many sizes; whole, padded with grey, as cropping would cut 70% off the median image"
+            "112x112, as they are of many sizes; whole, padded with grey, as cropping would cut 70% off the median image"
         );
         let nearly_square = of(&[(95, 100), (100, 100), (50, 200)], &auto);
         assert_eq!(nearly_square.fit, Fit::Crop);
@@ -221,6 +253,22 @@ mod tests {
         assert_eq!(of(&[(512, 512); 4], &auto).size, ImageSize::new(512, 512, 3));
         let portraits_and_landscapes = of(&[(480, 640), (640, 480), (480, 640)], &auto);
         assert_eq!(portraits_and_landscapes.size, ImageSize::new(224, 224, 3));
+    }
+
+    #[test]
+    fn small_images_are_not_made_large() {
+        let auto = OpenOptions::default();
+        let mut natives = vec![(32, 32); 19];
+        natives.extend([(33, 32), (400, 300)]);
+        assert_eq!(of(&natives, &auto).to_string(), "32x32, the size of nearly all");
+        for (natives, size) in [
+            (vec![(30, 31), (32, 32), (28, 28)], (32, 32)),
+            (vec![(40, 80), (45, 90), (50, 100)], (48, 96)),
+            (vec![(20, 90), (90, 20), (40, 50)], (48, 48)),
+        ] {
+            let size_of = of(&natives, &auto).size;
+            assert_eq!((size_of.height, size_of.width), size, "{natives:?}");
+        }
     }
 
     #[test]

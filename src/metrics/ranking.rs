@@ -38,6 +38,14 @@ impl Ranking {
         &self.points
     }
 
+    /// The points at which the curves turn: without those between whose neighbours only images that are not of the class are added,
+    /// which lie on a line in both curves (`drop_intermediate` of `precision_recall_curve`).
+    pub fn corners(&self) -> impl Iterator<Item = Point> {
+        let right = |at: usize| self.points.get(at).map(|point| point.right);
+        let turns = move |at: &usize| *at == 0 || right(at - 1) != right(*at) || right(*at) != right(at + 1);
+        (0..self.points.len()).filter(turns).map(|at| self.points[at])
+    }
+
     /// Images that are of the class.
     pub fn positives(&self) -> u64 {
         self.points.last().map_or(0, |last| last.right)
@@ -79,5 +87,13 @@ impl Ranking {
         let f1 = |point: &Point| 2.0 * point.right as f64 / (point.right + point.wrong + positives) as f64;
         let best = self.points.iter().map(|point| (point.threshold, f1(point)));
         best.filter(|_| positives > 0).reduce(|best, point| if point.1 > best.1 { point } else { best })
+    }
+
+    /// Between [`Self::best_threshold`] and the next lower score, or 0 where there is none: what other images are to be above. `None`
+    /// without positives.
+    pub fn best_cut(&self) -> Option<f32> {
+        let (threshold, _) = self.best_threshold()?;
+        let below = self.points.iter().map(|point| point.threshold).find(|score| *score < threshold).unwrap_or(0.0);
+        Some(below + (threshold - below) / 2.0)
     }
 }

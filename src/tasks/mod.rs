@@ -16,7 +16,7 @@ pub use classification::Classification;
 pub use evaluation::{ClassFigures, Confused, Evaluation, Mistake};
 pub use metric::{Metric, Unit};
 pub use multi_label::{MultiLabel, THRESHOLD};
-pub use predictions::Predictions;
+pub use predictions::{Predictions, SEPARATOR};
 
 use crate::{
     data::{Dataset, Label, Labels},

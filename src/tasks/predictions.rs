@@ -6,6 +6,9 @@ use crate::{
     metrics::Ranking,
 };
 
+/// What stands between the classes of an image that is of several, in tables.
+pub const SEPARATOR: &str = "|";
+
 /// What a model said of images, with what they are.
 #[derive(Clone, Debug, Default)]
 pub struct Predictions {
@@ -19,6 +22,9 @@ pub struct Predictions {
     pub labels: Labels,
     /// The loss of each image.
     pub losses: Vec<f32>,
+    /// For each class the probability above which an image is said to be of it, where images are of several; [`THRESHOLD`] where
+    /// there is none.
+    pub thresholds: Vec<f32>,
     /// The embedding of each image, f32 `[images, width]`; empty where they were not asked for.
     pub embeddings: Vec<f32>,
 }
@@ -82,9 +88,19 @@ impl Predictions {
     pub fn are_right(&self) -> Vec<bool> {
         let is_right = |(answer, label): (&[f32], Label<'_>)| match label {
             Label::Class(class) => Self::likeliest(answer) == class as usize,
-            Label::Row(row) => answer.iter().zip(row).all(|(answer, is)| (*answer > THRESHOLD) == (*is > 0.5)),
+            Label::Row(row) => row.iter().enumerate().all(|(at, is)| self.are_of(at, answer[at]) == (*is > 0.5)),
         };
         self.iter().map(is_right).collect()
+    }
+
+    /// Whether images of such a probability are said to be of a class, where images are of several.
+    pub fn are_of(&self, class: usize, probability: f32) -> bool {
+        probability > self.threshold(class)
+    }
+
+    /// The probability above which that is said.
+    pub fn threshold(&self, class: usize) -> f32 {
+        self.thresholds.get(class).copied().unwrap_or(THRESHOLD)
     }
 
     /// The likeliest class of an answer; of several the first.

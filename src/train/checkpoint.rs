@@ -5,23 +5,23 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Kept, Measure, Session, TrainError, tensors::AVERAGE};
+use super::{Kept, Measure, Session, TrainError, tensors::AVERAGE, weights::Weights};
 use crate::{
     data::{Dataset, Fit, ImageSize, MOST_CLASSES, Normalisation},
     models::{Architecture, Model, layers::Network},
     nn::Parameters,
     plan::Executor,
     tasks::{self, Classification},
-    tensor::{Shape, Tensor},
-    weights::{OWN, is_torch},
+    tensor::Tensor,
+    weights::OWN,
 };
 
 /// Weights after the last checkpoint.
@@ -54,6 +54,10 @@ pub struct Card {
     /// What the network's output is divided by, so that classes are as probable as they are said to be ([`keep_temperature`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
+    /// For each class the probability above which an image is said to be of it, where images are of several classes and not
+    /// [`THRESHOLD`](crate::tasks::THRESHOLD) does for all ([`keep_thresholds`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<f32>>,
     /// How far training had come.
     pub progress: Progress,
 }
@@ -125,7 +129,7 @@ impl Card {
     }
 
     /// What the card says that cannot be, and what would be right.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         if let Some(layers) = &self.layers {
             layers.check().map_err(|error| format!("its layers: {error}"))?;
         }
@@ -138,6 +142,14 @@ impl Card {
         }
         if self.temperature.is_some_and(|temperature| !(temperature > 0.0 && temperature.is_finite())) {
             return Err("its temperature is no positive number".into());
+        }
+        if let Some(thresholds) = &self.thresholds {
+            if thresholds.len() != self.classes.len() {
+                return Err(format!("it has {} thresholds for {} classes", thresholds.len(), self.classes.len()));
+            }
+            if thresholds.iter().any(|threshold| !(0.0..=1.0).contains(threshold)) {
+                return Err("a threshold is no number from 0 to 1".into());
+            }
         }
         let Progress { step, batches, loss_sum, weight_sum, .. } = self.progress;
         if step > u64::from(u32::MAX) || batches > u32::MAX as usize {
@@ -213,89 +225,26 @@ pub fn load_parameters(path: &Path, parameters: &Parameters, executor: &mut dyn 
 /// # Errors
 /// As [`read_card`], or if the file cannot be written, which then stays as it was.
 pub fn keep_temperature(path: &Path, temperature: f64) -> Result<(), TrainError> {
+    keep(path, &|card| Card { temperature: Some(temperature), ..card })
+}
+
+/// Keeps thresholds in a weights file, for each class the probability above which an image is said to be of it.
+///
+/// # Errors
+/// As [`keep_temperature`].
+pub fn keep_thresholds(path: &Path, thresholds: &[f32]) -> Result<(), TrainError> {
+    keep(path, &|card| Card { thresholds: Some(thresholds.to_vec()), ..card })
+}
+
+/// Writes a weights file again, with another card.
+fn keep(path: &Path, changed: &dyn Fn(Card) -> Card) -> Result<(), TrainError> {
     let file = Weights::open(path)?;
-    let card = Card { temperature: Some(temperature), ..file.card.clone() };
-    let broken = |message: String| TrainError::Checkpoint { path: path.to_path_buf(), message };
-    let all = SafeTensors::deserialize(&file.bytes).map_err(|error| broken(error.to_string()))?;
-    let tensor = |(name, view): (String, TensorView<'_>)| {
-        let values = bytemuck::pod_collect_to_vec::<u8, f32>(view.data());
-        (name, Tensor::f32(view.shape().to_vec(), values))
-    };
-    let tensors: Vec<(String, Tensor)> = all.tensors().into_iter().map(tensor).collect();
-    write(path, &card, &tensors)
+    let card = changed(file.card.clone());
+    write(path, &card, &file.tensors()?)
 }
 
 pub(super) fn card_of(path: &Path) -> Result<Card, TrainError> {
     Ok(Weights::open(path)?.card)
-}
-
-/// An open weights file.
-pub(super) struct Weights {
-    path: PathBuf,
-    bytes: Vec<u8>,
-    pub card: Card,
-}
-
-impl Weights {
-    pub fn open(path: &Path) -> Result<Self, TrainError> {
-        let bytes = fs::read(path).map_err(|source| TrainError::File { path: path.to_path_buf(), source })?;
-        let broken = |message: String| TrainError::Checkpoint { path: path.to_path_buf(), message };
-        let truncated =
-            |error| broken(format!("is not a complete safetensors file ({error}); use another checkpoint of the run"));
-        if is_torch(&bytes) {
-            return Err(broken(
-                "is a file of PyTorch, which does not say what network it is of: begin a run with it, by `pretrained`"
-                    .into(),
-            ));
-        }
-        SafeTensors::deserialize(&bytes).map_err(truncated)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(truncated)?;
-        let entry = header.metadata().as_ref().and_then(|entries| entries.get(OWN));
-        let entry = entry.ok_or_else(|| {
-            broken(
-                "has no gabor metadata, as it was written by another program: begin a run with it, by `pretrained`"
-                    .into(),
-            )
-        })?;
-        let card: Card = serde_json::from_str(entry).map_err(|error| broken(format!("its gabor metadata: {error}")))?;
-        card.check()
-            .map_err(|error| broken(format!("its gabor metadata: {error}; use another checkpoint of the run")))?;
-        Ok(Self { path: path.to_path_buf(), bytes, card })
-    }
-
-    /// The tensor of that name, which must have that shape.
-    pub fn tensor(&self, name: &str, shape: &Shape) -> Result<Tensor, TrainError> {
-        let broken = |message: String| TrainError::Checkpoint { path: self.path.clone(), message };
-        let file = SafeTensors::deserialize(&self.bytes).map_err(|error| broken(error.to_string()))?;
-        let view = file.tensor(name).map_err(|_| {
-            broken(format!("has no tensor {name}: it is a checkpoint of another model ({})", self.card.model))
-        })?;
-        if view.dtype() != Dtype::F32 || view.shape() != &shape[..] {
-            return Err(broken(format!(
-                "tensor {name} is {:?} {:?} and this model needs f32 {shape}: it is a checkpoint of another model ({})",
-                view.dtype(),
-                view.shape(),
-                self.card.model
-            )));
-        }
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(broken(format!(
-                "element {at} of tensor {name} is {}: the weights are damaged; use another checkpoint of the run",
-                values[at]
-            )));
-        }
-        Ok(Tensor::f32(shape, values))
-    }
-
-    /// Sets parameters, whose variables an executor has, to what the file holds.
-    pub fn fill(&self, parameters: &Parameters, executor: &mut dyn Executor) -> Result<(), TrainError> {
-        for parameter in parameters.iter() {
-            let variable = parameters.blocks()[parameter.block].variable;
-            executor.write(variable, parameter.offset, &self.tensor(&parameter.name, &parameter.shape)?)?;
-        }
-        Ok(())
-    }
 }
 
 /// Writes `bytes` to `path` so that at any moment either the old or the new content is there in full: into a file
@@ -304,15 +253,54 @@ impl Weights {
 /// # Errors
 /// If a file cannot be written; what was at `path` stays.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let written = if is_stream(path) {
+        OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(bytes))
+    } else {
+        // What a link leads to is replaced, not the link.
+        let place = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let part = part_of(&place);
+        let write = || {
+            let mut file = File::create(&part)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&part, &place)
+        };
+        write().inspect_err(|_| drop(fs::remove_file(&part)))
+    };
+    written.map_err(|source| TrainError::File { path: path.to_path_buf(), source })
+}
+
+/// Whether a path is of something that is written to, not replaced: a device, a pipe, an open file of a process.
+fn is_stream(path: &Path) -> bool {
+    let is_special = |file: Metadata| !file.is_file() && !file.is_dir();
+    let of_system = ["/dev/", "/proc/"].iter().any(|folder| path.starts_with(folder));
+    (of_system && path.exists()) || fs::metadata(path).is_ok_and(is_special)
+}
+
+/// Whether [`write_whole`] can write a file: told before the work is done of which it is the result. What is there stays.
+///
+/// # Errors
+/// If nothing can be written there.
+pub fn check_writable(path: &Path) -> Result<(), TrainError> {
+    let check = || {
+        if path.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
+        if is_stream(path) {
+            return Ok(());
+        }
+        let part = part_of(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf()));
+        File::create(&part)?;
+        fs::remove_file(&part)
+    };
+    check().map_err(|source| TrainError::File { path: path.to_path_buf(), source })
+}
+
+/// Where a file is written before it takes its place.
+fn part_of(path: &Path) -> PathBuf {
     let mut part = path.as_os_str().to_os_string();
     part.push(".part");
-    let write = || {
-        let mut file = File::create(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    write().map_err(|source| TrainError::File { path: path.to_path_buf(), source })
+    part.into()
 }
 
 fn write(path: &Path, card: &Card, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
@@ -373,6 +361,7 @@ impl Session {
             fit: data.fit(),
             task: self.model.task.name().into(),
             temperature: None,
+            thresholds: None,
             progress: progress.clone(),
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Recipe, TrainError, checkpoint::Weights, forward::inference_graph};
+use super::{Recipe, TrainError, forward::inference_graph, weights::Weights};
 use crate::{
     data::Normalisation,
     graph::{Graph, GraphError, Value},

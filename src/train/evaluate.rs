@@ -5,15 +5,16 @@ use std::{collections::VecDeque, path::Path};
 use super::{
     Card, TrainError,
     batch::BatchTensors,
-    checkpoint::{Weights, open_model},
+    checkpoint::open_model,
     forward::{Inferred, inference_graph_of},
+    weights::Weights,
 };
 use crate::{
     data::{Batch, Label, Labels, Loader},
     models::Model,
     nn::Parameters,
     plan::{Executor, Outputs, Plan, PlanOptions, ProgramId},
-    tasks::{Evaluation, Predictions},
+    tasks::{Evaluation, MultiLabel, Predictions, THRESHOLD},
     tensor::DType,
 };
 
@@ -26,6 +27,9 @@ pub struct Prediction {
     pub index: usize,
     /// Its probability.
     pub probability: f32,
+    /// Whether the image is said to be of it: the likeliest class is, or where images are of several each that is above its
+    /// [threshold](Card::thresholds).
+    pub chosen: bool,
 }
 
 /// The inference program of a model on an executor.
@@ -146,6 +150,8 @@ pub struct Classifier {
     executor: Box<dyn Executor>,
     model: Model,
     card: Card,
+    /// For each class the probability above which an image is said to be of it; none where images are of one class.
+    thresholds: Vec<f32>,
     inference: Inference,
     batch: usize,
 }
@@ -198,7 +204,12 @@ impl Classifier {
         executor.check_memory(&plan)?;
         let program = executor.load(plan)?;
         weights.fill(&parameters, executor.as_mut())?;
-        Ok(Self { executor, model, card, inference: Inference::new(program), batch: inferred.batch })
+        let thresholds = match &card.thresholds {
+            _ if model.task.name() != MultiLabel::NAME => Vec::new(),
+            Some(thresholds) => thresholds.clone(),
+            None => vec![THRESHOLD; card.classes.len()],
+        };
+        Ok(Self { executor, model, card, thresholds, inference: Inference::new(program), batch: inferred.batch })
     }
 
     /// What the weights file says of itself.
@@ -235,7 +246,8 @@ impl Classifier {
         loaders: &[Loader],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Predictions, TrainError> {
-        self.inference.predictions(self.executor.as_mut(), &self.model, loaders, progress)
+        let predictions = self.inference.predictions(self.executor.as_mut(), &self.model, loaders, progress)?;
+        Ok(Predictions { thresholds: self.thresholds.clone(), ..predictions })
     }
 
     /// The figures of predictions.
@@ -281,12 +293,14 @@ impl Classifier {
     }
 
     fn ranked(&self, row: &[f32], top: usize) -> Vec<Prediction> {
+        let best = Predictions::likeliest(row);
         let mut order: Vec<usize> = (0..row.len()).collect();
         order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
         let prediction = |index: usize| Prediction {
             class: self.card.classes.get(index).cloned().unwrap_or_else(|| index.to_string()),
             index,
             probability: row[index],
+            chosen: self.thresholds.get(index).map_or(index == best, |threshold| row[index] > *threshold),
         };
         order.into_iter().take(top).map(prediction).collect()
     }

@@ -25,11 +25,13 @@ mod tensors;
 mod trainer;
 mod views;
 mod vitals;
+mod weights;
 mod whitening;
 
 pub use callbacks::{EarlyStopping, Kept, Measure, ModelCheckpoint, ReduceLrOnPlateau};
 pub use checkpoint::{
-    BEST, Card, LAST, Progress, RESUME, keep_temperature, load_parameters, open_model, read_card, write_whole,
+    BEST, Card, LAST, Progress, RESUME, check_writable, keep_temperature, keep_thresholds, load_parameters, open_model,
+    read_card, write_whole,
 };
 pub use error::TrainError;
 pub use evaluate::{Classifier, Prediction};

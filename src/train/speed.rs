@@ -21,8 +21,11 @@ impl Speed {
         self.images += images;
         self.window_images += images;
         let seconds = self.window.elapsed().as_secs_f64();
-        if seconds >= 1.0 || self.recent == 0.0 {
+        let is_first = self.window_images == self.images;
+        if seconds >= 1.0 || is_first {
             self.recent = self.window_images as f64 / seconds.max(1e-9);
+        }
+        if seconds >= 1.0 {
             (self.window, self.window_images) = (Instant::now(), 0);
         }
     }

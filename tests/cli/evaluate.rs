@@ -188,3 +188,39 @@ fn a_class_without_test_images_has_no_figures() {
     let failed = place.run("train other --device cpu");
     failed.expect_error(&["other/test/spots is a class that the training set does not have"]);
 }
+
+#[test]
+fn what_a_command_did_not_write_is_not_replaced() {
+    let place = trained();
+    let image = fs::read(place.path("shapes/down/000.png")).unwrap();
+    let weights = fs::read(place.path("run/best.safetensors")).unwrap();
+    for command in [
+        "predict run shapes/down/000.png --device cpu --csv shapes/down/000.png",
+        "eval run --device cpu --csv run/best.safetensors",
+        "eval run --device cpu --page run/best.safetensors",
+        "compare run run --page run/best.safetensors",
+    ] {
+        place.run(command).expect_error(&["is there already, and no file of this kind", "give another name"]);
+    }
+    assert!(image == fs::read(place.path("shapes/down/000.png")).unwrap());
+    assert!(weights == fs::read(place.path("run/best.safetensors")).unwrap());
+    place.run("eval run --device cpu --csv a.csv --curves a.csv").expect_error(&["a.csv is given for two files"]);
+    place.run("eval run --device cpu --csv none/a.csv").expect_error(&["cannot write none/a.csv", "another place"]);
+    for _ in 0..2 {
+        place.run("eval run --device cpu --csv a.csv --curves b.csv --page c.html").expect_code(0);
+    }
+}
+
+#[test]
+fn data_that_changed_is_told_and_data_that_moved_is_known() {
+    let place = trained();
+    let before = place.json("eval run --device cpu --json");
+    fs::rename(place.path("shapes"), place.path("moved")).unwrap();
+    place.run("eval run --device cpu").expect_error(&["give its place as DATA", "shapes does not exist"]);
+    let moved = place.json("eval run moved --device cpu --json");
+    assert_eq!((&moved["split"], &moved["images"]), (&before["split"], &before["images"]));
+    fs::rename(place.path("moved"), place.path("shapes")).unwrap();
+    fs::remove_file(place.path("shapes/down/000.png")).unwrap();
+    let changed = place.run("eval run --device cpu").expect_code(0);
+    assert!(changed.err.contains("the data has changed since") && changed.err.contains("trained on"), "{changed:#?}");
+}

@@ -60,6 +60,20 @@ fn images_of_several_classes_are_trained_evaluated_and_predicted() {
     let result = place.json("predict elsewhere/model.safetensors photos/000.png photos/003.png --json --device cpu");
     let probability = |image: usize, rank: usize| result["images"][image]["predictions"][rank]["probability"].as_f64();
     assert!(probability(0, 1).unwrap() > 0.5 && probability(1, 0).unwrap() < 0.5, "{result}");
+
+    // Thresholds are fitted and kept, and what is predicted from then on is by them.
+    let told = place.run("eval run --weights last --split all --calibrate --device cpu").expect_code(0);
+    assert!(told.out.contains("a threshold for each class, by 120 images: macro F1"), "{}", told.out);
+    let result = place.json("eval run --weights last --split all --device cpu --json");
+    for class in result["per_class"].as_array().unwrap() {
+        assert!((class["f1"].as_f64().unwrap() - class["f1_there"].as_f64().unwrap()).abs() < 1e-6, "{class}");
+        assert!(class["threshold"].as_f64() < class["best_threshold"].as_f64(), "{class}");
+    }
+    gabor::train::keep_thresholds(&place.path("run/last.safetensors"), &[1.0, 0.0]).unwrap();
+    let chosen = place.run("predict run --weights last photos/000.png --device cpu --csv told.csv").expect_code(0).out;
+    let marked: Vec<&str> = chosen.lines().filter(|line| line.starts_with('*')).collect();
+    assert!(marked.len() == 1 && marked[0].ends_with("down"), "{chosen}");
+    assert!(place.read("told.csv").contains("000.png,down,,,"), "{}", place.read("told.csv"));
 }
 
 #[test]

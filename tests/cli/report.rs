@@ -1,5 +1,7 @@
 use std::fs;
 
+use image::{GrayImage, Luma};
+
 use crate::{browser::Page, support::Workplace};
 
 const TRAIN: &str = "train shapes --device cpu --batch-size 16 --lr 0.003";
@@ -64,6 +66,36 @@ fn what_is_several_classes_and_what_was_stopped_has_a_page_too() {
     let told = place.json("report stopped --device cpu --json");
     assert_eq!(told["report"], "stopped/report.html");
     assert!(place.read("stopped/report.html").contains("Summary"));
+}
+
+#[test]
+fn pages_hold_two_classes_and_a_thousand() {
+    for classes in [2, 100, 1000] {
+        let place = Workplace::new();
+        for (part, images) in [("train", 2), ("test", 1)] {
+            for class in 0..classes {
+                let folder = place.path(&format!("dots/{part}/c{class:04}"));
+                fs::create_dir_all(&folder).unwrap();
+                for number in 0..images {
+                    let level = |x: u32, y: u32| Luma([((x * y * 7 + class * 31 + number * 5) % 256) as u8]);
+                    GrayImage::from_fn(12, 12, level).save(folder.join(format!("{number}.png"))).unwrap();
+                }
+            }
+        }
+        place.run("train dots --device cpu --max-steps 2 --quiet --out run").expect_code(0);
+        let figures = place.json("eval run --device cpu --json");
+        let rows = figures["confusion"].as_array().unwrap();
+        assert!(rows.len() == classes as usize && rows.iter().all(|row| row.as_array().unwrap().len() == rows.len()));
+        assert_eq!(figures["images"], classes);
+        let page = place.read("run/report.html");
+        assert!(page.len() < 5 << 20 && !page.contains("NaN"), "{classes} classes: {} bytes", page.len());
+        let picture = image::open(place.path("run/figures/confusion.png")).unwrap().to_luma8();
+        assert!(picture.pixels().any(|pixel| pixel.0[0] < 128), "the matrix of {classes} classes is empty");
+        let Some(page) = Page::open(&place.path("run/report.html")) else { continue };
+        assert!(page.errors.is_empty() && page.requests.is_empty(), "{page:?}");
+        let is_matrix = |(role, name): &(String, String)| name.starts_with("Confusion matrix") && role != "heading";
+        assert!(page.accessible.iter().any(is_matrix), "{classes} classes: {:#?}", page.accessible);
+    }
 }
 
 #[test]

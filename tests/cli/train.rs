@@ -178,11 +178,11 @@ fn what_is_wrong_with_how_a_run_goes_is_told() {
     let place = Workplace::with_shapes();
     let healthy = place.run(&format!("{TRAIN} --epochs 8 --json --out healthy")).expect_code(0);
     let figures = healthy.json();
-    assert!(figures["symptoms"] == serde_json::json!([]) && !healthy.err.contains("WARN"), "{healthy:#?}");
+    assert!(figures["findings"] == serde_json::json!([]) && !healthy.err.contains("WARN"), "{healthy:#?}");
     let slow = "train shapes --device cpu --batch-size 4 --epochs 4 --lr 0 --augment none";
     let slow = place.run(&format!("{slow} --json --out slow")).expect_code(0);
     let figures = slow.json();
     assert!(slow.out.lines().any(|line| line.contains("\"finding\"") && line.contains("hardly falls")), "{slow:#?}");
-    assert!(figures["symptoms"][0].as_str().unwrap().contains("hardly falls"), "{figures}");
+    assert!(figures["findings"][0].as_str().unwrap().contains("hardly falls"), "{figures}");
     assert_eq!(slow.err.matches("try a higher `learning_rate` (--lr)").count(), 1, "{slow:#?}");
 }

@@ -136,7 +136,7 @@ fn sizes_formats_and_colours_mix() {
         assert!((red - expected).abs() < 12, "{}: {red}", splits.train.image_name(index));
     }
 
-    assert_eq!(open(root.path()).image_size(), ImageSize::new(224, 224, 3), "images of many sizes");
+    assert_eq!(open(root.path()).image_size(), ImageSize::new(48, 48, 3), "images of many sizes");
     let grey = data::open(root.path(), &OpenOptions { channels: Some(1), ..options }).unwrap();
     assert_eq!(grey.image_size(), ImageSize::new(16, 12, 1));
 }

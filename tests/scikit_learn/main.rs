@@ -12,8 +12,9 @@ use serde_json::{Map, Value};
 const TOLERANCE: f64 = 1e-6;
 
 /// Fields of an evaluation that are no figure of scikit-learn's.
-const NOT_FIGURES: [&str; 9] = [
+const NOT_FIGURES: [&str; 10] = [
     "images",
+    "threshold",
     "loss",
     "per_class",
     "confusion",

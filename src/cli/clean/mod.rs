@@ -39,7 +39,10 @@ use kind::Kind;
 ///
 /// Looks for copies of images, exact and near, also between training, validation and test images; for labels that are probably
 /// wrong and images unlike all others of their class; and for dark, overexposed, flat, blurred, tiny and oddly proportioned
-/// images. Nothing is deleted or changed: what is found is in list.csv, the worst first, and with pictures in sheet.html.
+/// images. Nothing is deleted or changed: what is found is in list.csv, the worst of each kind first, and with pictures in sheet.html.
+///
+/// The score of a wrong label is the confidence in the class that it rather should be (the order is by how far that is above the
+/// class that it has), of a copy the likeness, of an outlier the distance to its class, and else what was measured of the image.
 ///
 /// Wrong labels are found by confident learning: a network is trained for each of a few folds of all images, and asked about those
 /// that it was not trained on. Of a run that `gabor train --folds` made, its own networks are asked; of another run, its settings
@@ -182,6 +185,10 @@ impl CleanArgs {
             config.device = device;
         }
         config.check().map_err(Error::msg)?;
+        let asks_networks = |kind: &Kind| matches!(kind, Kind::Labels | Kind::Outliers);
+        if self.epochs.is_some() && !self.only.is_empty() && !self.only.iter().any(asks_networks) {
+            tracing::warn!("--epochs has no effect: nothing is trained for what --only asks for");
+        }
         let mut kinds = if self.only.is_empty() { Kind::value_variants().to_vec() } else { self.only };
         kinds.sort_unstable();
         kinds.dedup();
@@ -274,6 +281,7 @@ impl Plan {
         };
         if labels {
             let said = held_out.joined();
+            notes.push(worth_of(&said));
             findings.labels(&audit::wrong_labels(&said), &places(&said)?);
         }
         match &held_out.without_embeddings {
@@ -317,6 +325,20 @@ impl Plan {
         }
         HeldOut::by_training(&self.config, &images, self.folds, splits, console).map(Some)
     }
+}
+
+/// What the word of networks that said this is worth on wrong labels.
+fn worth_of(said: &Predictions) -> String {
+    /// The share of the images below which more of what networks call wrong is their mistake than a wrong label.
+    const ENOUGH: f64 = 0.75;
+    let right = said.are_right().into_iter().filter(|right| *right).count() as f64 / said.len().max(1) as f64;
+    let worth = match right < ENOUGH {
+        true => {
+            ": most labels that they call wrong may be right; --epochs, or --run with settings that train better, helps"
+        }
+        false => "",
+    };
+    format!("labels: the networks tell {:.1}% of the images that they were not trained on right{worth}", 100.0 * right)
 }
 
 /// Makes the folder that is written to.

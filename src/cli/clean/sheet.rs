@@ -21,7 +21,7 @@ const LONGEST: usize = 160;
 /// Findings of each kind that are shown, at most.
 const SHOWN: usize = 200;
 
-/// The page. `notes` are what was not looked for, and why.
+/// The page. `notes` are what else is to be told.
 pub fn sheet(data: &str, images: &Dataset, kinds: &[Kind], findings: &[Finding], notes: &[String]) -> String {
     let of = |kind: Kind| findings.iter().filter(move |finding| finding.kind == kind);
     let summary = html! {

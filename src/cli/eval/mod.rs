@@ -1,5 +1,6 @@
 //! `gabor eval`: a trained model measured on images.
 
+mod calibrate;
 mod predictions;
 mod table;
 
@@ -13,10 +14,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use gabor::{
     data::{DataError, Dataset, ImageSource, Labels, Loader, LoaderOptions, Splits},
-    metrics::{McNemar, mcnemar, temperature},
-    report::page::Judged,
-    tasks::{self, Evaluation, Predictions, Task},
-    train::{Card, keep_temperature, read_card, write_whole},
+    metrics::{McNemar, mcnemar},
+    report::page::{GENERATOR, Judged},
+    tasks::{Evaluation, Predictions},
+    train::{Card, read_card},
 };
 use serde_json::{Value, json};
 
@@ -24,8 +25,9 @@ use super::{
     config::{RunConfig, of_other_data, open_data},
     console::Console,
     inference::InferenceArgs,
+    output::Output,
     place::same_place,
-    run_folder::config_beside,
+    run_folder::{config_beside, read_data, warn_of_changes},
     train::sized_as,
 };
 
@@ -57,8 +59,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "RUN|FILE")]
     against: Vec<PathBuf>,
     /// Fit the temperature by which the network's output is divided to these images, so that classes are as probable as they are
-    /// said to be (Guo et al. 2017), and keep it in the weights file: take others than those that it is tested on [default: the
-    /// validation images]
+    /// said to be (Guo et al. 2017), or where images are of several classes the threshold of each, for the highest F1; and keep them
+    /// in the weights file: take other images than those that it is tested on [default: the validation images]
     #[arg(long, conflicts_with_all = ["against", "tta"])]
     calibrate: bool,
     #[command(flatten)]
@@ -69,14 +71,14 @@ pub struct EvalArgs {
     /// Images a step [default: as in training]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch_size: Option<u32>,
-    /// Write what is said of each image to this file: its class, the one that it is taken for, the probability of each, the loss
+    /// Write what RUN says of each image to this file: its class, the one that it is taken for, the probability of each, the loss
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write the curves of precision against recall and of ROC to this CSV file: for each class and each probability that an image
-    /// was given, what is right and wrong from there on
+    /// Write the curves of precision against recall and of ROC of RUN to this CSV file: for each class and each probability at which
+    /// a curve turns, what is right and wrong from there on
     #[arg(long, value_name = "FILE")]
     curves: Option<PathBuf>,
-    /// Write the figures with curves and the mistakes as pictures to this file, a page for a browser
+    /// Write the figures of RUN with curves and the mistakes as pictures to this file, a page for a browser; of one part of the data
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
     /// Print one JSON object
@@ -129,6 +131,7 @@ pub fn shown(run: &Path, inference: &InferenceArgs, console: Console) -> Result<
         .with_context(|| format!("there is no config.toml beside {}: give a run folder", weights.display()))?;
     let card = read_card(&weights)?;
     let splits = open_data(config.data.as_deref(), &sized_as(&card, config.images.clone()))?;
+    warn_of_changes(&weights, &config, &splits)?;
     let counts = counts(&splits);
     let split = match (&splits.test, &splits.val) {
         (Some(_), _) => Split::Test,
@@ -172,6 +175,7 @@ impl Measuring<'_> {
 }
 
 /// A model, and what it says of the images.
+#[derive(Clone)]
 struct Measured {
     weights: PathBuf,
     card: Card,
@@ -207,6 +211,11 @@ impl EvalArgs {
         let console = console.json(self.json);
         let weights = self.inference.weights_of(&self.run)?;
         let config = config_beside(&weights)?;
+        let [csv, curves, page] = Output::several([
+            (self.csv.as_ref(), predictions::CSV_MARK),
+            (self.curves.as_ref(), predictions::CURVES_MARK),
+            (self.page.as_ref(), GENERATOR),
+        ])?;
         ensure!(
             config.is_some() || self.data.is_some(),
             "there is no config.toml beside {} that says what data it was trained on: give DATA",
@@ -214,32 +223,38 @@ impl EvalArgs {
         );
         let config = config.unwrap_or_default();
         let card = read_card(&weights)?;
-        let (splits, own) = self.open(&config, &card)?;
+        let (splits, own) = self.open(&config, &card, &weights)?;
+        if own && self.data.is_none() {
+            warn_of_changes(&weights, &config, &splits)?;
+        }
+        if own && self.calibrate && self.split == Some(Split::Test) {
+            tracing::warn!("it is fitted to the test images: figures on them tell no longer how it does on others");
+        }
         let split = self.choose(&splits, own);
         let sets_of_first = sets(splits, split)?;
-        let images = match (&self.page, &sets_of_first[..]) {
+        let images = match (&page, &sets_of_first[..]) {
             (None, _) => None,
             (Some(_), [set]) => Some(with_classes(set.clone(), &card.classes)?),
             (Some(_), _) => bail!("--page shows one part of the data: give --split train, val or test with it"),
         };
         let mut first = self.measure(weights, card, &config, sets_of_first, console)?;
         if self.calibrate {
-            first = calibrated(first, console)?;
+            first = calibrate::calibrated(first, console)?;
         }
-        if let Some(path) = &self.csv {
-            write_whole(path, &predictions::csv(&first.predictions)?)?;
+        if let Some(csv) = csv {
+            csv.write(&predictions::csv(&first.predictions)?)?;
         }
-        if let Some(path) = &self.curves {
-            write_whole(path, &predictions::curves(&first.predictions)?)?;
+        if let Some(curves) = curves {
+            curves.write(&predictions::curves(&first.predictions)?)?;
         }
-        if let (Some(path), Some(images)) = (&self.page, &images) {
-            write_whole(path, first.page(split, images).as_bytes())?;
+        if let (Some(page), Some(images)) = (page, &images) {
+            page.write(first.page(split, images).as_bytes())?;
         }
         let mut others = Vec::new();
         for run in &self.against {
             let weights = self.inference.weights_of(run)?;
             let card = read_card(&weights)?;
-            let (splits, _) = self.open(&config, &card)?;
+            let (splits, _) = self.open(&config, &card, &first.weights)?;
             let other = self.measure(weights, card, &config, sets(splits, split)?, console)?;
             ensure!(
                 other.predictions.images == first.predictions.images,
@@ -316,46 +331,24 @@ impl EvalArgs {
         Ok(figures)
     }
 
-    /// The data, and whether it is that of the run.
-    fn open(&self, config: &RunConfig, card: &Card) -> Result<(Splits, bool)> {
+    /// The data, and whether it is that of the run that `weights` are of, though it was moved as a whole.
+    fn open(&self, config: &RunConfig, card: &Card, weights: &Path) -> Result<(Splits, bool)> {
         let as_trained = sized_as(card, config.images.clone());
-        let own = match (&self.data, &config.data) {
-            (None, _) => true,
-            (Some(given), Some(own)) => same_place(given, own),
-            (Some(_), None) => false,
+        let Some(given) = &self.data else {
+            let moved = || "this is the data that the run was trained on: where it was moved, give its place as DATA";
+            return Ok((open_data(config.data.as_deref(), &as_trained).with_context(moved)?, true));
         };
-        let options = if own { as_trained } else { of_other_data(as_trained) };
-        let path = self.data.as_deref().or(config.data.as_deref());
-        Ok((open_data(path, &options)?, own))
+        if config.data.as_ref().is_some_and(|own| same_place(given, own)) {
+            return Ok((open_data(Some(given), &as_trained)?, true));
+        }
+        if let Some(own) = read_data(weights.parent().unwrap_or(Path::new("")))?
+            && let Ok(splits) = open_data(Some(given), &as_trained)
+            && splits.fingerprints(given) == own
+        {
+            return Ok((splits, true));
+        }
+        Ok((open_data(Some(given), &of_other_data(as_trained))?, false))
     }
-}
-
-/// The model at the temperature that suits the images, which its file has from now on.
-fn calibrated(measured: Measured, console: Console) -> Result<Measured> {
-    let Measured { weights, card, predictions, .. } = &measured;
-    let labels = predictions.labels.classes().with_context(|| {
-        format!(
-            "{} says of each class by itself whether an image is of it, which a temperature is not for",
-            weights.display()
-        )
-    })?;
-    let factor = temperature(&predictions.answers, predictions.width(), labels).with_context(|| {
-        format!("no temperature suits {} images of which all are told right, or none: take others", predictions.len())
-    })?;
-    let kept = card.temperature.unwrap_or(1.0) * factor;
-    keep_temperature(weights, kept)?;
-    let predictions = measured.predictions.clone().at_temperature(factor);
-    let evaluation = tasks::Classification::new(predictions.width()).judge(&predictions);
-    let error = |evaluation: &Evaluation| 100.0 * evaluation.metric("calibration error").unwrap_or(f64::NAN);
-    console.note(format_args!(
-        "temperature {kept:.4}, by {} images: calibration error {:.2}% in place of {:.2}%; it is kept in {}",
-        predictions.len(),
-        error(&evaluation),
-        error(&measured.evaluation),
-        measured.weights.display()
-    ))?;
-    let card = Card { temperature: Some(kept), ..measured.card.clone() };
-    Ok(Measured { predictions, evaluation, card, ..measured })
 }
 
 /// Whether one of two models tells more of the images right.
@@ -388,11 +381,19 @@ fn with_classes(set: Dataset, classes: &[String]) -> Result<Dataset> {
     let number = |name: &String| classes.iter().position(|class| class == name).map(|at| at as u32);
     let unknown: Vec<&str> = set.classes().iter().filter(|name| number(name).is_none()).map(String::as_str).collect();
     if !unknown.is_empty() {
+        /// Names that are listed, at most.
+        const LISTED: usize = 20;
+        let listed = |names: &[&str]| {
+            let more = if names.len() > LISTED { ", ..." } else { "" };
+            names[..names.len().min(LISTED)].join(", ") + more
+        };
+        let known: Vec<&str> = classes.iter().map(String::as_str).collect();
         bail!(
-            "{} has classes that the model does not know: {}; it was trained on {}",
+            "{} has classes that the model does not know: {}; it was trained on {}. Leave their images out, or rename the classes \
+             that are called otherwise",
             set.name(),
-            unknown.join(", "),
-            classes.join(", ")
+            listed(&unknown),
+            listed(&known)
         );
     }
     let numbers: Vec<u32> = set.classes().iter().filter_map(number).collect();

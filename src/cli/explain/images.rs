@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use gabor::{
     data::{DecodeLimits, Fit, ImageDecoder, ImageSize},
     explain::{Picture, View},
@@ -13,7 +13,10 @@ use gabor::{
 };
 
 use super::input_size;
-use crate::cli::predict::find_images;
+use crate::cli::{
+    console::{self, Flags},
+    predict::find_images,
+};
 
 /// Pixels that the longer side of a picture has at most, where the image has more.
 const MOST: usize = 640;
@@ -36,14 +39,25 @@ pub struct Image {
     pub view: View,
 }
 
-/// Reads the images that are named.
-pub fn read(named: &[PathBuf], card: &Card) -> Result<Vec<Image>> {
+/// Reads the images that are named; whether some cannot be read, which are told.
+pub fn read(named: &[PathBuf], card: &Card) -> Result<(Vec<Image>, bool)> {
     if let Some(folder) = named.iter().find(|path| path.is_dir()) {
         let folder = folder.display();
         bail!("{folder} is a folder: name the images, or those of a folder by a pattern such as '{folder}/*'");
     }
     let mut stems = HashSet::new();
-    find_images(named)?.iter().map(|path| Image::read(path, card, &mut stems)).collect()
+    let (mut images, mut unreadable) = (Vec::new(), Vec::new());
+    for path in find_images(named)? {
+        match Image::read(&path, card, &mut stems) {
+            Ok(image) => images.push(image),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    if images.is_empty() {
+        return Err(unreadable.pop().unwrap_or_else(|| anyhow!("there are no images")));
+    }
+    unreadable.iter().for_each(|error| console::print_error(error, &Flags::default()));
+    Ok((images, !unreadable.is_empty()))
 }
 
 impl Image {

@@ -72,9 +72,9 @@ pub struct ExplainArgs {
     /// Pixels from one place of the patch to the next [default: half a patch]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// How many of the nearest training images; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    nearest: usize,
+    /// How many of the nearest training images; 0 for none [default: 8]
+    #[arg(long, value_name = "N")]
+    nearest: Option<usize>,
     /// The folder of the pictures and the page [default: explain in the run folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -112,6 +112,9 @@ impl Method {
     }
 }
 
+/// The nearest training images that are shown where nothing says how many.
+const NEAREST: usize = 8;
+
 /// Images that go through the network at a time.
 const BATCH: usize = 32;
 
@@ -139,9 +142,11 @@ impl ExplainArgs {
         let explainer = Explainer::load(&weights, executor())?;
         let class = self.class.as_deref().map(|name| class_of(&card, name)).transpose()?;
         let mut look = Look::new(&self, explainer, class)?;
-        let images = images::read(&self.images, &card)?;
+        let (images, failed) = images::read(&self.images, &card)?;
+        self.tell_without_effect();
 
-        let wants_nearest = self.shows(Method::Nearest) && self.nearest > 0;
+        let nearest = self.nearest.unwrap_or(NEAREST);
+        let wants_nearest = self.shows(Method::Nearest) && nearest > 0;
         let (mut classifier, mut left_out) = classifier(&weights, &executor, wants_nearest)?;
         let wants_nearest = wants_nearest && left_out.is_empty();
 
@@ -158,7 +163,7 @@ impl ExplainArgs {
         let filters = look.filters(&place)?;
         left_out.append(&mut look.left_out);
         if wants_nearest {
-            match nearest::find(&weights, &card, &images, &mut classifier, self.nearest, console) {
+            match nearest::find(&weights, &card, &images, &mut classifier, nearest, console) {
                 Ok(found) => explained.iter_mut().zip(found).for_each(|(one, found)| one.nearest = found),
                 Err(error) => left_out.push(LeftOut { method: Method::Nearest, reason: format!("{error:#}") }),
             }
@@ -186,7 +191,24 @@ impl ExplainArgs {
         });
         console.result(&figures, text(&explained, &page))?;
         let is_missed = |left: &LeftOut| self.method.contains(&left.method);
-        Ok(if left_out.iter().any(is_missed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        let is_whole = !failed && !left_out.iter().any(is_missed);
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Warns of what is given for something that is not shown.
+    fn tell_without_effect(&self) {
+        let for_these = |flag: &str, given: bool, methods: &[Method]| {
+            if given && !methods.iter().any(|method| self.shows(*method)) {
+                let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
+                tracing::warn!("{flag} has no effect: it is for {}, which --method leaves out", names.join(" and "));
+            }
+        };
+        for_these("--class", self.class.is_some(), &[Method::Gradcam, Method::Occlusion]);
+        for_these("--layer", self.layer.is_some(), &[Method::Gradcam]);
+        for_these("--layers", !self.layers.is_empty(), &[Method::Features]);
+        for_these("--patch", self.patch.is_some(), &[Method::Occlusion]);
+        for_these("--stride", self.stride.is_some(), &[Method::Occlusion]);
+        for_these("--nearest", self.nearest.is_some(), &[Method::Nearest]);
     }
 
     /// Whether it is asked for.

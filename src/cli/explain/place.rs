@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use gabor::{explain::Picture, train::write_whole};
+use gabor::{
+    explain::Picture,
+    train::{check_writable, write_whole},
+};
 use image::{ExtendedColorType, ImageFormat, write_buffer_with_format};
 
 /// The page, by which a folder is known to be of this command.
@@ -31,6 +34,7 @@ impl Place {
     pub fn new(given: Option<&Path>, weights: &Path) -> Result<Self> {
         let folder = given.map_or_else(|| weights.with_file_name("explain"), Path::to_path_buf);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        check_writable(&folder.join(PAGE))?;
         let own = given.is_none() || folder.join(PAGE).exists();
         Ok(Self { folder, own })
     }

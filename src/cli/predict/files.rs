@@ -1,7 +1,7 @@
 //! The image files that a person means.
 
 use std::{
-    io::{self, BufRead},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -12,18 +12,16 @@ use gabor::data::images_in;
 const STANDARD_INPUT: &str = "-";
 
 /// The files that are named: by their paths, by the folder that they are in at any depth, by a pattern that names several, or
-/// in a list on standard input, a path a line. A file that is not there is left to be reported with those that cannot be read.
+/// in a list on standard input, a path a line or with zero bytes between them. A file that is not there is left to be reported with those that cannot be read.
 pub fn find(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for name in named {
         if name == Path::new(STANDARD_INPUT) {
-            for line in io::stdin().lock().lines() {
-                let line = line.context("the list of paths on standard input is no text")?;
-                let path = line.trim();
-                if !path.is_empty() {
-                    found.push(path.into());
-                }
-            }
+            let list = io::read_to_string(io::stdin()).context("the list of paths on standard input is no text")?;
+            // Between zero bytes as find -print0 has them, or else a path a line.
+            let separator = if list.contains('\0') { '\0' } else { '\n' };
+            let paths = list.split(separator).map(|path| if separator == '\0' { path } else { path.trim() });
+            found.extend(paths.filter(|path| !path.is_empty()).map(PathBuf::from));
         } else if name.is_dir() {
             let images = images_in(name)?;
             ensure!(!images.is_empty(), "{} holds no image, nor does a folder in it", name.display());

@@ -15,7 +15,8 @@ use anyhow::{Error, Result};
 use clap::Args;
 use gabor::{
     data::{DataError, DecodeLimits, ImageDecoder, ImageSize},
-    train::{Prediction, read_card, write_whole},
+    tasks::{MultiLabel, SEPARATOR},
+    train::{Card, Prediction, read_card},
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -24,13 +25,14 @@ use serde_json::{Value, json};
 use super::{
     console::{self, Console, Flags},
     inference::InferenceArgs,
+    output::Output,
 };
 pub use files::find as find_images;
 use sort::Sorter;
 
 /// Say what is in images
 ///
-/// Prints the most probable classes of each image. Images that cannot be read are reported, and the exit code is then 1.
+/// Prints the most probable classes of each image; those that it is said to be of are marked *, where it can be of several. Images that cannot be read are reported, and the exit code is then 1.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gabor predict runs/resnet18-1 rose.jpg tulip.png
@@ -49,10 +51,11 @@ pub struct PredictArgs {
     /// Leave out classes of a lower probability than this [default: none]
     #[arg(long, value_name = "P", value_parser = share)]
     threshold: Option<f32>,
-    /// Write the likeliest class of each image, its probability and that of every class to this file
+    /// Write the likeliest class of each image, its probability and that of every class to this file; of a model of several classes
+    /// an image, all that it is said to be of, with | between them
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Copy each image into a folder in DIR that is called as its likeliest class, or `unsure` where that is below --threshold
+    /// Copy each image into a folder in DIR that is called as its likeliest class, or `unsure` where that is below the threshold
     #[arg(long, value_name = "DIR")]
     sort: Option<PathBuf>,
     /// Link images there in place of copying them
@@ -73,6 +76,9 @@ const AHEAD: usize = 2;
 
 /// Where images go whose class is not sure.
 const UNSURE: &str = "unsure";
+
+/// How a file of predictions begins.
+const CSV_MARK: &str = "image,class,probability,error";
 
 /// A number from 0 to 1.
 fn share(text: &str) -> Result<f32, String> {
@@ -104,7 +110,7 @@ impl PredictArgs {
             true => console.bar("predicting", images.len()),
             false => ProgressBar::hidden(),
         };
-        let mut told = Told::new(&self, &card.classes)?;
+        let mut told = Told::new(&self, &card)?;
         thread::scope(|scope| -> Result<()> {
             let (sender, receiver) = mpsc::sync_channel(AHEAD);
             scope.spawn(|| {
@@ -154,22 +160,23 @@ struct Told<'a> {
     args: &'a PredictArgs,
     text: String,
     objects: Vec<Value>,
-    table: Option<(&'a Path, csv::Writer<Vec<u8>>)>,
+    table: Option<(Output, csv::Writer<Vec<u8>>)>,
     sorter: Option<Sorter>,
     classes: usize,
+    /// Whether an image is of several classes.
+    several: bool,
+    /// The folder for images whose class is not sure.
+    unsure: String,
     failed: bool,
 }
 
 impl<'a> Told<'a> {
-    fn new(args: &'a PredictArgs, classes: &[String]) -> Result<Self> {
+    fn new(args: &'a PredictArgs, Card { classes, task, .. }: &Card) -> Result<Self> {
         let mut table = None;
         if let Some(path) = &args.csv {
             let mut writer = csv::Writer::from_writer(Vec::new());
-            let names = ["image", "class", "probability", "error"].map(String::from);
-            writer.write_record(names.iter().chain(classes))?;
-            // What cannot be written is told before all the work.
-            write_whole(path, b"")?;
-            table = Some((path.as_path(), writer));
+            writer.write_record(CSV_MARK.split(',').chain(classes.iter().map(String::as_str)))?;
+            table = Some((Output::new(path, CSV_MARK)?, writer));
         }
         let sorter = args.sort.clone().map(|folder| Sorter::new(folder, args.link));
         Ok(Self {
@@ -179,6 +186,8 @@ impl<'a> Told<'a> {
             table,
             sorter,
             classes: classes.len(),
+            several: task == MultiLabel::NAME,
+            unsure: if classes.iter().any(|class| class == UNSURE) { format!("_{UNSURE}") } else { UNSURE.into() },
             failed: false,
         })
     }
@@ -190,11 +199,14 @@ impl<'a> Told<'a> {
         if let Some((_, writer)) = &mut self.table {
             let mut all = predictions.clone();
             all.sort_by_key(|prediction| prediction.index);
-            let fields = [path.display().to_string(), best.class.clone(), best.probability.to_string(), String::new()];
+            let chosen: Vec<&str> = predictions.iter().filter(|p| p.chosen).map(|p| p.class.as_str()).collect();
+            let probability = if self.several { String::new() } else { best.probability.to_string() };
+            let fields = [path.display().to_string(), chosen.join(SEPARATOR), probability, String::new()];
             writer.write_record(fields.into_iter().chain(all.iter().map(|p| p.probability.to_string())))?;
         }
-        if let Some(sorter) = &self.sorter {
-            sorter.put(path, if best.probability < threshold { UNSURE } else { &best.class })?;
+        if let Some(sorter) = &mut self.sorter {
+            let is_sure = best.probability >= threshold && (best.chosen || self.args.threshold.is_some());
+            sorter.put(path, if is_sure { &best.class } else { &self.unsure })?;
         }
         let shown = predictions.iter().take(self.args.top as usize).filter(|p| p.probability >= threshold);
         let shown: Vec<&Prediction> = shown.collect();
@@ -204,8 +216,9 @@ impl<'a> Told<'a> {
         }
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{}", path.display());
-        for Prediction { class, probability, .. } in shown {
-            let _ = writeln!(self.text, "{:>8.2}%  {class}", 100.0 * probability);
+        for Prediction { class, probability, chosen, .. } in shown {
+            let mark = if self.several && *chosen { '*' } else { ' ' };
+            let _ = writeln!(self.text, "{mark}{:>7.2}%  {class}", 100.0 * probability);
         }
         Ok(())
     }
@@ -231,8 +244,11 @@ impl<'a> Told<'a> {
 
     /// Writes what is written at the end, and gives the exit code.
     fn end(self, console: Console, mut about: Value) -> Result<ExitCode> {
-        if let Some((path, writer)) = self.table {
-            write_whole(path, &writer.into_inner().map_err(csv::IntoInnerError::into_error)?)?;
+        if let Some((output, writer)) = self.table {
+            output.write(&writer.into_inner().map_err(csv::IntoInnerError::into_error)?)?;
+        }
+        if let Some(sorter) = &self.sorter {
+            console.note(sorter)?;
         }
         about["images"] = self.objects.into();
         console.result(&about, "")?;

@@ -1,7 +1,8 @@
 //! Images in a folder for each class that they were taken for.
 
 use std::{
-    fs, io,
+    collections::BTreeMap,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -11,18 +12,22 @@ use anyhow::{Context, Result};
 pub struct Sorter {
     folder: PathBuf,
     links: bool,
+    /// Images that each folder in it was given.
+    counts: BTreeMap<String, usize>,
 }
 
 impl Sorter {
     /// Into folders in `folder`: copies, or with `links` symbolic links.
     pub fn new(folder: PathBuf, links: bool) -> Self {
-        Self { folder, links }
+        Self { folder, links, counts: BTreeMap::new() }
     }
 
     /// Puts an image into the folder of a class. What is there already stays: an image of the same name gets a number, unless it is
     /// the same.
-    pub fn put(&self, image: &Path, class: &str) -> Result<()> {
-        let folder = self.folder.join(folder_name(class));
+    pub fn put(&mut self, image: &Path, class: &str) -> Result<()> {
+        let name = folder_name(class);
+        let folder = self.folder.join(&name);
+        *self.counts.entry(name).or_default() += 1;
         let cannot = || format!("cannot put {} into {}", image.display(), folder.display());
         fs::create_dir_all(&folder).with_context(cannot)?;
         let source = image.canonicalize().with_context(cannot)?;
@@ -42,6 +47,13 @@ impl Sorter {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Sorter {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let counts: Vec<String> = self.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        write!(f, "sorted into {}: {}", self.folder.display(), counts.join(", "))
     }
 }
 
@@ -102,7 +114,7 @@ mod tests {
     #[test]
     fn nothing_is_replaced_and_nothing_put_twice() {
         let place = tempfile::tempdir().unwrap();
-        let sorter = Sorter::new(place.path().join("sorted"), false);
+        let mut sorter = Sorter::new(place.path().join("sorted"), false);
         for (folder, content) in [("a", "one"), ("b", "two"), ("a", "one")] {
             fs::create_dir_all(place.path().join(folder)).unwrap();
             let image = place.path().join(folder).join("x.jpg");

@@ -60,10 +60,6 @@ pub struct SettingArgs {
     given: Given<RunConfig>,
     #[command(flatten)]
     parts: PartArgs,
-    /// Threads to compute with on the CPU [default: one a core]
-    #[arg(long, value_name = "N", help_heading = "Model and device", group = "with_resume",
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
     /// Settings from a TOML file such as the config.toml of a run; flags take precedence
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
@@ -97,7 +93,6 @@ impl TrainArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         ensure!(!self.tui || console.shows_progress(), "--tui shows what --quiet does not: give one of them");
         let console = console.json(self.json).tui(self.tui);
-        self.settings.use_threads()?;
         if let Some(folder) = &self.resume {
             let folder = RunFolder::of_stopped_run(folder)?;
             let config = self.settings.overlay(RunConfig::read_of_run(&folder.config())?)?;
@@ -117,14 +112,6 @@ impl TrainArgs {
 }
 
 impl SettingArgs {
-    /// Computes with as many threads as were asked for.
-    pub fn use_threads(&self) -> Result<()> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
-        }
-        Ok(())
-    }
-
     /// The configuration of a run that begins.
     pub fn of_new_run(&self) -> Result<RunConfig> {
         let base = match &self.config {

@@ -74,13 +74,13 @@ fn run(config: &RunConfig, folder: &RunFolder, allowed: bool, console: Console) 
                 run::start_like(config, Some(&path), earlier.as_deref().filter(|_| !allowed), console)?
             }
         };
-        console.note(ended.text.trim_end())?;
         if !ended.finished {
             let place = folder.path().display();
             let text = format!("stopped in fold {number} of {count}; go on with gabor train --resume {place}\n");
             let figures = json!({"run": folder.path(), "finished": false, "folds": all});
             return Ended { finished: false, figures, text }.tell(console);
         }
+        console.note(ended.text.trim_end())?;
         write_whole(&path.join(FIGURES), &serde_json::to_vec_pretty(&ended.figures)?)?;
         all.push(ended.figures);
     }

@@ -39,7 +39,6 @@ pub struct LrRangeArgs {
 impl LrRangeArgs {
     pub fn run(self, console: Console) -> Result<ExitCode> {
         let console = console.json(self.json);
-        self.settings.use_threads()?;
         let mut range = RangeTest::default();
         self.range.apply(&mut range)?;
         range.check().map_err(Error::msg)?;

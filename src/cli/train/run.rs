@@ -240,7 +240,7 @@ impl Job {
 
     /// What tells its data from other data.
     fn fingerprints(&self) -> Fingerprints {
-        self.splits.fingerprints(self.config.data.as_deref().unwrap_or(Path::new("")))
+        self.config.fingerprints(&self.splits)
     }
 
     /// What tells its data from other data, which must be what the run in `folder` began with unless others are `allowed`.
@@ -288,7 +288,9 @@ impl Job {
         }
         let text = summary::of_outcome(self, &session, folder, &outcome, test.as_ref());
         let mut figures = summary::figures(self, &session, folder, &outcome, test.as_ref());
-        figures["symptoms"] = symptoms.into();
+        if let Some(findings) = figures["findings"].as_array_mut() {
+            findings.extend(symptoms.into_iter().map(Value::from));
+        }
         Ok(Ended { finished, figures, text })
     }
 

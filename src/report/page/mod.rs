@@ -13,6 +13,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::data::ImageSize;
 
+/// What stands near the beginning of each page, by which it is known.
+pub const GENERATOR: &str = r#"<meta name="generator" content="gabor">"#;
+
 /// A whole page of this title. `sections` are named by their anchors, of which the navigation at the top is made.
 pub fn page(title: &str, sections: &[Section]) -> String {
     let page = html! {
@@ -20,6 +23,7 @@ pub fn page(title: &str, sections: &[Section]) -> String {
         html lang="en" {
             head {
                 meta charset="utf-8";
+                (PreEscaped(GENERATOR))
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 // Else a browser asks for /favicon.ico.
                 link rel="icon" href="data:,";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Counts, THRESHOLD};
+use super::Counts;
 use crate::{
     data::Label,
     metrics::{Interval, bootstrap, ratio},
@@ -21,9 +21,9 @@ const SEPARATOR: &str = ", ";
 /// How sure the figures are that are counts of decisions.
 pub(super) fn intervals(predictions: &Predictions) -> BTreeMap<String, Interval> {
     let of_image = |(answer, label): (&[f32], Label<'_>)| {
-        let decisions: Vec<(f32, bool)> =
-            answer.iter().enumerate().map(|(class, probability)| (*probability, label.is_of(class))).collect();
-        Counts::of(&decisions)
+        let decision =
+            |(class, probability): (usize, &f32)| (predictions.are_of(class, *probability), label.is_of(class));
+        Counts::of(answer.iter().enumerate().map(decision))
     };
     let images: Vec<Counts> = predictions.iter().map(of_image).collect();
     let resamples = (MOST_DRAWN / images.len().max(1)).clamp(100, RESAMPLES);
@@ -57,7 +57,7 @@ pub(super) fn mistakes(predictions: &Predictions) -> Vec<Mistake> {
         Mistake {
             image: predictions.images[at].clone(),
             class: named(&|class| label.is_of(class)),
-            taken_for: named(&|class| answer[class] > THRESHOLD),
+            taken_for: named(&|class| predictions.are_of(class, answer[class])),
             probability: worst.map_or(f32::NAN, |class| answer[class]),
             loss: loss(&at),
             index: at,

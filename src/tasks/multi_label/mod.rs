@@ -11,7 +11,8 @@ use crate::{
     tensor::{Tensor, TensorType},
 };
 
-/// Probability from which on a class is said to be there.
+/// Probability above which a class is said to be there, unless the model keeps another
+/// ([`Card::thresholds`](crate::train::Card)).
 pub const THRESHOLD: f32 = 0.5;
 
 /// Images are of any number of some classes each. The network ends in logits, f32 `[batch, classes]`; the loss is the mean
@@ -88,16 +89,17 @@ impl Task for MultiLabel {
     }
 
     fn tally(&self, classes: &[String]) -> Box<dyn Tally> {
-        Box::new(Scores { classes: classes.to_vec(), scores: vec![Vec::new(); self.classes], exact: 0 })
+        Box::new(Scores::new(classes, vec![THRESHOLD; self.classes]))
     }
 
     fn judge(&self, predictions: &Predictions) -> Evaluation {
-        let mut tally = self.tally(&predictions.classes);
-        predictions.iter().for_each(|(answer, label)| tally.add(answer, label));
+        let thresholds = (0..self.classes).map(|class| predictions.threshold(class)).collect();
+        let mut scores = Box::new(Scores::new(&predictions.classes, thresholds));
+        predictions.iter().for_each(|(answer, label)| scores.add(answer, label));
         Evaluation {
             intervals: judge::intervals(predictions),
             mistakes: judge::mistakes(predictions),
-            ..tally.finish(predictions.len(), predictions.loss())
+            ..scores.finish(predictions.len(), predictions.loss())
         }
     }
 }
@@ -105,19 +107,27 @@ impl Task for MultiLabel {
 /// For each class the probability that each image was given, and whether it is of the class.
 struct Scores {
     classes: Vec<String>,
+    /// For each class the probability above which an image is said to be of it.
+    thresholds: Vec<f32>,
     scores: Vec<Vec<(f32, bool)>>,
     /// Images of which every class was told right.
     exact: u64,
+}
+
+impl Scores {
+    fn new(classes: &[String], thresholds: Vec<f32>) -> Self {
+        Self { classes: classes.to_vec(), scores: vec![Vec::new(); thresholds.len()], thresholds, exact: 0 }
+    }
 }
 
 impl Tally for Scores {
     fn add(&mut self, prediction: &[f32], label: Label<'_>) {
         let Label::Row(row) = label else { return };
         let mut exact = true;
-        for ((scores, probability), target) in self.scores.iter_mut().zip(prediction).zip(row) {
+        for (at, (probability, target)) in prediction.iter().zip(row).enumerate() {
             let is = *target > 0.5;
-            scores.push((*probability, is));
-            exact &= (*probability > THRESHOLD) == is;
+            self.scores[at].push((*probability, is));
+            exact &= (*probability > self.thresholds[at]) == is;
         }
         self.exact += u64::from(exact);
     }
@@ -126,17 +136,19 @@ impl Tally for Scores {
         let mut per_class = Vec::new();
         let mut total = Counts::default();
         for (at, scores) in self.scores.into_iter().enumerate() {
-            let counts = Counts::of(&scores);
+            let threshold = self.thresholds[at];
+            let counts = Counts::of(scores.iter().map(|(probability, is)| (*probability > threshold, *is)));
             total.add(&counts);
             let ranking = Ranking::of(scores);
-            let (threshold, best) = ranking.best_threshold().unwrap_or((f32::NAN, f64::NAN));
+            let (best_threshold, best) = ranking.best_threshold().unwrap_or((f32::NAN, f64::NAN));
             let metrics = vec![
                 Metric::share("average precision", ranking.average_precision()),
                 Metric::share("AUC", ranking.area_under_roc()),
                 Metric::share("precision", counts.precision()),
                 Metric::share("recall", counts.recall()),
                 Metric::share("F1", counts.f1()),
-                Metric::number("best threshold", threshold.into()),
+                Metric::number("threshold", threshold.into()),
+                Metric::number("best threshold", best_threshold.into()),
                 Metric::share("F1 there", best),
             ];
             let class = self.classes.get(at).cloned().unwrap_or_else(|| at.to_string());
@@ -156,7 +168,7 @@ impl Tally for Scores {
     }
 }
 
-/// Decisions at the threshold, by what was decided and what is.
+/// Decisions, by what was decided and what is.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     true_positive: u64,
@@ -166,10 +178,11 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(scores: &[(f32, bool)]) -> Self {
+    /// Of what was decided and what is.
+    fn of(decisions: impl IntoIterator<Item = (bool, bool)>) -> Self {
         let mut counts = Self::default();
-        for (probability, is) in scores {
-            *match (*probability > THRESHOLD, is) {
+        for decision in decisions {
+            *match decision {
                 (true, true) => &mut counts.true_positive,
                 (true, false) => &mut counts.false_positive,
                 (false, true) => &mut counts.false_negative,

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::Judged;
-use crate::{
-    data::Label,
-    report::page::picture,
-    tasks::{Predictions, THRESHOLD},
-};
+use crate::{data::Label, report::page::picture, tasks::Predictions};
 
 /// Pictures of a pair of classes, and of the page, at most.
 const SHOWN: (usize, usize) = (8, 240);
@@ -100,7 +96,7 @@ fn several(judged: &Judged<'_>) -> Markup {
         ul.pictures {
             @for at in wrong.iter().take(SHOWN.1 / 4) {
                 @let is = names(&|class| predictions.labels.get(*at).is_of(class));
-                @let told = names(&|class| predictions.answer(*at)[class] > THRESHOLD);
+                @let told = names(&|class| predictions.are_of(class, predictions.answer(*at)[class]));
                 (one(judged, *at, &format!("is {is}; told {told}")))
             }
         }
