@@ -102,10 +102,13 @@ impl Program {
     /// # Errors
     /// If the model cannot take its input, or the device cannot hold the step.
     pub fn inference(mut executor: Box<dyn Executor>, model: &Model, batch: usize) -> Result<Self, TrainError> {
-        let mut parameters = Parameters::new(executor.target().block_limit());
+        let mut parameters = Parameters::for_inference(executor.target().block_limit());
         let graph = inference_graph(model, &mut parameters, batch, &synthetic_normalisation(model.input[2]))?;
         initialise(executor.as_mut(), &parameters, 0)?;
-        Self::load(executor, &graph, parameters.variables(), PlanOptions::inference(), images(model, batch))
+        let options = PlanOptions::inference();
+        let mut program = Self::load(executor, &graph, parameters.variables(), options, images(model, batch))?;
+        program.executor.freeze(program.id)?;
+        Ok(program)
     }
 
     /// What `build` makes of normally distributed inputs of these shapes. The inputs lie on the device, and of each

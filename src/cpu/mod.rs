@@ -21,6 +21,8 @@ pub struct CpuExecutor<T: Real = f32> {
     /// How often variables changed.
     changes: u64,
     programs: Vec<Program<T>>,
+    /// Whether variables were let go of.
+    frozen: bool,
 }
 
 struct Program<T: Real> {
@@ -105,6 +107,54 @@ impl CpuExecutor<f32> {
     }
 }
 
+impl<T: Precision> Program<T> {
+    /// Computes one step.
+    fn step(&self, at: usize) {
+        let (step, arguments) = (&self.plan.steps[at], &self.arguments[at]);
+        match &step.work {
+            Work::Copy => {
+                let (from, to) = (arguments.inputs[0], arguments.outputs[0]);
+                let size = match self.plan.buffers[step.inputs[0].buffer].dtype {
+                    DType::F32 => size_of::<T>(),
+                    other => other.size(),
+                };
+                // SAFETY: both ends lie inside buffers of this element type that outlive the program, and the
+                // planner copies only between different values.
+                unsafe { std::ptr::copy(from.start, to.start, from.elements * size) };
+            }
+            Work::Run { op, signature, .. } => {
+                // SAFETY: as below; widened floats are the step's alone while it runs.
+                arguments.widened.iter().filter(|arg| arg.is_read).for_each(|arg| unsafe { arg.widen::<T>() });
+                // SAFETY: the locations were resolved against memory that outlives the program and never moves; variables that
+                // were let go of are those of steps that are not run again.
+                // The planner gives values that meet in a step different buffers, except declared in-place pairs.
+                let args = unsafe { Args::new(signature, &arguments.inputs, &arguments.outputs, arguments.scratch) };
+                T::call(op.as_ref(), args);
+                // SAFETY: likewise; the kernel is done.
+                arguments.widened.iter().filter(|arg| arg.is_written).for_each(|arg| unsafe { arg.round::<T>() });
+            }
+        }
+    }
+
+    /// For each of so many variables the number of the first step by which it is no longer read, so far as that is one of those
+    /// that are run once.
+    fn read_until(&self, variables: usize) -> Vec<Option<usize>> {
+        let plan = &self.plan;
+        let variable = |location: &Location| match plan.buffers[location.buffer].kind {
+            BufferKind::Variable(VariableId(id)) => Some(id),
+            _ => None,
+        };
+        let mut until = vec![Some(0); variables];
+        for (at, step) in plan.steps.iter().enumerate() {
+            for id in step.inputs.iter().chain(&step.outputs).filter_map(variable) {
+                until[id] = (at < plan.prepared).then_some(at + 1);
+            }
+        }
+        plan.outputs.iter().filter_map(|(_, location, _)| variable(location)).for_each(|id| until[id] = None);
+        until
+    }
+}
+
 impl<T: Precision> CpuExecutor<T> {
     /// The value at `location` after the last run. Meaningful in plans made without sharing.
     pub fn peek(&self, program: ProgramId, location: Location, ty: &TensorType) -> Tensor {
@@ -129,6 +179,10 @@ impl<T: Precision> CpuExecutor<T> {
         &self.programs[program.0].plan
     }
 
+    fn check_not_frozen(&self) -> Result<(), ExecutorError> {
+        if self.frozen { Err(ExecutorError::Frozen) } else { Ok(()) }
+    }
+
     /// Takes the feeds over.
     fn feed(&mut self, id: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
         let program = &mut self.programs[id.0];
@@ -150,36 +204,17 @@ impl<T: Precision> CpuExecutor<T> {
         Ok(())
     }
 
-    /// Goes through the steps. `done` is called after each, with its number.
-    fn replay(&mut self, id: ProgramId, mut done: impl FnMut(usize, &Step)) {
+    /// Goes through the steps, by one of the pool's threads: another would have to be woken for each part of each step.
+    /// `done` is called after each step, with its number.
+    fn replay(&mut self, id: ProgramId, mut done: impl FnMut(usize, &Step) + Send) {
         let program = &mut self.programs[id.0];
         let first = if program.prepared == Some(self.changes) { program.plan.prepared } else { 0 };
-        for (at, (step, arguments)) in program.plan.steps.iter().zip(&program.arguments).enumerate().skip(first) {
-            match &step.work {
-                Work::Copy => {
-                    let (from, to) = (arguments.inputs[0], arguments.outputs[0]);
-                    let size = match program.plan.buffers[step.inputs[0].buffer].dtype {
-                        DType::F32 => size_of::<T>(),
-                        other => other.size(),
-                    };
-                    // SAFETY: both ends lie inside buffers of this element type that outlive the program, and the
-                    // planner copies only between different values.
-                    unsafe { std::ptr::copy(from.start, to.start, from.elements * size) };
-                }
-                Work::Run { op, signature, .. } => {
-                    // SAFETY: as below; widened floats are the step's alone while it runs.
-                    arguments.widened.iter().filter(|arg| arg.is_read).for_each(|arg| unsafe { arg.widen::<T>() });
-                    // SAFETY: the locations were resolved against memory that outlives the program and never moves.
-                    // The planner gives values that meet in a step different buffers, except declared in-place pairs.
-                    let args =
-                        unsafe { Args::new(signature, &arguments.inputs, &arguments.outputs, arguments.scratch) };
-                    T::call(op.as_ref(), args);
-                    // SAFETY: likewise; the kernel is done.
-                    arguments.widened.iter().filter(|arg| arg.is_written).for_each(|arg| unsafe { arg.round::<T>() });
-                }
+        rayon::scope(|_| {
+            for at in first..program.plan.steps.len() {
+                program.step(at);
+                done(at, &program.plan.steps[at]);
             }
-            done(at, step);
-        }
+        });
         self.changes += u64::from(program.plan.changes_variables);
         program.prepared = Some(self.changes);
     }
@@ -215,6 +250,7 @@ impl<T: Precision> Executor for CpuExecutor<T> {
     }
 
     fn load(&mut self, plan: Plan) -> Result<ProgramId, ExecutorError> {
+        self.check_not_frozen()?;
         let mut memory: Vec<Option<Memory<T>>> = plan
             .buffers
             .iter()
@@ -249,6 +285,28 @@ impl<T: Precision> Executor for CpuExecutor<T> {
         Ok(ProgramId(self.programs.len() - 1))
     }
 
+    fn freeze(&mut self, id: ProgramId) -> Result<(), ExecutorError> {
+        // Where variables change, what is prepared of them is computed again.
+        if self.programs.iter().any(|program| program.plan.changes_variables) || self.programs.len() > 1 {
+            return Ok(());
+        }
+        let program = &mut self.programs[id.0];
+        let until = program.read_until(self.variables.len());
+        for done in 0..=program.plan.prepared {
+            for (variable, until) in self.variables.iter_mut().zip(&until) {
+                if *until == Some(done) {
+                    *variable = Memory::zeros(variable.ty().dtype, 0);
+                }
+            }
+            if done < program.plan.prepared {
+                program.step(done);
+            }
+        }
+        program.prepared = Some(self.changes);
+        self.frozen = true;
+        Ok(())
+    }
+
     fn run(&mut self, id: ProgramId, feeds: &[(&str, &Tensor)]) -> Result<(), ExecutorError> {
         self.feed(id, feeds)?;
         self.replay(id, |_, _| ());
@@ -269,12 +327,13 @@ impl<T: Precision> Executor for CpuExecutor<T> {
         let mut timings = Vec::new();
         let begun = Instant::now();
         let mut start = Duration::ZERO;
-        self.replay(id, |at, step| {
+        let done = |at: usize, step: &Step| {
             let name = if matches!(step.work, Work::Copy) { "copy" } else { "native" };
             let end = begun.elapsed();
             timings.push(Timing { step: at, name: name.to_string(), start, time: end - start });
             start = begun.elapsed();
-        });
+        };
+        self.replay(id, done);
         Ok(timings)
     }
 
@@ -283,12 +342,14 @@ impl<T: Precision> Executor for CpuExecutor<T> {
     }
 
     fn write(&mut self, id: VariableId, offset: usize, values: &Tensor) -> Result<(), ExecutorError> {
+        self.check_not_frozen()?;
         self.changes += 1;
         self.variables[id.0].write(offset, values);
         Ok(())
     }
 
     fn read(&mut self, id: VariableId) -> Result<Tensor, ExecutorError> {
+        self.check_not_frozen()?;
         let memory = &self.variables[id.0];
         Ok(memory.to_tensor(&memory.ty(), 0))
     }
@@ -367,5 +428,37 @@ mod tests {
         assert_eq!(outputs[1][0].1.as_f32(), Some(&[3.0; 3][..]));
         assert_eq!(cpu.read(counter).unwrap().as_f32(), Some(&[3.0; 3][..]));
         assert!(matches!(cpu.run(program, &[]), Err(ExecutorError::Feed { .. })));
+    }
+
+    #[test]
+    fn what_was_prepared_is_all_that_stays() {
+        let mut variables = Variables::new();
+        let [scale, shift] = ["scale", "shift"].map(|name| variables.add(name, DType::F32, 1));
+        let mut graph = Graph::new();
+        let [factor, term] = [scale, shift].map(|id| graph.variable(id, 0, TensorType::f32([1])));
+        let factor = graph.scale(factor, 2.0).unwrap();
+        let x = graph.feed("x", TensorType::f32([1000]));
+        let y = graph.multiply(x, factor).unwrap();
+        let y = graph.add(y, term).unwrap();
+        graph.output("y", y);
+        let mut executor = CpuExecutor::new();
+        executor.declare(&variables).unwrap();
+        executor.write(scale, 0, &Tensor::f32([1], vec![3.0])).unwrap();
+        executor.write(shift, 0, &Tensor::f32([1], vec![1.0])).unwrap();
+        let plan = Plan::new(&graph, &Target::Cpu, PlanOptions::inference()).unwrap();
+        let program = executor.load(plan.clone()).unwrap();
+        executor.freeze(program).unwrap();
+        let held = |id: VariableId| executor.variables[id.0].ty().elements();
+        assert_eq!((held(scale), held(shift)), (0, 1));
+        for _ in 0..2 {
+            executor.run(program, &[("x", &Tensor::f32([1000], vec![1.0; 1000]))]).unwrap();
+        }
+        for outputs in executor.collect(program, true).unwrap() {
+            assert_eq!(outputs[0].1.as_f32().unwrap()[999], 7.0);
+        }
+        let one = Tensor::f32([1], vec![1.0]);
+        assert!(matches!(executor.write(scale, 0, &one), Err(ExecutorError::Frozen)));
+        assert!(matches!(executor.read(shift), Err(ExecutorError::Frozen)));
+        assert!(matches!(executor.load(plan), Err(ExecutorError::Frozen)));
     }
 }

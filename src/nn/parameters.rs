@@ -71,6 +71,13 @@ impl Parameters {
         Self::with_groups(block_limit, Groups::default())
     }
 
+    /// As [`Parameters::new`], in blocks of at most 16 MiB, unless a single parameter has more: of those that are prepared for
+    /// inference alone a device can let go one after the other ([`Executor::freeze`](crate::plan::Executor::freeze)).
+    pub fn for_inference(block_limit: usize) -> Self {
+        const BLOCK: usize = 4 << 20;
+        Self::new(block_limit.min(BLOCK))
+    }
+
     /// As [`Parameters::new`], where parameters that are trained differently lie in different blocks.
     pub fn with_groups(block_limit: usize, groups: Groups) -> Self {
         let (variables, list, by_name, blocks) = (Variables::new(), Vec::new(), HashMap::new(), Vec::new());

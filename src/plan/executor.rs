@@ -54,6 +54,9 @@ pub enum ExecutorError {
         /// What was given.
         got: String,
     },
+    /// A variable is asked for after [`Executor::freeze`].
+    #[error("the variables were let go of when the executor was frozen: load the weights into another one")]
+    Frozen,
     /// Anything else that the device reports.
     #[error("{0}")]
     Device(String),
@@ -137,6 +140,16 @@ pub trait Executor: Send {
     /// # Errors
     /// If memory runs out or the device fails.
     fn load(&mut self, plan: Plan) -> Result<ProgramId, ExecutorError>;
+
+    /// Computes what a program prepares of variables alone, and lets go of those of them that it reads for nothing else, where that
+    /// saves memory. From then on variables can neither be read nor written, and no other program loaded.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn freeze(&mut self, program: ProgramId) -> Result<(), ExecutorError> {
+        let _ = program;
+        Ok(())
+    }
 
     /// Replays a plan with these feeds. Returns when the work is handed to the device, not when it is done.
     ///

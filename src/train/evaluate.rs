@@ -195,7 +195,7 @@ impl Classifier {
     ) -> Result<Self, TrainError> {
         let weights = Weights::open(path)?;
         let card = weights.card.clone();
-        let mut parameters = Parameters::new(executor.target().block_limit());
+        let mut parameters = Parameters::for_inference(executor.target().block_limit());
         let temperature = card.temperature.unwrap_or(1.0);
         let graph = inference_graph_of(&model, &mut parameters, &card.normalisation, inferred, temperature)?;
         executor.declare(parameters.variables())?;
@@ -204,6 +204,7 @@ impl Classifier {
         executor.check_memory(&plan)?;
         let program = executor.load(plan)?;
         weights.fill(&parameters, executor.as_mut())?;
+        executor.freeze(program)?;
         let thresholds = match &card.thresholds {
             _ if model.task.name() != MultiLabel::NAME => Vec::new(),
             Some(thresholds) => thresholds.clone(),
