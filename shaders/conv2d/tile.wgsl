@@ -2,7 +2,7 @@
 //
 // A workgroup of THREADS_M * THREADS_N computes it. An invocation owns every THREADS_M-th vector of four rows, VECTORS_M
 // of them, and every THREADS_N-th vector of four columns, VECTORS_N of them.
-// PAIRS: a is written two rows at a time, not four.
+// PAIRS: a is written two rows at a time, not four. SOFTWARE: a processor runs it; WRITTEN_OUT: as on others all the same.
 import package::constants::{THREADS_M, THREADS_N, VECTORS_M, VECTORS_N};
 
 const INVOCATIONS: u32 = THREADS_M * THREADS_N;
@@ -54,7 +54,8 @@ fn add(sums: ptr<function, array<vec4<f32>, SUMS>>, a_at: u32, b_at: u32) {
 }
 
 // Adds all steps for the vectors of rows from m on and the vectors of columns from n on. The steps are written out, not
-// left to the compiler to unroll.
+// left to the compiler to unroll; a software GPU's compiles them for seconds, and takes a loop whose end it cannot know.
+@if(!SOFTWARE || WRITTEN_OUT)
 fn multiply(sums: ptr<function, array<vec4<f32>, SUMS>>, m: u32, n: u32) {
     add(sums, m * PARTS, n);
     add(sums, m * PARTS + ONE_A, n + TILE_N4);
@@ -72,4 +73,11 @@ fn multiply(sums: ptr<function, array<vec4<f32>, SUMS>>, m: u32, n: u32) {
     add(sums, m * PARTS + 3u * FOUR_A + ONE_A, n + 13u * TILE_N4);
     add(sums, m * PARTS + 3u * FOUR_A + 2u * ONE_A, n + 14u * TILE_N4);
     add(sums, m * PARTS + 3u * FOUR_A + 3u * ONE_A, n + 15u * TILE_N4);
+}
+
+@if(SOFTWARE && !WRITTEN_OUT)
+fn multiply(sums: ptr<function, array<vec4<f32>, SUMS>>, m: u32, n: u32) {
+    for (var k = 0u; k < min(16u, 16u + m); k++) {
+        add(sums, m * PARTS + k / 4u * FOUR_A + k % 4u * ONE_A, n + k * TILE_N4);
+    }
 }

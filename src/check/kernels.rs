@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use rayon::prelude::*;
@@ -146,7 +149,8 @@ pub fn check_kernels(
     done: impl Fn() + Sync,
 ) -> KernelReport {
     let report = Mutex::new(KernelReport::default());
-    examples.par_iter().for_each(|example| {
+    // One at a time: some take a hundred times as long to compile as others.
+    examples.par_iter().with_max_len(1).for_each(|example| {
         let mut found = KernelReport::default();
         let gpu = &gpus[rayon::current_thread_index().unwrap_or(0) % gpus.len()];
         check_example(gpu, example, checks, &mut found);
@@ -446,7 +450,13 @@ pub fn gpu_matches_cpu(examples: &[Example]) {
 /// # Panics
 /// If there is none and `GABOR_TEST_GPU` is `required`.
 pub fn software_gpu() -> Option<Arc<Gpu>> {
-    let gpu = gpu::for_tests().first().cloned();
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        // Each device compiles with a thread of its own.
+        static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    let gpus = gpu::for_tests();
+    let gpu = gpus.get(OWN.with(|own| own % gpus.len().max(1))).cloned();
     if gpu.is_none() {
         let required = std::env::var("GABOR_TEST_GPU").is_ok_and(|v| v == "required");
         assert!(!required, "GABOR_TEST_GPU is required and there is no software GPU: install lavapipe");

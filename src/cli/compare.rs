@@ -81,6 +81,16 @@ impl Run {
         self.history.curve(column).into_iter().find(|(epoch, _)| *epoch == best).map(|(_, value)| value)
     }
 
+    /// The figure by which its best epoch was chosen, as far as the table of its epochs tells: the one that has the best value there.
+    fn measure(&self) -> Option<&str> {
+        let best = self.card.progress.best?;
+        let is_it = |name: &&str| {
+            name.starts_with("val_")
+                && self.at_best(name).is_some_and(|value| (value - best).abs() <= 1e-6 * best.abs())
+        };
+        self.history.names().find(is_it)
+    }
+
     fn figures(&self) -> Value {
         let Self { name, card, history, .. } = self;
         let speed = history.column("images_per_second").last().filter(|speed| speed.is_finite());
@@ -90,6 +100,7 @@ impl Run {
             "classes": card.classes.len(),
             "epochs": history.len(),
             "best": card.progress.best,
+            "measure": self.measure(),
             "best_epoch": card.progress.best_epoch,
             "train_loss": self.at_best("train_loss"),
             "val_loss": self.at_best("val_loss"),
@@ -146,7 +157,10 @@ fn table(runs: &[Run]) -> Table<8> {
             run.name.clone(),
             run.card.model.clone(),
             run.history.len().to_string(),
-            number(run.card.progress.best),
+            [number(run.card.progress.best), run.measure().unwrap_or_default().replace('_', " ")]
+                .join(" ")
+                .trim()
+                .into(),
             run.card.progress.best_epoch.to_string(),
             number(run.at_best("train_loss")),
             number(run.at_best("val_loss")),

@@ -92,7 +92,8 @@ impl Gpu {
     }
 
     fn compile(&self, key: &Key) -> Result<Pipeline, GpuError> {
-        let text = assemble(&key.shader)?;
+        let shader = key.shader.clone().feature("SOFTWARE", self.limits().software);
+        let text = assemble(&shader)?;
         let name = name(&key.shader);
         let entries: Vec<wgpu::BindGroupLayoutEntry> = key
             .read_only

@@ -31,7 +31,8 @@ impl Architecture {
         let side = height.max(width);
         Self::Zoo(
             match side {
-                0..=32 if channels == 1 => "seed-cnn",
+                // Its windows have no padding.
+                0..=32 if channels == 1 && height.min(width) >= 10 => "seed-cnn",
                 0..=64 => "resnet20",
                 _ if images < MANY_IMAGES => "resnet18",
                 _ => "resnet50",
@@ -116,6 +117,8 @@ mod tests {
     fn each_size_has_a_network_that_is_there() {
         let cases = [
             ([28, 28, 1], 8000, "seed-cnn"),
+            ([10, 28, 1], 8000, "seed-cnn"),
+            ([8, 8, 1], 8000, "resnet20"),
             ([32, 32, 3], 50_000, "resnet20"),
             ([64, 48, 1], 500, "resnet20"),
             ([224, 224, 3], 500, "resnet18"),

@@ -80,7 +80,7 @@ fn settings_out_of_range_are_named() {
         ("--validation 2", "validation"),
         ("--normalise 0.5,0.5/0.1,0.1", "1 channels"),
         ("--image-size 1000000", "1000000"),
-        ("--image-size 4", "layer"),
+        ("--model seed-cnn --image-size 4", "layer"),
     ];
     for (flags, word) in cases {
         // A negative number is a value, not a flag.

@@ -13,6 +13,7 @@ fn runs_are_put_side_by_side() {
     assert!(runs.len() == 2 && runs[0]["run"] == "first" && runs[1]["epochs"] == 2, "{compared}");
     let loss = runs[0]["val_loss"].as_f64().unwrap();
     let epoch = runs[0]["best_epoch"].as_u64().unwrap().to_string();
+    assert_eq!(runs[0]["measure"], "val_accuracy");
     let logged = place.read("first/metrics.csv");
     let mut rows = logged.lines().map(|row| row.split(',').collect::<Vec<_>>());
     let column = rows.next().unwrap().iter().position(|name| *name == "val_loss").unwrap();

@@ -78,7 +78,7 @@ fn pages_hold_two_classes_and_a_thousand() {
                 fs::create_dir_all(&folder).unwrap();
                 for number in 0..images {
                     let level = |x: u32, y: u32| Luma([((x * y * 7 + class * 31 + number * 5) % 256) as u8]);
-                    GrayImage::from_fn(12, 12, level).save(folder.join(format!("{number}.png"))).unwrap();
+                    GrayImage::from_fn(8, 8, level).save(folder.join(format!("{number}.png"))).unwrap();
                 }
             }
         }
