@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::{console::Console, devices, output::Output, values::ModelParser};
 
 /// How each file of a graph begins.
-const GRAPH_MARK: &str = r#""format":"#;
+const GRAPH_MARK: &str = r#""gabor graph""#;
 
 /// Print what will run: each step of a plan with its kernel, and the memory
 #[derive(Args)]

@@ -80,15 +80,15 @@ impl Sizing {
     /// What the options say of images of these sizes, or a sample of them.
     pub(super) fn of(natives: &[ImageSize], options: &OpenOptions) -> Self {
         let area = |size: &ImageSize| (size.height, size.width);
-        let ((height, width), reason) = match (options.height_width, natives.first().map(area)) {
-            (Some(given), _) => (given, Reason::Given),
-            (None, Some(first)) if natives.iter().all(|size| area(size) == first) => match first.0 * first.1 {
+        let ((height, width), reason) = match (options.height_width, natives.first().map(area), size_of_most(natives)) {
+            (Some(given), ..) => (given, Reason::Given),
+            (None, Some(first), _) if natives.iter().all(|size| area(size) == first) => match first.0 * first.1 {
                 0..=MANY_PIXELS => (first, Reason::Own),
                 _ => (sides_of(&natives[..1]), Reason::Proportions(Some(natives[0]))),
             },
-            (None, Some(_)) if let Some(size) = size_of_most(natives) => (size, Reason::Most),
-            (None, Some(_)) if have_proportions(natives) => (sides_of(natives), Reason::Proportions(None)),
-            (None, _) => {
+            (None, _, Some(size)) => (size, Reason::Most),
+            (None, Some(_), _) if have_proportions(natives) => (sides_of(natives), Reason::Proportions(None)),
+            (None, ..) => {
                 let side = rounded_up(median_area(natives).sqrt()).min(DEFAULT_SIDE);
                 ((side, side), Reason::Mixed)
             }

@@ -94,6 +94,8 @@ impl Ranking {
     pub fn best_cut(&self) -> Option<f32> {
         let (threshold, _) = self.best_threshold()?;
         let below = self.points.iter().map(|point| point.threshold).find(|score| *score < threshold).unwrap_or(0.0);
-        Some(below + (threshold - below) / 2.0)
+        let cut = below + (threshold - below) / 2.0;
+        // Between neighbouring numbers there is none.
+        Some(if cut < threshold { cut } else { below })
     }
 }

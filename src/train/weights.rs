@@ -88,11 +88,8 @@ impl Weights {
 
     /// All tensors with their names, in the order of the file.
     pub fn tensors(&self) -> Result<Vec<(String, Tensor)>, TrainError> {
-        let tensor = |name: String| {
-            let info = self.metadata.info(&name).expect("the file has the tensors of its header");
-            let values = self.values(info)?;
-            Ok((name, Tensor::f32(info.shape.clone(), values)))
-        };
+        let shape = |name: &str| self.metadata.info(name).map_or_else(Vec::new, |info| info.shape.clone());
+        let tensor = |name: String| self.tensor(&name, &shape(&name).into()).map(|tensor| (name, tensor));
         self.metadata.offset_keys().into_iter().map(tensor).collect()
     }
 
